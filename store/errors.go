@@ -1,0 +1,74 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What can be wrong, as far as a caller may have to decide by it.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrConflict    = errors.New("conflict")             // something else owns it or already stands there
+	ErrRefused     = errors.New("refused")              // a safety rule says no
+	ErrInvalid     = errors.New("invalid")              // the request cannot be right
+	ErrFenced      = errors.New("fenced off")           // another attempt has gone on from here; do nothing
+	ErrUnreachable = errors.New("cannot reach Postgres") // not now; later may do
+	ErrRights      = errors.New("missing rights")
+	ErrUnfit       = errors.New("does not fit the table") // a value or a column that the table does not take
+	ErrVerify      = errors.New("verification failed")
+	ErrSchema      = errors.New("schema mismatch") // schema rehome is absent, or newer than this binary
+)
+
+// Problem is an error of one of the kinds above with a message for people:
+// what was refused, why, and what to do next.
+type Problem struct {
+	Kind    error
+	Message string
+}
+
+// Error gives the message alone; the kind is for errors.Is.
+func (p *Problem) Error() string { return p.Message }
+
+// Unwrap returns the kind.
+func (p *Problem) Unwrap() error { return p.Kind }
+
+func problem(kind error, format string, args ...any) error {
+	return &Problem{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// interpret turns what pgx returns into the kinds above, in one place. Errors
+// it does not know pass unchanged.
+func interpret(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*Problem](err); ok {
+		return err
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return err
+	}
+	switch {
+	case pg.Code == "42501": // insufficient_privilege
+		return fmt.Errorf("%w: %s; grant it to the role rehome connects with: %w", ErrRights, pg.Message, err)
+	case pg.Code == "3F000" || pg.Code == "42P01" && pg.SchemaName == "rehome": // invalid_schema_name, undefined_table
+		return fmt.Errorf("%w: %w", ErrSchema, err)
+	case pg.Code[:2] == "08" || pg.Code[:3] == "57P": // connection_exception, server going down
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	case pg.Code[:2] == "23": // integrity_constraint_violation
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case pg.Code[:2] == "22" || pg.Code[:2] == "42": // data_exception, undefined column and the like
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
+	return err
+}

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// NewPlan is what a plan is made of. A plan that undoes another has no renames
+// of its own: it takes those of the other, turned round.
+type NewPlan struct {
+	ID         string
+	Memory     string
+	Strategy   resilience.Strategy
+	Renames    []resilience.RenameRule
+	Undoes     string
+	Policy     resilience.Policy
+	WorkflowID string
+	RunID      string
+	Rollback   []string // the compensations, newest first
+}
+
+// CreatePlan records a plan as pending. A plan that is there already, made by
+// the same run, is left as it is; one made by another run is ErrConflict.
+func (s *Store) CreatePlan(ctx context.Context, p NewPlan) error {
+	memory, err := s.Memory(ctx, p.Memory)
+	if err != nil {
+		return err
+	}
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO rehome.migration_plans
+				(plan_id, memory, strategy, kind, undoes, policy, mapping, workflow_id, run_id, rollback)
+			VALUES ($1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+			p.ID, p.Memory, p.Strategy, resilience.Rename, p.Undoes, p.Policy, memory.Mapping, p.WorkflowID, p.RunID, p.Rollback)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return samePlan(ctx, tx, p)
+		}
+		if err := insertRenames(ctx, tx, p); err != nil {
+			return err
+		}
+		return recordEvent(ctx, tx, event{Plan: p.ID, What: "created", Author: p.Policy.Author})
+	})
+	if err != nil {
+		return fmt.Errorf("create plan %s: %w", p.ID, err)
+	}
+	return nil
+}
+
+func samePlan(ctx context.Context, tx pgx.Tx, p NewPlan) error {
+	var workflow, run string
+	err := tx.QueryRow(ctx, `SELECT workflow_id, run_id FROM rehome.migration_plans WHERE plan_id = $1`, p.ID).Scan(&workflow, &run)
+	if err != nil {
+		return err
+	}
+	if run != p.RunID {
+		return problem(ErrConflict, "migration %s was already made by %s (run %s); choose another id", p.ID, workflow, run)
+	}
+	return nil
+}
+
+func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
+	if p.Undoes != "" {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO rehome.migration_renames (plan_id, ordinal, old_path, new_path)
+			SELECT $1, row_number() OVER (ORDER BY ordinal DESC), new_path, old_path
+			FROM rehome.migration_renames WHERE plan_id = $2`, p.ID, p.Undoes)
+		return err
+	}
+	ordered := resilience.OrderRenames(p.Renames)
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"rehome", "migration_renames"},
+		[]string{"plan_id", "ordinal", "old_path", "new_path"},
+		pgx.CopyFromSlice(len(ordered), func(i int) ([]any, error) {
+			return []any{p.ID, int64(i + 1), ordered[i].Old, ordered[i].New}, nil
+		}))
+	return err
+}
+
+// selectPlans reads resilience.Plan, in the order of scanPlan.
+const selectPlans = `
+	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
+		coalesce((SELECT u.plan_id FROM rehome.migration_plans u WHERE u.undoes = p.plan_id AND u.status = 'completed' ORDER BY u.created_at DESC LIMIT 1), ''),
+		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished, x.drifted, x.vanished, p.disagree, p.bytes, p.plan_hash, p.policy,
+		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
+		coalesce(extract(epoch FROM g.last_at - g.first_at) * 1000, 0)::bigint,
+		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
+	FROM rehome.migration_plans p
+	LEFT JOIN rehome.migration_progress g USING (plan_id)
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished
+		FROM rehome.migration_exceptions e
+		WHERE e.plan_id = p.plan_id AND NOT e.undoing AND e.ordinal <= g.last) x`
+
+func scanPlan(row pgx.CollectableRow) (resilience.Plan, error) {
+	var p resilience.Plan
+	err := row.Scan(&p.ID, &p.Memory, &p.Strategy, &p.Kind, &p.Status, &p.Undoes, &p.UndoneBy,
+		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Bytes, &p.Hash, &p.Policy,
+		&p.WorkflowID, &p.RunID, &p.Reason, &p.Steps, &p.CreatedAt, &p.PlanningMS, &p.ApplyMS, &p.DurationMS)
+	return p, err
+}
+
+// Plan returns a plan as it stands now, or ErrNotFound.
+func (s *Store) Plan(ctx context.Context, id string) (resilience.Plan, error) {
+	rows, err := s.pool.Query(ctx, selectPlans+` WHERE p.plan_id = $1`, id)
+	if err != nil {
+		return resilience.Plan{}, fmt.Errorf("read plan %s: %w", id, interpret(err))
+	}
+	plan, err := pgx.CollectExactlyOneRow(rows, scanPlan)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return resilience.Plan{}, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", id)
+	}
+	if err != nil {
+		return resilience.Plan{}, fmt.Errorf("read plan %s: %w", id, interpret(err))
+	}
+	return plan, nil
+}
+
+// Plans lists the plans of a memory, newest first; all memories' when memory is empty.
+func (s *Store) Plans(ctx context.Context, memory string, limit int) ([]resilience.Plan, error) {
+	rows, err := s.pool.Query(ctx, selectPlans+`
+		WHERE $1 IN ('', p.memory) ORDER BY p.created_at DESC, p.plan_id LIMIT $2`, memory, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list plans: %w", interpret(err))
+	}
+	plans, err := pgx.CollectRows(rows, scanPlan)
+	if err != nil {
+		return nil, fmt.Errorf("list plans: %w", interpret(err))
+	}
+	return plans, nil
+}
+
+// Renames lists the first rules of a plan, in the order in which they are carried out.
+func (s *Store) Renames(ctx context.Context, plan string, limit int) ([]resilience.RenameRule, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT old_path, new_path FROM rehome.migration_renames WHERE plan_id = $1 ORDER BY ordinal LIMIT $2`, plan, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the renames of %s: %w", plan, interpret(err))
+	}
+	rules, err := pgx.CollectRows(rows, pgx.RowToStructByPos[resilience.RenameRule])
+	if err != nil {
+		return nil, fmt.Errorf("read the renames of %s: %w", plan, interpret(err))
+	}
+	return rules, nil
+}
+
+// become moves a plan to a status that the table of legal moves allows. A plan
+// that is there already stays; anything else is ErrConflict.
+func become(ctx context.Context, tx pgx.Tx, plan string, next resilience.Status, reason string) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE rehome.migration_plans
+		SET status = $2, reason = CASE WHEN $3 = '' THEN reason ELSE $3 END,
+			finished_at = CASE WHEN $4 THEN NULL ELSE now() END
+		WHERE plan_id = $1 AND status = ANY($5)`, plan, next, reason, next.Live(), next.Before())
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 1 {
+		return nil
+	}
+	var have resilience.Status
+	if err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&have); err != nil {
+		return err
+	}
+	if have != next {
+		return problem(ErrConflict, "migration %s is %s and cannot become %s; see `starter migration show %s`", plan, have, next, plan)
+	}
+	return nil
+}
+
+type event struct{ Plan, What, Author, Detail string }
+
+func recordEvent(ctx context.Context, tx pgx.Tx, e event) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO rehome.migration_events (plan_id, event, author, detail) VALUES ($1, $2, $3, $4)`,
+		e.Plan, e.What, e.Author, e.Detail)
+	return err
+}

@@ -1,0 +1,99 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// table writes the SQL fragments that differ from mapping to mapping. In all of
+// them the user's table has the alias t. Identifiers are quoted here and only
+// here; values go through args.
+type table struct {
+	m resilience.Mapping
+}
+
+func quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+
+// name is the quoted, qualified name of the table.
+func (t table) name() string { return quote(t.m.Schema, t.m.Table) }
+
+func (t table) column(c string) string { return "t." + quote(c) }
+
+// id is the chunk's id as text, the form in which rehome's own tables keep it.
+func (t table) id() string { return t.column(t.m.ID) + "::text" }
+
+// hasID compares the id with a text expression in the id's own type, so that
+// the table's index serves.
+func (t table) hasID(text string) string {
+	return fmt.Sprintf("%s = (%s)::%s", t.column(t.m.ID), text, t.m.IDType)
+}
+
+// text is the chunk's text, never NULL.
+func (t table) text() string { return "coalesce(" + t.column(t.m.Content) + "::text, '')" }
+
+// path is what the first locator says.
+func (t table) path() string { return t.locator(0) }
+
+func (t table) locator(i int) string {
+	l := t.m.Locators[i]
+	if len(l.Keys) == 0 {
+		return t.column(l.Column) + "::text"
+	}
+	return fmt.Sprintf("(%s #>> @keys%d)", t.column(l.Column), i)
+}
+
+// locatorsAre holds where every locator says the same as a text expression.
+func (t table) locatorsAre(text string) string {
+	all := make([]string, len(t.m.Locators))
+	for i := range t.m.Locators {
+		all[i] = fmt.Sprintf("%s = %s", t.locator(i), text)
+	}
+	return "(" + strings.Join(all, " AND ") + ")"
+}
+
+// scope holds for the rows of the memory.
+func (t table) scope() string {
+	all := make([]string, 0, len(t.m.Scope)+1)
+	all = append(all, "true")
+	for i, f := range t.m.Scope {
+		all = append(all, fmt.Sprintf("%s = @scope%d", t.column(f.Column), i))
+	}
+	return "(" + strings.Join(all, " AND ") + ")"
+}
+
+// key is the canonical path of the row's source, NULL when it has none.
+func (t table) key() string { return "rehome.path_key(" + t.path() + ", @prefix)" }
+
+// args holds the values the fragments refer to, and those of extra.
+func (t table) args(extra pgx.NamedArgs) pgx.NamedArgs {
+	args := pgx.NamedArgs{"prefix": t.m.StripPrefix}
+	for i, f := range t.m.Scope {
+		args[fmt.Sprintf("scope%d", i)] = f.Value
+	}
+	for i, l := range t.m.Locators {
+		if len(l.Keys) > 0 {
+			args[fmt.Sprintf("keys%d", i)] = l.Keys
+		}
+	}
+	maps.Copy(args, extra)
+	return args
+}
+
+// jsonColumns lists the columns of type json among the locators: the only ones
+// whose text a rewrite may change beyond the path.
+func (t table) jsonColumns() []string {
+	var columns []string
+	seen := map[string]bool{}
+	for _, l := range t.m.Locators {
+		if l.Type == "json" && len(l.Keys) > 0 && !seen[l.Column] {
+			seen[l.Column] = true
+			columns = append(columns, l.Column)
+		}
+	}
+	return columns
+}

@@ -1,0 +1,33 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+)
+
+// owner is the chain of runs that the calling workflow belongs to.
+func owner(ctx workflow.Context) activities.Owner {
+	info := workflow.GetInfo(ctx)
+	return activities.Owner{WorkflowID: info.WorkflowExecution.ID, RunID: info.FirstRunID}
+}
+
+// claimed runs work as the one owner of a kind of work on a memory. The claim
+// is released whatever happens, also after a cancel.
+func claimed(ctx workflow.Context, in activities.ClaimInput, work func(workflow.Context) error) error {
+	in.Owner = owner(ctx)
+	if err := workflow.ExecuteActivity(brief(ctx, "Claim the "+in.Kind+" of "+in.Memory), database.Claim, in).Get(ctx, nil); err != nil {
+		return err
+	}
+	err := work(ctx)
+	if workflow.IsContinueAsNewError(err) {
+		return err // the next run goes on under the same claim
+	}
+	detached, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	releaseErr := workflow.ExecuteActivity(brief(detached, "Release the "+in.Kind+" of "+in.Memory), database.Release, in).Get(detached, nil)
+	if err != nil {
+		return err
+	}
+	return releaseErr
+}

@@ -1,0 +1,108 @@
+package workflows
+
+import (
+	"time"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// Registered names. They are in histories: never renamed.
+const (
+	IngestName       = "ingest"
+	ScanName         = "orphan-scan"
+	CleanupName      = "cleanup"
+	MigrateBatchName = "migrate-batch"
+	RollbackName     = "rollback"
+)
+
+// Names of the messages a migration answers.
+const (
+	PauseUpdate    = "pause"
+	ResumeUpdate   = "resume"
+	ThrottleUpdate = "throttle"
+	AbortUpdate    = "abort"
+	ProgressQuery  = "progress"
+)
+
+// TaskQueue is where workflows and database work of an installation run.
+func TaskQueue(installation string) string { return "rehome-" + installation }
+
+// FilesQueue is where work that reads a root runs: only on workers that have it.
+func FilesQueue(installation string) string { return TaskQueue(installation) + "-files" }
+
+// IngestID is the workflow id of a memory's ingest. There is one at a time.
+func IngestID(installation, memory string) string { return installation + "/ingest/" + memory }
+
+// ScanID is the workflow id of a memory's scan. There is one at a time.
+func ScanID(installation, memory string) string { return installation + "/scan/" + memory }
+
+// CleanupID is the workflow id of a memory's cleanup. There is one at a time.
+func CleanupID(installation, memory string) string { return installation + "/cleanup/" + memory }
+
+// MigrateID is the workflow id of a migration.
+func MigrateID(installation, memory, plan string) string {
+	return installation + "/migrate/" + memory + "/" + plan
+}
+
+// RollbackID is the workflow id of the rollback of a migration.
+func RollbackID(installation, memory, plan string) string {
+	return installation + "/rollback/" + memory + "/" + plan
+}
+
+// Tuning holds the timings of a run. The zero value is right outside tests.
+type Tuning struct {
+	Slice     activities.Slice `json:"slice,omitzero"`
+	Heartbeat time.Duration    `json:"heartbeat,omitempty"` // zero means 30 s
+}
+
+// IngestInput starts an ingest.
+type IngestInput struct {
+	activities.Origin
+	Memory       string `json:"memory"`
+	MaxFileBytes int64  `json:"max_file_bytes,omitempty"` // larger files are skipped; zero means corpus.DefaultMaxFileBytes
+	Tuning       Tuning `json:"tuning,omitzero"`
+}
+
+// ScanInput starts an orphan scan.
+type ScanInput struct {
+	activities.Origin
+	Memory          string `json:"memory"`
+	ScanID          string `json:"scan_id,omitempty"` // empty: made from the run's id
+	DryRun          bool   `json:"dry_run,omitempty"`
+	AcceptShrinkage bool   `json:"accept_shrinkage,omitempty"` // a person typed the memory's name: fewer files than before are right, this once
+	Tuning          Tuning `json:"tuning,omitzero"`
+}
+
+// CleanupInput starts a cleanup.
+type CleanupInput struct {
+	activities.Origin
+	Memory     string `json:"memory"`
+	DryRun     bool   `json:"dry_run,omitempty"`
+	Max        int    `json:"max,omitempty"`         // chunks at most; zero means the setting max_cleanup_operations
+	WaiveGrace bool   `json:"waive_grace,omitempty"` // a person typed the memory's name: grace and gap do not count, this once; two scans still do
+	Tuning     Tuning `json:"tuning,omitzero"`
+}
+
+// MigrateInput starts a migration. The moves come from Renames, or, for a plan
+// that undoes a completed one, from the journal of Undoes.
+type MigrateInput struct {
+	activities.Origin
+	Memory    string                  `json:"memory"`
+	Migration string                  `json:"migration"` // plan id
+	Renames   []resilience.RenameRule `json:"renames,omitempty"`
+	Undoes    string                  `json:"undoes,omitempty"`
+	Policy    resilience.Policy       `json:"policy"`
+	Tuning    Tuning                  `json:"tuning,omitzero"`
+}
+
+// RollbackInput starts the undo of a migration that is completed, or that ended
+// without its workflow having undone it.
+type RollbackInput struct {
+	activities.Origin
+	Memory    string `json:"memory"`
+	Migration string `json:"migration"` // the plan to undo
+	Undo      string `json:"undo"`      // id of the plan that undoes it, when it is completed
+	Author    string `json:"author,omitempty"`
+	Tuning    Tuning `json:"tuning,omitzero"`
+}

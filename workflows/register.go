@@ -1,0 +1,24 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+)
+
+// Nil receivers that give activities their names.
+var (
+	database *activities.Database
+	files    *activities.Files
+)
+
+// registered is the one list of workflows.
+var registered = map[string]any{}
+
+// Register adds every workflow under its name.
+func Register(r worker.WorkflowRegistry) {
+	for name, run := range registered {
+		r.RegisterWorkflowWithOptions(run, workflow.RegisterOptions{Name: name})
+	}
+}
