@@ -1,0 +1,59 @@
+package resilience
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// day is the floor of what protects chunks: shorter and a weekend's mistake is
+// found too late.
+const day = 24 * time.Hour
+
+// Set reads the value of one setting as it is kept in Postgres. Durations are
+// written 90m, 36h or 7d.
+func (s *Settings) Set(key, value string) error {
+	var err error
+	switch key {
+	case "max_version_history":
+		s.MaxVersionHistory, err = number(value, 1, 1000)
+	case "migration_batch_size":
+		s.MigrationBatchSize, err = number(value, 1, MaxBatchSize)
+	case "max_cleanup_operations":
+		s.MaxCleanupOperations, err = number(value, 1, 1_000_000_000)
+	case "orphan_grace":
+		s.OrphanGrace, err = span(value, day)
+	case "orphan_scan_gap":
+		s.OrphanScanGap, err = span(value, 0)
+	case "quarantine_retention":
+		s.QuarantineRetention, err = span(value, day)
+	default:
+		return fmt.Errorf("there is no setting %q", key)
+	}
+	if err != nil {
+		return fmt.Errorf("setting %s: %w", key, err)
+	}
+	return nil
+}
+
+func number(value string, least, most int) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("%q: want a whole number from %d to %d", value, least, most)
+	}
+	return n, nil
+}
+
+func span(value string, least time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if days, ok := strings.CutSuffix(value, "d"); ok {
+		var n float64
+		n, err = strconv.ParseFloat(days, 64)
+		d = time.Duration(n * float64(day))
+	}
+	if err != nil || d < least {
+		return 0, fmt.Errorf("%q: want a duration such as 90m, 36h or 7d, at least %s", value, least)
+	}
+	return d, nil
+}
