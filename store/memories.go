@@ -166,8 +166,12 @@ func refuseBusy(ctx context.Context, tx pgx.Tx, memory string) error {
 
 // Settings returns the settings in force: the defaults, overlaid by what is kept.
 func (s *Store) Settings(ctx context.Context) (resilience.Settings, error) {
+	return readSettings(ctx, s.pool)
+}
+
+func readSettings(ctx context.Context, q querier) (resilience.Settings, error) {
 	settings := resilience.DefaultSettings()
-	rows, err := s.pool.Query(ctx, `SELECT key, value FROM rehome.settings`)
+	rows, err := q.Query(ctx, `SELECT key, value FROM rehome.settings`)
 	if err != nil {
 		return settings, fmt.Errorf("read the settings: %w", interpret(err))
 	}
