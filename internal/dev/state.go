@@ -1,0 +1,62 @@
+package dev
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// kept is what one run of a stack tells the next, so that data is found again
+// and addresses stay the same.
+type kept struct {
+	Password     string `json:"password"`
+	PostgresHome string `json:"postgres_home"`
+	PostgresPort int    `json:"postgres_port"`
+	TemporalPort int    `json:"temporal_port"`
+	UIPort       int    `json:"ui_port"`
+}
+
+const (
+	keptFile    = "kept.json"
+	runningFile = "stack.json"
+	lockFile    = "lock"
+)
+
+func readKept(dir string) (kept, error) {
+	var k kept
+	err := readJSON(filepath.Join(dir, keptFile), &k)
+	if errors.Is(err, os.ErrNotExist) {
+		return k, nil
+	}
+	return k, err
+}
+
+func (k kept) write(dir string) error { return writeJSON(filepath.Join(dir, keptFile), k) }
+
+func readJSON(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the stack's state: %w", err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("read %s: %w; remove it, and %s with it, to start afresh", path, err, filepath.Dir(path))
+	}
+	return nil
+}
+
+// writeJSON replaces the file in one step: a kill leaves the old or the new.
+func writeJSON(path string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the stack's state: %w", err)
+	}
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil { // it has the password
+		return fmt.Errorf("write the stack's state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write the stack's state: %w", err)
+	}
+	return nil
+}
