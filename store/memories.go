@@ -166,14 +166,18 @@ func refuseBusy(ctx context.Context, tx pgx.Tx, memory string) error {
 
 // Settings returns the settings in force: the defaults, overlaid by what is kept.
 func (s *Store) Settings(ctx context.Context) (resilience.Settings, error) {
-	return readSettings(ctx, s.pool)
+	settings, err := readSettings(ctx, s.pool)
+	if err != nil {
+		return settings, fmt.Errorf("read the settings: %w", interpret(err))
+	}
+	return settings, nil
 }
 
 func readSettings(ctx context.Context, q querier) (resilience.Settings, error) {
 	settings := resilience.DefaultSettings()
 	rows, err := q.Query(ctx, `SELECT key, value FROM rehome.settings`)
 	if err != nil {
-		return settings, fmt.Errorf("read the settings: %w", interpret(err))
+		return settings, err
 	}
 	var key, value string
 	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
@@ -182,8 +186,5 @@ func readSettings(ctx context.Context, q querier) (resilience.Settings, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return settings, fmt.Errorf("read the settings: %w", interpret(err))
-	}
-	return settings, nil
+	return settings, err
 }
