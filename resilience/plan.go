@@ -71,6 +71,11 @@ func (s Status) Before() []Status {
 	return from
 }
 
+// LiveStatuses lists the statuses in which a plan owns its chunks.
+func LiveStatuses() []Status {
+	return slices.DeleteFunc(Statuses(), func(s Status) bool { return !s.Live() })
+}
+
 // Live reports whether a plan in status s still owns its chunks.
 func (s Status) Live() bool {
 	switch s {

@@ -11,10 +11,10 @@ import (
 // What can be wrong, as far as a caller may have to decide by it.
 var (
 	ErrNotFound    = errors.New("not found")
-	ErrConflict    = errors.New("conflict")             // something else owns it or already stands there
-	ErrRefused     = errors.New("refused")              // a safety rule says no
-	ErrInvalid     = errors.New("invalid")              // the request cannot be right
-	ErrFenced      = errors.New("fenced off")           // another attempt has gone on from here; do nothing
+	ErrConflict    = errors.New("conflict")              // something else owns it or already stands there
+	ErrRefused     = errors.New("refused")               // a safety rule says no
+	ErrInvalid     = errors.New("invalid")               // the request cannot be right
+	ErrFenced      = errors.New("fenced off")            // another attempt has gone on from here; do nothing
 	ErrUnreachable = errors.New("cannot reach Postgres") // not now; later may do
 	ErrRights      = errors.New("missing rights")
 	ErrUnfit       = errors.New("does not fit the table") // a value or a column that the table does not take

@@ -150,26 +150,27 @@ func (s *Store) Renames(ctx context.Context, plan string, limit int) ([]resilien
 	return rules, nil
 }
 
-// become moves a plan to a status that the table of legal moves allows. A plan
-// that is there already stays; anything else is ErrConflict.
-func become(ctx context.Context, tx pgx.Tx, plan string, next resilience.Status, reason string) error {
+// become moves a plan to a status that the table of legal moves allows, and
+// records the event. A plan that is there already stays as it is; anything else
+// is ErrConflict.
+func become(ctx context.Context, tx pgx.Tx, next resilience.Status, e event) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
 		SET status = $2, reason = CASE WHEN $3 = '' THEN reason ELSE $3 END,
 			finished_at = CASE WHEN $4 THEN NULL ELSE now() END
-		WHERE plan_id = $1 AND status = ANY($5)`, plan, next, reason, next.Live(), next.Before())
+		WHERE plan_id = $1 AND status = ANY($5)`, e.Plan, next, e.Detail, next.Live(), next.Before())
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() == 1 {
-		return nil
+		return recordEvent(ctx, tx, e)
 	}
 	var have resilience.Status
-	if err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&have); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1`, e.Plan).Scan(&have); err != nil {
 		return err
 	}
 	if have != next {
-		return problem(ErrConflict, "migration %s is %s and cannot become %s; see `starter migration show %s`", plan, have, next, plan)
+		return problem(ErrConflict, "migration %s is %s and cannot become %s; see `starter migration show %s`", e.Plan, have, next, e.Plan)
 	}
 	return nil
 }

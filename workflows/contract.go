@@ -16,6 +16,9 @@ const (
 	RollbackName     = "rollback"
 )
 
+// MigrateName is the workflow that carries out a strategy.
+func MigrateName(s resilience.Strategy) string { return "migrate-" + string(s) }
+
 // Names of the messages a migration answers.
 const (
 	PauseUpdate    = "pause"
@@ -94,6 +97,26 @@ type MigrateInput struct {
 	Undoes    string                  `json:"undoes,omitempty"`
 	Policy    resilience.Policy       `json:"policy"`
 	Tuning    Tuning                  `json:"tuning,omitzero"`
+	Resume    *Resume                 `json:"resume,omitempty"` // set by the run before, at continue-as-new
+}
+
+// Resume is what one run of a migration hands to the next.
+type Resume struct {
+	Epoch  int64 `json:"epoch"`
+	Sweeps int   `json:"sweeps"`
+	Paused bool  `json:"paused"`
+	Saga   Saga  `json:"saga"`
+}
+
+// Order is the argument of the updates pause, resume and abort.
+type Order struct {
+	Author string `json:"author,omitempty"` // who gives it
+	Reason string `json:"reason,omitempty"`
+}
+
+// Answer is what an update returns: the status the plan has now or is going to.
+type Answer struct {
+	Status resilience.Status `json:"status"`
 }
 
 // RollbackInput starts the undo of a migration that is completed, or that ended
@@ -101,8 +124,9 @@ type MigrateInput struct {
 type RollbackInput struct {
 	activities.Origin
 	Memory    string `json:"memory"`
-	Migration string `json:"migration"` // the plan to undo
-	Undo      string `json:"undo"`      // id of the plan that undoes it, when it is completed
+	Migration string `json:"migration"`            // the plan to undo
+	Undo      string `json:"undo"`                 // id of the plan that undoes it, when it is completed
+	BatchSize int    `json:"batch_size,omitempty"` // rows in one transaction; zero means the setting migration_batch_size
 	Author    string `json:"author,omitempty"`
 	Tuning    Tuning `json:"tuning,omitzero"`
 }

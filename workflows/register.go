@@ -14,7 +14,10 @@ var (
 )
 
 // registered is the one list of workflows.
-var registered = map[string]any{}
+var registered = map[string]any{
+	MigrateBatchName: MigrateBatch,
+	RollbackName:     Rollback,
+}
 
 // Register adds every workflow under its name.
 func Register(r worker.WorkflowRegistry) {

@@ -70,6 +70,7 @@ CREATE TABLE rehome.files (
     mtime        timestamptz NOT NULL,
     content_hash bytea,                          -- sha256; NULL until it was read
     skipped      text,                           -- why ingest left it out; NULL when it did not
+    first_seen_at timestamptz NOT NULL DEFAULT now(),
     seen_at      timestamptz NOT NULL DEFAULT now(),
     gone_at      timestamptz,
     PRIMARY KEY (memory, path)
@@ -114,40 +115,45 @@ CREATE TABLE rehome.scans (
     run_id      text NOT NULL,
     status      text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'complete', 'incomplete', 'aborted')),
     policy      jsonb NOT NULL,
-    counters    jsonb NOT NULL DEFAULT '{}',
-    canaries    text[] NOT NULL DEFAULT '{}', -- a sample of files that a later scan must find again
-    reason      text NOT NULL DEFAULT '',
+    result      jsonb NOT NULL DEFAULT '{}',  -- as the command line shows it
+    device      text NOT NULL DEFAULT '',     -- of the root
+    canaries    text[] NOT NULL DEFAULT '{}', -- a sample of files that the next scan must find again
+    reason      text NOT NULL DEFAULT '',     -- why it is not complete
     cutoff      timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 CREATE INDEX scans_latest ON rehome.scans (memory, cutoff DESC);
 
--- The evidence of one scan; kept until the next one begins.
-CREATE TABLE rehome.scan_sources (              -- candidates, listed before the walk
+-- The evidence of one scan; kept until the next one begins. No index on paths:
+-- it is written once, in bulk, and joined as a whole.
+CREATE TABLE rehome.scan_sources (
     scan_id text NOT NULL,
-    path    text COLLATE "C" NOT NULL,
+    ordinal bigint NOT NULL,
+    locator text COLLATE "C",                   -- as it stands in the table; NULL for a file of the catalogue that has no chunks
+    path    text COLLATE "C",                   -- canonical key; NULL when it names no file of the tree
     chunks  bigint NOT NULL,
     bytes   bigint NOT NULL,
-    verdict text,
-    PRIMARY KEY (scan_id, path)
+    verdict text,                               -- NULL: seen by the walk
+    witness text,                               -- the deepest directory on the way that the walk found
+    folds   text[],                             -- of the path and the directories above it: see corpus.Fold
+    PRIMARY KEY (scan_id, ordinal)
 );
 CREATE TABLE rehome.scan_dirs (
     scan_id text NOT NULL,
     path    text COLLATE "C" NOT NULL,          -- '.' is the root
-    error   text NOT NULL DEFAULT '',           -- empty: read to its end
-    PRIMARY KEY (scan_id, path)
+    error   text NOT NULL DEFAULT ''            -- empty: read to its end
 );
+CREATE INDEX scan_dirs_scan ON rehome.scan_dirs (scan_id);
 CREATE TABLE rehome.scan_files (
     scan_id  text NOT NULL,
-    path     text COLLATE "C" NOT NULL,         -- canonical key
-    fold     text COLLATE "C" NOT NULL,         -- equal for paths that differ only in case
+    path     text COLLATE "C" NOT NULL,         -- canonical key; empty when the name cannot be one
+    fold     text COLLATE "C" NOT NULL,         -- equal for paths that differ only in case, normalisation or encoding
     raw_path bytea NOT NULL,
     kind     text NOT NULL,                     -- file, dir, symlink, excluded, other
     size     bigint NOT NULL,
     mtime    timestamptz NOT NULL
 );
-CREATE INDEX scan_files_path ON rehome.scan_files (scan_id, path);
-CREATE INDEX scan_files_fold ON rehome.scan_files (scan_id, fold);
+CREATE INDEX scan_files_scan ON rehome.scan_files (scan_id);
 
 CREATE TABLE rehome.orphan_chunks (
     memory           text NOT NULL,
@@ -167,12 +173,14 @@ CREATE TABLE rehome.orphan_chunks (
     PRIMARY KEY (memory, chunk_id)
 );
 
--- Chunks that are never orphans: held by a person, or restored.
+-- Chunks that are never orphans: held by a person, or restored and not changed since.
 CREATE TABLE rehome.holds (
-    memory   text NOT NULL,
-    chunk_id text NOT NULL,
-    reason   text NOT NULL,
-    held_at  timestamptz NOT NULL DEFAULT now(),
+    memory       text NOT NULL,
+    chunk_id     text NOT NULL,
+    reason       text NOT NULL,
+    locator      text,                          -- where it was when it was restored; NULL: held whatever happens to it
+    content_hash bytea,                         -- sha256 of its text then
+    held_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (memory, chunk_id)
 );
 
@@ -189,6 +197,14 @@ CREATE TABLE rehome.cleanup_runs (
     bytes_freed     bigint NOT NULL DEFAULT 0,
     started_at      timestamptz NOT NULL DEFAULT now(),
     finished_at     timestamptz
+);
+
+-- What a cleanup under way has taken on, by priority; gone when it is over.
+CREATE TABLE rehome.cleanup_chunks (
+    run_id   text NOT NULL,
+    ordinal  bigint NOT NULL,
+    chunk_id text NOT NULL,
+    PRIMARY KEY (run_id, ordinal)
 );
 
 -- What was taken out of a memory. The row itself is in the twin table, typed
@@ -238,7 +254,20 @@ CREATE TABLE rehome.migration_renames (
     ordinal  bigint NOT NULL,
     old_path text COLLATE "C" NOT NULL,
     new_path text COLLATE "C" NOT NULL,
-    PRIMARY KEY (plan_id, ordinal)                    -- chains backwards: what leaves a place comes before what takes it
+    PRIMARY KEY (plan_id, ordinal),                   -- chains backwards: what leaves a place comes before what takes it
+    UNIQUE (plan_id, old_path)
+);
+
+-- The files a plan moves: each source path as it stands in the table, with the
+-- rule that moves it and its canonical key.
+CREATE TABLE rehome.migration_paths (
+    plan_id  text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    old_path text COLLATE "C" NOT NULL,
+    old_key  text COLLATE "C" NOT NULL,
+    new_path text COLLATE "C" NOT NULL,
+    new_key  text COLLATE "C" NOT NULL,
+    rule     bigint NOT NULL,
+    PRIMARY KEY (plan_id, old_path)
 );
 
 -- The journal: every row of a plan, with all that undo needs.
@@ -274,7 +303,7 @@ CREATE TABLE rehome.migration_progress (
     batch_size integer NOT NULL,
     rate       double precision NOT NULL DEFAULT 0,
     first_at   timestamptz,                     -- start of the first batch
-    last_at    timestamptz,                     -- commit of the last one
+    last_at    timestamptz,                     -- commit of the last one; NULL while rows are left
     CHECK (last BETWEEN 0 AND total)
 ) WITH (fillfactor = 50);
 

@@ -1,0 +1,116 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+
+	"go.temporal.io/sdk/temporal"
+
+	"rehome/resilience"
+)
+
+// PlanInput names a plan, who wants something of it, and why.
+type PlanInput struct {
+	Origin
+	Migration string `json:"migration"`
+	Author    string `json:"author,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// BeginMigration lets a planned migration run.
+func (a *Database) BeginMigration(ctx context.Context, in PlanInput) error {
+	return classify("begin", a.Store.Begin(ctx, in.Migration))
+}
+
+// CancelMigration ends a plan that has had no effect.
+func (a *Database) CancelMigration(ctx context.Context, in PlanInput) error {
+	return classify("cancel", a.Store.CancelPlan(ctx, in.Migration, in.Reason))
+}
+
+// PauseMigration makes a plan stop before its next batch.
+func (a *Database) PauseMigration(ctx context.Context, in PlanInput) error {
+	return classify("pause", a.Store.Pause(ctx, in.Migration, in.Author))
+}
+
+// ResumeMigration lets a paused plan go on.
+func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) error {
+	return classify("resume", a.Store.Resume(ctx, in.Migration, in.Author))
+}
+
+// ThrottleInput asks for another pace.
+type ThrottleInput struct {
+	Origin
+	Migration string          `json:"migration"`
+	Pace      resilience.Pace `json:"pace"`
+}
+
+// ThrottleMigration changes a plan's pace from its next batch on.
+func (a *Database) ThrottleMigration(ctx context.Context, in ThrottleInput) error {
+	return classify("throttle", a.Store.Throttle(ctx, in.Migration, in.Pace))
+}
+
+// BeginUndo turns a plan round and fences whoever still moves chunks forward.
+func (a *Database) BeginUndo(ctx context.Context, in PlanInput) (resilience.Watermark, error) {
+	w, err := a.Store.BeginUndo(ctx, in.Migration, in.Reason, in.Author)
+	return w, classify("begin the undo", err)
+}
+
+// EndUndo closes a plan whose chunks are all back.
+func (a *Database) EndUndo(ctx context.Context, in PlanInput) error {
+	return classify("end the undo", a.Store.EndUndo(ctx, in.Migration))
+}
+
+// FailUndo records that a rollback could not finish, and why.
+func (a *Database) FailUndo(ctx context.Context, in PlanInput) error {
+	return classify("record the failed rollback", a.Store.FailUndo(ctx, in.Migration, in.Reason))
+}
+
+// SweepMigration journals chunks that appeared at the old paths since the plan
+// was made, and returns how many.
+func (a *Database) SweepMigration(ctx context.Context, in PlanInput) (int64, error) {
+	var found int64
+	err := beating(ctx, func(ctx context.Context) (err error) {
+		found, err = a.Store.Sweep(ctx, in.Migration)
+		return err
+	})
+	return found, classify("sweep", err)
+}
+
+// SwitchAliases lets the old paths resolve to the new ones.
+func (a *Database) SwitchAliases(ctx context.Context, in PlanInput) error {
+	return classify("switch the aliases", a.Store.Switch(ctx, in.Migration))
+}
+
+// UndoSwitchAliases takes back what SwitchAliases did.
+func (a *Database) UndoSwitchAliases(ctx context.Context, in PlanInput) error {
+	return classify("switch the aliases back", a.Store.UndoSwitch(ctx, in.Migration))
+}
+
+// CompleteMigration closes a plan whose rows are all accounted for.
+func (a *Database) CompleteMigration(ctx context.Context, in PlanInput) error {
+	return classify("complete", a.Store.Complete(ctx, in.Migration))
+}
+
+// ReadMigration returns a plan as it stands.
+func (a *Database) ReadMigration(ctx context.Context, in PlanInput) (resilience.Plan, error) {
+	plan, err := a.Store.Plan(ctx, in.Migration)
+	return plan, classify("read the plan", err)
+}
+
+// TakeOverMigration returns a plan whose own run is closed, so that another
+// may undo it. While the run is open it is a Conflict: abort that run instead.
+func (a *Database) TakeOverMigration(ctx context.Context, in PlanInput) (resilience.Plan, error) {
+	plan, err := a.Store.Plan(ctx, in.Migration)
+	if err != nil {
+		return plan, classify("read the plan", err)
+	}
+	open, err := isOpen(ctx, a.Temporal, plan.WorkflowID, plan.RunID)
+	if err != nil {
+		return plan, classify("ask Temporal about "+plan.WorkflowID, err)
+	}
+	if open {
+		return plan, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("migration %s is still being carried out by %s; abort it instead: `starter migration abort %s`", plan.ID, plan.WorkflowID, plan.ID), Conflict, nil)
+	}
+	return plan, nil
+}

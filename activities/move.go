@@ -1,0 +1,107 @@
+package activities
+
+import (
+	"context"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// SliceInput orders one slice of the moves of a plan.
+type SliceInput struct {
+	Origin
+	Migration string `json:"migration"`
+	Epoch     int64  `json:"epoch"` // of the plan when the order was given
+	Slice     Slice  `json:"slice,omitzero"`
+}
+
+// Metrics of the moves, as /metrics has them.
+const (
+	movedMetric = "rehome_chunks_moved"
+	batchMetric = "rehome_batch_latency"
+)
+
+// MoveSlice moves chunks to their new place, batch by batch, until the slice
+// is over, all are there, or the operator wants something else; the watermark
+// it returns says which.
+func (a *Database) MoveSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
+	return a.slice(ctx, in, sliceOrder{wish: resilience.WishRun, end: func(w resilience.Watermark) bool { return w.Last == w.Total }, step: (*store.Mover).Apply})
+}
+
+// RevertSlice moves chunks back to where they were, last moved first.
+func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
+	return a.slice(ctx, in, sliceOrder{wish: resilience.WishUndo, end: func(w resilience.Watermark) bool { return w.Last == 0 }, step: (*store.Mover).Revert})
+}
+
+// sliceOrder is a direction of work: while the plan's wish is this, take the
+// step until the end.
+type sliceOrder struct {
+	wish resilience.Wish
+	end  func(resilience.Watermark) bool
+	step func(*store.Mover, context.Context, resilience.Watermark) (resilience.Watermark, error)
+}
+
+func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (resilience.Watermark, error) {
+	mover, err := a.Store.Mover(ctx, in.Migration)
+	if err != nil {
+		return resilience.Watermark{}, classify("prepare the moves", err)
+	}
+	at, err := a.Store.Watermark(ctx, in.Migration)
+	if err != nil {
+		return resilience.Watermark{}, classify("read the watermark", err)
+	}
+	metrics := activity.GetMetricsHandler(ctx)
+	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
+		if order.end(at) || at.Wish != order.wish {
+			return at, true, nil
+		}
+		if at.Epoch != in.Epoch {
+			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
+		}
+		began := time.Now()
+		next, err := order.step(mover, ctx, at)
+		if err != nil {
+			return at, false, err
+		}
+		rows := max(next.Last-at.Last, at.Last-next.Last)
+		metrics.Counter(movedMetric).Inc(rows)
+		metrics.Timer(batchMetric).Record(time.Since(began))
+		at = next
+		return at, false, pace(ctx, at.Rate, rows, time.Since(began))
+	})
+	if err != nil {
+		return at, classify("move chunks", err)
+	}
+	if order.wish == resilience.WishRun && order.end(at) {
+		_, err = a.Store.MarkApplied(ctx, in.Migration)
+	}
+	return at, classify("mark the end of the moves", err)
+}
+
+// pace waits until rows at a rate would have taken as long as they should; it
+// heartbeats while it does.
+func pace(ctx context.Context, rate float64, rows int64, took time.Duration) error {
+	if rate <= 0 {
+		return nil
+	}
+	wait := time.NewTimer(time.Duration(float64(rows)/rate*float64(time.Second)) - took)
+	defer wait.Stop()
+	beat := time.NewTicker(time.Second)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return nil
+		case <-wait.C:
+			return nil
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+		}
+	}
+}

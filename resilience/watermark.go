@@ -1,0 +1,73 @@
+package resilience
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// Wish is what the operator wants of a running plan. The next batch reads it.
+type Wish string
+
+// The wishes.
+const (
+	WishRun   Wish = "run"
+	WishPause Wish = "pause"
+	WishUndo  Wish = "undo"
+)
+
+// Watermark says how far a plan has come: rows 1 to Last of Total are at their
+// new place, or are exceptions.
+type Watermark struct {
+	Last     int64   `json:"last"`
+	Total    int64   `json:"total"`
+	Epoch    int64   `json:"epoch"` // raised when a plan is turned round; a writer with an older one is fenced
+	Wish     Wish    `json:"wish"`
+	Rate     float64 `json:"rate"` // rows a second; 0 is unlimited
+	Drifted  int64   `json:"drifted"`
+	Vanished int64   `json:"vanished"`
+}
+
+// Pace bounds how fast a plan moves.
+type Pace struct {
+	Rate      float64 `json:"rate"`                 // rows a second; 0 is unlimited
+	BatchSize int     `json:"batch_size,omitempty"` // rows in one transaction; 0 leaves it as it is
+	Author    string  `json:"author,omitempty"`
+}
+
+// Check refuses a pace that cannot be kept.
+func (p Pace) Check() error {
+	if p.Rate < 0 || p.Rate != p.Rate {
+		return fmt.Errorf("rate %v: want rows a second, 0 for no bound", p.Rate)
+	}
+	if p.BatchSize < 0 || p.BatchSize > MaxBatchSize {
+		return fmt.Errorf("batch size %d: want 1 to %d rows, 0 to leave it", p.BatchSize, MaxBatchSize)
+	}
+	return nil
+}
+
+// String says the pace in words.
+func (p Pace) String() string {
+	rate := "no bound on the rate"
+	if p.Rate > 0 {
+		rate = fmt.Sprintf("%g rows a second", p.Rate)
+	}
+	if p.BatchSize > 0 {
+		rate += fmt.Sprintf(", %d rows a batch", p.BatchSize)
+	}
+	return rate
+}
+
+// Event is one thing that happened to a plan.
+type Event struct {
+	At     time.Time `json:"at"`
+	What   string    `json:"event"`
+	Author string    `json:"author,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// ApplyDefaults fills in what was not said.
+func (p *Policy) ApplyDefaults(s Settings) { p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize) }
+
+// Check refuses a policy that cannot be carried out.
+func (p Policy) Check() error { return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check() }

@@ -1,0 +1,209 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"rehome/resilience"
+)
+
+// Mover carries out the moves of one plan, a batch in each transaction.
+type Mover struct {
+	store  *Store
+	plan   string
+	args   pgx.NamedArgs
+	apply  string
+	revert string
+}
+
+// Mover prepares the statements of a plan from the mapping stored with it.
+func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
+	var t table
+	err := s.pool.QueryRow(ctx, `SELECT mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&t.m)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
+	}
+	args := t.args(pgx.NamedArgs{"plan": plan})
+	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward), revert: moveStatement(t, backward)}, nil
+}
+
+// Apply moves the batch after the watermark to its new place and returns the
+// new watermark. When at is no longer the state of the plan (a pause, an abort,
+// another attempt), nothing is done and the present state is returned.
+func (m *Mover) Apply(ctx context.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	// Under a rate, a batch is what a second allows, so that a change is in force within one.
+	return m.step(ctx, at, m.apply, `
+		UPDATE rehome.migration_progress
+		SET last = least(total, last + CASE WHEN rate > 0 THEN least(batch_size, greatest(1, ceil(rate))) ELSE batch_size END),
+			first_at = coalesce(first_at, clock_timestamp()), last_at = NULL
+		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'run' AND last < total
+		RETURNING @at, last, last, total, epoch, wish, rate`)
+}
+
+// Revert moves the batch below the watermark back to its old place; see Apply.
+func (m *Mover) Revert(ctx context.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	return m.step(ctx, at, m.revert, `
+		UPDATE rehome.migration_progress
+		SET last = greatest(0, last - CASE WHEN rate > 0 THEN least(batch_size, greatest(1, ceil(rate))) ELSE batch_size END)
+		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'undo' AND last > 0
+		RETURNING last, @at, last, total, epoch, wish, rate`)
+}
+
+// transient are the errors of a transaction that a second try mends:
+// serialization failure, deadlock.
+func transient(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "40001" || pg.Code == "40P01")
+}
+
+// tries of one batch that an application's writes keep interrupting, before
+// the retry is left to Temporal, which backs off.
+const tries = 10
+
+func (m *Mover) step(ctx context.Context, at resilience.Watermark, move, advance string) (resilience.Watermark, error) {
+	var next resilience.Watermark
+	var err error
+	for range tries {
+		if next, err = m.batch(ctx, at, move, advance); !transient(err) {
+			break
+		}
+	}
+	if errors.Is(err, errMoved) {
+		return m.store.Watermark(ctx, m.plan)
+	}
+	if err != nil {
+		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))
+	}
+	return next, nil
+}
+
+// errMoved says that the watermark is not where the caller thought.
+var errMoved = errors.New("the watermark is elsewhere")
+
+// batchGuards bound what a batch may do to others: it gives up rather than
+// queue for long before a lock, and finds its rows by index, whatever the
+// planner believes of a journal it has no statistics of.
+const batchGuards = `SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true),
+	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+
+// batch advances the watermark and moves the rows it passes. All of it sees
+// one snapshot: an application's write to one of the rows meanwhile fails the
+// transaction, which is then tried again on what the application wrote.
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, move, advance string) (resilience.Watermark, error) {
+	var next resilience.Watermark
+	err := pgx.BeginTxFunc(ctx, m.store.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		var lo, hi int64
+		m.args["at"], m.args["epoch"] = at.Last, at.Epoch
+		begin := &pgx.Batch{}
+		begin.Queue(batchGuards)
+		begin.Queue(advance, m.args).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&lo, &hi, &next.Last, &next.Total, &next.Epoch, &next.Wish, &next.Rate)
+		})
+		if err := tx.SendBatch(ctx, begin).Close(); err != nil {
+			if errors.Is(err, pgx.ErrNoRows) {
+				return errMoved
+			}
+			return err
+		}
+		m.args["lo"], m.args["hi"] = lo, hi
+		var r batchResult
+		if err := tx.QueryRow(ctx, move, m.args).Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified); err != nil {
+			return err
+		}
+		next.Drifted, next.Vanished = at.Drifted+r.present-r.here, at.Vanished+r.planned-r.present
+		return r.check(lo, hi)
+	})
+	return next, err
+}
+
+// batchResult accounts for every planned row of a batch.
+type batchResult struct {
+	planned  int64 // rows the journal has
+	present  int64 // of these, rows the table has
+	here     int64 // of these, rows at the journalled path
+	moved    int64
+	verified bool // every moved row is at its target and, path apart, hashes to what it did before
+}
+
+func (r batchResult) check(lo, hi int64) error {
+	switch {
+	case r.moved != r.here:
+		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated", lo+1, hi, r.here, r.moved)
+	case !r.verified:
+		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger on the table changes more than the path", lo+1, hi)
+	}
+	return nil
+}
+
+// moveStatement moves the rows (@lo, @hi] of the journal in a direction,
+// records those that cannot move, and accounts for all of them.
+func moveStatement(t table, d direction) string {
+	skipped := ""
+	if d.undoing { // what did not move does not move back
+		skipped = `AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
+	}
+	here := t.locatorsAre("p." + d.from)
+	return strings.NewReplacer(
+		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{print}", t.print(),
+		"{here}", here, "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
+		"{skipped}", skipped, "{undoing}", fmt.Sprint(d.undoing),
+	).Replace(`
+		WITH planned AS MATERIALIZED (
+			SELECT ordinal, chunk_id, old_path, new_path, documents, restores FROM rehome.migration_moves m
+			WHERE plan_id = @plan AND ordinal > @lo AND ordinal <= @hi {skipped} ORDER BY ordinal),
+		before AS MATERIALIZED (
+			SELECT p.ordinal, t.ctid IS NOT NULL AS present, {here} IS TRUE AS here, CASE WHEN {here} THEN {print} END AS print
+			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}),
+		stayed AS (
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM before WHERE NOT here
+			ON CONFLICT DO NOTHING),
+		moved AS (
+			UPDATE {table} t SET {set} FROM planned p WHERE {has id} AND {here} AND {scope}
+			RETURNING {there} IS TRUE AS there, {print} AS print),
+		was AS (SELECT count(*) AS planned, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, coalesce(sum(print), 0) AS print FROM before),
+		is_now AS (SELECT count(*) AS moved, coalesce(bool_and(there), true) AS there, coalesce(sum(print), 0) AS print FROM moved)
+		SELECT was.planned, was.present, was.here, is_now.moved, is_now.there AND was.print = is_now.print FROM was, is_now`)
+}
+
+// Watermark returns how far a plan has come and what the operator wants of it.
+func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermark, error) {
+	var w resilience.Watermark
+	err := s.pool.QueryRow(ctx, `
+		SELECT last, total, epoch, wish, rate,
+			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'drifted'),
+			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'vanished')
+		FROM rehome.migration_progress g WHERE plan_id = $1`, plan).
+		Scan(&w.Last, &w.Total, &w.Epoch, &w.Wish, &w.Rate, &w.Drifted, &w.Vanished)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return w, problem(ErrNotFound, "migration %s has no journal; see `starter migration show %s`", plan, plan)
+	}
+	if err != nil {
+		return w, fmt.Errorf("read the watermark of %s: %w", plan, interpret(err))
+	}
+	return w, nil
+}
+
+// MarkApplied stamps the end of the apply phase, once, when the last row is at
+// its place, and returns how long the phase took by the server's clock.
+func (s *Store) MarkApplied(ctx context.Context, plan string) (time.Duration, error) {
+	var ms int64
+	err := s.pool.QueryRow(ctx, `
+		UPDATE rehome.migration_progress SET last_at = coalesce(last_at, clock_timestamp())
+		WHERE plan_id = $1 AND last = total
+		RETURNING coalesce(extract(epoch FROM last_at - first_at) * 1000, 0)::bigint`, plan).Scan(&ms)
+	if err != nil {
+		return 0, fmt.Errorf("mark plan %s as applied: %w", plan, interpret(err))
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}

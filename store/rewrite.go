@@ -1,0 +1,128 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+)
+
+// direction of a move, seen from the journal.
+type direction struct {
+	from, to string // columns of migration_moves
+	undoing  bool
+}
+
+var (
+	forward  = direction{from: "old_path", to: "new_path"}
+	backward = direction{from: "new_path", to: "old_path", undoing: true}
+)
+
+// assignments is the SET list that rewrites every locator of a row to the
+// planned target. Nothing else is named, so an embedding is neither read nor
+// written again. The journal's row has the alias p.
+func (t table) assignments(d direction) string {
+	var sets []string
+	done := map[string]bool{}
+	for _, l := range t.m.Locators {
+		if done[l.Column] {
+			continue
+		}
+		done[l.Column] = true
+		sets = append(sets, quote(l.Column)+" = "+t.rewritten(l.Column, l.Type, d))
+	}
+	return strings.Join(sets, ", ")
+}
+
+// rewritten is the new value of a column that holds one or more locators.
+func (t table) rewritten(column, typ string, d direction) string {
+	switch {
+	case typ == "json":
+		return t.rewrittenJSON(column, d)
+	case typ == "jsonb":
+		return t.put(column, t.column(column), "p."+d.to)
+	default:
+		return fmt.Sprintf("p.%s::%s", d.to, typ)
+	}
+}
+
+// rewrittenJSON puts a json document back verbatim where it is still what we
+// made of it; elsewhere it changes the path only.
+func (t table) rewrittenJSON(column string, d direction) string {
+	at := 1
+	for i, c := range t.jsonColumns() {
+		if c == column {
+			at = i + 1
+		}
+	}
+	now := t.column(column)
+	path := t.put(column, now, "p."+d.to)
+	if !d.undoing {
+		return fmt.Sprintf("CASE WHEN %s::text = p.documents[%d] AND p.restores[%d] IS NOT NULL THEN p.restores[%d]::json ELSE %s END",
+			now, at, at, at, path)
+	}
+	ours := t.put(column, fmt.Sprintf("p.documents[%d]::json", at), "p."+d.from)
+	return fmt.Sprintf("CASE WHEN %s::text = coalesce(p.restores[%d], %s::text) THEN p.documents[%d]::json ELSE %s END",
+		now, at, ours, at, path)
+}
+
+// put replaces every locator of a json or jsonb column in a document by a text expression.
+func (t table) put(column, document, text string) string {
+	for i, l := range t.m.Locators {
+		if l.Column != column {
+			continue
+		}
+		if l.Type == "json" {
+			document = fmt.Sprintf("rehome.json_put(%s, @keys%d, %s)", document, i, text)
+		} else {
+			document = fmt.Sprintf("jsonb_set(%s, @keys%d, to_jsonb(%s), false)", document, i, text)
+		}
+	}
+	return document
+}
+
+// print is a hash of what a move must not change: the id, the text, the rest
+// of the documents that hold locators, and the stored size of the embedding.
+// Each part seeds the next: hashing a whole ROW would copy every text first.
+func (t table) print() string {
+	print := "0"
+	if t.m.Embedding != "" {
+		print = "coalesce(pg_column_size(" + t.column(t.m.Embedding) + "), 0)"
+	}
+	print = fmt.Sprintf("hashtextextended(%s, %s)", t.id(), print)
+	for _, rest := range t.restOfDocuments() {
+		print = fmt.Sprintf("coalesce(jsonb_hash_extended(%s, %s), 0)", rest, print)
+	}
+	return fmt.Sprintf("hashtextextended(%s, %s)", t.text(), print)
+}
+
+// restOfDocuments is each json or jsonb column that holds locators, as jsonb
+// and without them.
+func (t table) restOfDocuments() []string {
+	var rests []string
+	at := map[string]int{}
+	for i, l := range t.m.Locators {
+		if len(l.Keys) == 0 {
+			continue
+		}
+		n, seen := at[l.Column]
+		if !seen {
+			n = len(rests)
+			at[l.Column] = n
+			rests = append(rests, t.column(l.Column)+"::jsonb")
+		}
+		rests[n] = fmt.Sprintf("(%s #- @keys%d)", rests[n], i)
+	}
+	return rests
+}
+
+// documents is the json columns' text, in the order of jsonColumns; NULL when there are none.
+func (t table) documents() string {
+	columns := t.jsonColumns()
+	if len(columns) == 0 {
+		return "NULL::text[]"
+	}
+	texts := make([]string, len(columns))
+	for i, c := range columns {
+		texts[i] = t.column(c) + "::text"
+	}
+	return "ARRAY[" + strings.Join(texts, ", ") + "]"
+}

@@ -1,0 +1,127 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// handle registers every message a migration answers. It is called before
+// anything that blocks, so that none comes too early.
+func (m *migration) handle(ctx workflow.Context) error {
+	for _, u := range []struct {
+		name, description string
+		handler, check    any
+	}{
+		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there.", m.pause, m.checkPause},
+		{ResumeUpdate, "Go on after a pause.", m.resume, m.checkResume},
+		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction.", m.throttle, m.checkThrottle},
+		{AbortUpdate, "Stop and put every chunk back where it was.", m.abort, m.checkAbort},
+	} {
+		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler,
+			workflow.UpdateHandlerOptions{Validator: u.check, Description: u.description})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write gives an operator's wish to Postgres, where the next batch reads it.
+// Local activities, since it is a row or two and should be in force at once.
+func write(ctx workflow.Context, summary, activity string, in any) error {
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		ScheduleToCloseTimeout: time.Minute,
+		RetryPolicy:            patience(),
+		Summary:                summary,
+	})
+	return workflow.ExecuteLocalActivity(ctx, activity, in).Get(ctx, nil)
+}
+
+func rejected(format string, args ...any) error {
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), activities.Conflict, nil)
+}
+
+func (m *migration) checkPause(workflow.Context, Order) error {
+	if m.paused {
+		return rejected("migration %s is paused already", m.in.Migration)
+	}
+	return m.checkMoving("pause")
+}
+
+// checkMoving accepts an order only while there are batches it can act on.
+func (m *migration) checkMoving(order string) error {
+	if m.phase != moving || m.aborted != nil {
+		return rejected("migration %s is %s; there is nothing to %s", m.in.Migration, m.phase, order)
+	}
+	return nil
+}
+
+func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
+	if err := write(ctx, "Pause "+m.in.Migration, "PauseMigration", m.named(o)); err != nil {
+		return Answer{}, err
+	}
+	m.paused = true
+	return Answer{resilience.Paused}, nil
+}
+
+func (m *migration) checkResume(workflow.Context, Order) error {
+	if !m.paused {
+		return rejected("migration %s is not paused", m.in.Migration)
+	}
+	return m.checkMoving("resume")
+}
+
+func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
+	if err := write(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o)); err != nil {
+		return Answer{}, err
+	}
+	m.paused = false
+	return Answer{resilience.Executing}, nil
+}
+
+func (m *migration) checkThrottle(_ workflow.Context, pace resilience.Pace) error {
+	if err := pace.Check(); err != nil {
+		return temporal.NewNonRetryableApplicationError(err.Error(), activities.Invalid, nil)
+	}
+	return m.checkMoving("throttle")
+}
+
+func (m *migration) throttle(ctx workflow.Context, pace resilience.Pace) (Answer, error) {
+	err := write(ctx, "Throttle "+m.in.Migration, "ThrottleMigration",
+		activities.ThrottleInput{Origin: m.in.Origin, Migration: m.in.Migration, Pace: pace})
+	if m.paused {
+		return Answer{resilience.Paused}, err
+	}
+	return Answer{resilience.Executing}, err
+}
+
+func (m *migration) checkAbort(workflow.Context, Order) error {
+	if m.aborted != nil {
+		return rejected("migration %s is being aborted already", m.in.Migration)
+	}
+	if m.phase == completing || m.phase == undoing {
+		return rejected("migration %s is %s; to undo it when it is completed: `starter migration rollback %s`", m.in.Migration, m.phase, m.in.Migration)
+	}
+	return nil
+}
+
+// abort turns the plan round at once where it has begun to move, which stops
+// the slice in flight; the main routine then undoes what was done.
+func (m *migration) abort(ctx workflow.Context, o Order) (Answer, error) {
+	m.aborted = &o
+	if m.phase != moving {
+		return Answer{resilience.RollingBack}, nil
+	}
+	return Answer{resilience.RollingBack}, write(ctx, "Abort "+m.in.Migration, "BeginUndo", m.named(o))
+}
+
+// named is an order as activities take it.
+func (m *migration) named(o Order) activities.PlanInput {
+	return activities.PlanInput{Origin: m.in.Origin, Migration: m.in.Migration, Author: o.Author, Reason: o.Reason}
+}

@@ -1,0 +1,341 @@
+package workflows
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// MigrateBatch lets chunks follow their files: rows in fixed batches, back to
+// back, each its own transaction. When a step fails for good, or a person
+// aborts or cancels, everything is put back.
+func MigrateBatch(ctx workflow.Context, in MigrateInput) (resilience.Plan, error) {
+	m, err := newMigration(ctx, resilience.Batch, in)
+	if err != nil {
+		return resilience.Plan{}, err
+	}
+	return m.run(ctx)
+}
+
+// phase of a migration, in words that fit "the migration is …".
+type phase string
+
+const (
+	planning   phase = "being planned"
+	moving     phase = "moving chunks"
+	switching  phase = "switching its aliases"
+	completing phase = "completing"
+	undoing    phase = "being rolled back"
+)
+
+// The compensations, by the names that the rollback plan shows.
+const (
+	closePlan      = "close the plan as rolled back"
+	moveBack       = "move the chunks back, last moved first"
+	restoreAliases = "restore the aliases and the catalogue of files"
+)
+
+// rollbackPlan lists what an undo does, in its order.
+func rollbackPlan() []string { return []string{restoreAliases, moveBack, closePlan} }
+
+// maxSweeps bounds the rounds in which rows that an application keeps adding
+// at the old paths are taken along.
+const maxSweeps = 5
+
+// migration is the skeleton of a run: what all strategies share.
+type migration struct {
+	in       MigrateInput
+	strategy resilience.Strategy
+	phase    phase
+	epoch    int64
+	sweeps   int // rounds done
+	paused   bool
+	aborted  *Order
+	saga     Saga
+	progress *progress
+	began    time.Time // of the moves of this run, for the rate
+	beganAt  int64     // watermark then
+}
+
+func newMigration(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (*migration, error) {
+	shown, err := showProgress(ctx, fmt.Sprintf("Migration %s of memory %s", in.Migration, in.Memory))
+	if err != nil {
+		return nil, err
+	}
+	m := &migration{in: in, strategy: strategy, phase: planning, progress: shown}
+	if in.Resume != nil {
+		m.phase, m.epoch, m.sweeps, m.paused, m.saga = moving, in.Resume.Epoch, in.Resume.Sweeps, in.Resume.Paused, in.Resume.Saga
+	}
+	return m, m.handle(ctx)
+}
+
+// run plans the migration, carries it out, and undoes it if that fails.
+func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
+	if m.in.Resume == nil {
+		err := m.plan(ctx)
+		if err == nil {
+			err = m.begin(ctx)
+		}
+		if err != nil {
+			return resilience.Plan{}, m.giveUp(ctx, err)
+		}
+	}
+	err := m.carryOut(ctx)
+	if workflow.IsContinueAsNewError(err) {
+		return resilience.Plan{}, err
+	}
+	if err != nil {
+		return m.undo(ctx, err)
+	}
+	return m.result(ctx)
+}
+
+// plan journals the moves. It changes nothing in the memory.
+func (m *migration) plan(ctx workflow.Context) error {
+	m.progress.set(ctx, Progress{Phase: "Planning: finding the chunks and writing the journal"})
+	if err := showPhase(ctx, "plan"); err != nil {
+		return err
+	}
+	var plan resilience.Plan
+	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Find the chunks to move and journal them"), database.PlanMigration, activities.PlanMigrationInput{
+		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
+		Renames: m.in.Renames, Undoes: m.in.Undoes, Policy: m.in.Policy, Rollback: rollbackPlan(),
+	}).Get(ctx, &plan)
+	if err == nil && m.aborted != nil {
+		err = m.abortion()
+	}
+	return err
+}
+
+// begin lets the plan run: from here on it has effects.
+func (m *migration) begin(ctx workflow.Context) error {
+	m.saga.owe(closePlan)
+	return workflow.ExecuteActivity(brief(ctx, "Start moving"), database.BeginMigration, m.named(Order{})).Get(ctx, nil)
+}
+
+// giveUp ends a plan that never had an effect. One that was refused before it
+// was recorded has nothing to end.
+func (m *migration) giveUp(ctx workflow.Context, cause error) error {
+	detached, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	in := m.named(Order{Reason: message(cause)})
+	err := workflow.ExecuteActivity(brief(detached, "Cancel the plan: nothing was changed"), database.CancelMigration, in).Get(detached, nil)
+	if err != nil && kind(err) != activities.NotFound && kind(err) != activities.Conflict {
+		workflow.GetLogger(ctx).Error("plan not closed", "migration", m.in.Migration, "error", err)
+	}
+	return cause
+}
+
+// carryOut does the steps that have effects, each after its compensation was
+// registered.
+func (m *migration) carryOut(ctx workflow.Context) error {
+	// 1. Rows move; then those that appeared at the old paths meanwhile.
+	m.saga.owe(moveBack)
+	if err := m.moveAll(ctx); err != nil {
+		return err
+	}
+	// 2. Readers of the old paths find the new ones.
+	m.phase = switching
+	if err := showPhase(ctx, "switch"); err != nil {
+		return err
+	}
+	m.saga.owe(restoreAliases)
+	if err := workflow.ExecuteActivity(brief(ctx, "Let the old paths resolve to the new ones"), database.SwitchAliases, m.named(Order{})).Get(ctx, nil); err != nil {
+		return err
+	}
+	if m.aborted != nil {
+		return m.abortion()
+	}
+	// 3. Every row is accounted for.
+	m.phase = completing
+	return workflow.ExecuteActivity(brief(ctx, "Account for every row and close the plan"), database.CompleteMigration, m.named(Order{})).Get(ctx, nil)
+}
+
+// moveAll moves what the journal has, and what sweeps add to it.
+func (m *migration) moveAll(ctx workflow.Context) error {
+	m.phase = moving
+	if err := showPhase(ctx, "move"); err != nil {
+		return err
+	}
+	for {
+		if err := m.moveSlices(ctx); err != nil {
+			return err
+		}
+		if m.sweeps == maxSweeps {
+			return nil
+		}
+		m.sweeps++
+		var found int64
+		err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
+		if err != nil || found == 0 {
+			return err
+		}
+	}
+}
+
+// moveSlices orders slices until the watermark is at the end of the journal.
+func (m *migration) moveSlices(ctx workflow.Context) error {
+	if m.epoch == 0 {
+		m.epoch = 1 // of a plan that nobody has turned round
+	}
+	m.began = workflow.Now(ctx)
+	m.beganAt = -1
+	for {
+		if m.aborted != nil {
+			return m.abortion()
+		}
+		if m.paused {
+			if err := workflow.Await(ctx, func() bool { return !m.paused || m.aborted != nil }); err != nil {
+				return err
+			}
+			continue
+		}
+		at, err := m.slice(ctx, "Move chunks to their new paths", database.MoveSlice)
+		if err != nil {
+			return err
+		}
+		if at.Wish == resilience.WishRun && at.Last == at.Total {
+			return nil
+		}
+		if at.Wish == resilience.WishPause && !m.paused {
+			// The pause is in Postgres and its handler is about to say so.
+			if err := workflow.Await(ctx, func() bool { return m.paused || m.aborted != nil }); err != nil {
+				return err
+			}
+		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			return m.continueAsNew(ctx)
+		}
+	}
+}
+
+// slice orders one slice of moves and shows how far it came.
+func (m *migration) slice(ctx workflow.Context, summary string, move any) (resilience.Watermark, error) {
+	var at resilience.Watermark
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: m.in.Tuning.Slice}
+	err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), move, in).Get(ctx, &at)
+	if err == nil {
+		m.show(ctx, at)
+	}
+	return at, err
+}
+
+// continueAsNew goes on in a fresh history, under the same workflow id.
+func (m *migration) continueAsNew(ctx workflow.Context) error {
+	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+		return err
+	}
+	if m.aborted != nil {
+		return m.abortion()
+	}
+	next := m.in
+	next.Resume = &Resume{Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Saga: m.saga}
+	return workflow.NewContinueAsNewError(ctx, MigrateName(m.strategy), next)
+}
+
+// abortion is the error of a run that a person told to stop.
+func (m *migration) abortion() error {
+	by := cmp.Or(m.aborted.Author, "an operator")
+	text := fmt.Sprintf("aborted by %s", by)
+	if m.aborted.Reason != "" {
+		text += ": " + m.aborted.Reason
+	}
+	return temporal.NewNonRetryableApplicationError(text, Aborted, nil)
+}
+
+// undo puts everything back and returns the cause, or, when it cannot, an
+// error of type RollbackFailed.
+func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	m.phase = undoing
+	order := Order{Reason: message(cause)}
+	if m.aborted != nil {
+		order.Author = m.aborted.Author
+	}
+	err := m.compensate(ctx, order)
+	if err == nil {
+		err = cause
+	}
+	plan, readErr := m.result(ctx)
+	if readErr != nil {
+		return plan, readErr
+	}
+	return plan, err
+}
+
+// compensate fences the moves and runs what the saga owes.
+func (m *migration) compensate(ctx workflow.Context, order Order) error {
+	if err := showPhase(ctx, "undo"); err != nil {
+		return err
+	}
+	var at resilience.Watermark
+	err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at)
+	if err == nil {
+		m.epoch = at.Epoch
+		err = m.saga.compensate(ctx, m.compensations())
+	}
+	if err == nil {
+		return nil
+	}
+	in := m.named(Order{Reason: message(err)})
+	if recordErr := workflow.ExecuteActivity(brief(ctx, "Record that the rollback could not finish"), database.FailUndo, in).Get(ctx, nil); recordErr != nil {
+		workflow.GetLogger(ctx).Error("failed rollback not recorded", "migration", m.in.Migration, "error", recordErr)
+	}
+	return err
+}
+
+// compensations is the table in which a saga's names are found.
+func (m *migration) compensations() map[string]func(workflow.Context) error {
+	return map[string]func(workflow.Context) error{
+		restoreAliases: func(ctx workflow.Context) error {
+			return workflow.ExecuteActivity(brief(ctx, "Restore the aliases"), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
+		},
+		moveBack: func(ctx workflow.Context) error {
+			m.began, m.beganAt = workflow.Now(ctx), -1
+			for {
+				at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice)
+				if err != nil || at.Last == 0 {
+					return err
+				}
+			}
+		},
+		closePlan: func(ctx workflow.Context) error {
+			return workflow.ExecuteActivity(brief(ctx, "Close the plan as rolled back"), database.EndUndo, m.named(Order{})).Get(ctx, nil)
+		},
+	}
+}
+
+// result reads the plan as it stands.
+func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
+	var plan resilience.Plan
+	err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, m.named(Order{})).Get(ctx, &plan)
+	if err == nil {
+		m.progress.set(ctx, Progress{Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks",
+			Facts: []Fact{{"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}}})
+	}
+	return plan, err
+}
+
+// show tells how far the moves are, how fast they go, and when they will end.
+func (m *migration) show(ctx workflow.Context, at resilience.Watermark) {
+	words, left := "Moving chunks", at.Total-at.Last
+	if m.phase == undoing {
+		words, left = "Moving chunks back", at.Last
+	}
+	facts := []Fact{{"Drifted", fmt.Sprint(at.Drifted)}, {"Vanished", fmt.Sprint(at.Vanished)}}
+	if m.beganAt < 0 {
+		m.began, m.beganAt = workflow.Now(ctx), at.Last
+	} else if passed := workflow.Now(ctx).Sub(m.began).Seconds(); passed > 0 && at.Last != m.beganAt {
+		rate := float64(max(at.Last-m.beganAt, m.beganAt-at.Last)) / passed
+		facts = append(facts, Fact{"Rate", fmt.Sprintf("%.0f chunks a second", rate)},
+			Fact{"Left", (time.Duration(float64(left) / rate * float64(time.Second))).Round(time.Second).String()})
+	}
+	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
+}

@@ -1,0 +1,61 @@
+package workflows
+
+import (
+	"cmp"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// Rollback undoes a migration. A completed one is undone by a new plan with its
+// journal turned round; one whose run was terminated, or failed to undo itself,
+// is brought back to its start; one that never began is cancelled.
+func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
+	undo := MigrateInput{
+		Origin: in.Origin, Memory: in.Memory, Migration: in.Undo, Undoes: in.Migration,
+		Policy: resilience.Policy{BatchSize: in.BatchSize, Author: in.Author}, Tuning: in.Tuning,
+	}
+	var plan resilience.Plan
+	named := activities.PlanInput{Origin: in.Origin, Migration: in.Migration, Author: in.Author, Reason: "rolled back by " + cmp.Or(in.Author, "an operator")}
+	err := workflow.ExecuteActivity(brief(ctx, "Look at migration "+in.Migration), database.TakeOverMigration, named).Get(ctx, &plan)
+	if err != nil {
+		return resilience.Plan{}, err
+	}
+	switch plan.Status {
+	case resilience.Completed:
+		m, err := newMigration(ctx, plan.Strategy, undo)
+		if err != nil {
+			return resilience.Plan{}, err
+		}
+		return m.run(ctx)
+	case resilience.Pending:
+		if err := workflow.ExecuteActivity(brief(ctx, "Cancel the plan"), database.CancelMigration, named).Get(ctx, nil); err != nil {
+			return resilience.Plan{}, err
+		}
+		err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, named).Get(ctx, &plan)
+		return plan, err
+	case resilience.Executing, resilience.Paused, resilience.RollingBack, resilience.Failed:
+		return finishUndo(ctx, in, named)
+	default:
+		return plan, rejected("migration %s is %s; there is nothing to undo", plan.ID, plan.Status)
+	}
+}
+
+// finishUndo brings a plan back to its start whose own run did not.
+func finishUndo(ctx workflow.Context, in RollbackInput, named activities.PlanInput) (resilience.Plan, error) {
+	m, err := newMigration(ctx, resilience.Batch, MigrateInput{Origin: in.Origin, Memory: in.Memory, Migration: in.Migration, Tuning: in.Tuning})
+	if err != nil {
+		return resilience.Plan{}, err
+	}
+	m.phase = undoing
+	// Nobody knows how far the run came, so all is owed; what did not happen is not undone.
+	m.saga = Saga{Owed: []string{closePlan, moveBack, restoreAliases}}
+	detached, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if err := m.compensate(detached, Order{Author: named.Author, Reason: named.Reason}); err != nil {
+		return resilience.Plan{}, err
+	}
+	return m.result(detached)
+}

@@ -1,0 +1,48 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// RollbackFailed is the type of the error of a run whose undo could not finish.
+const RollbackFailed = "RollbackFailed"
+
+// Saga is the list of compensations that a run owes, oldest first. They are
+// names, not functions, so that they can be stored as the rollback plan and
+// carried over continue-as-new.
+type Saga struct {
+	Owed []string `json:"owed,omitempty"`
+}
+
+// owe registers a compensation. It is called before the step itself, since a
+// step that seems to fail may have taken effect; compensations therefore do
+// nothing where there is nothing to undo.
+func (s *Saga) owe(name string) {
+	if !slices.Contains(s.Owed, name) {
+		s.Owed = append(s.Owed, name)
+	}
+}
+
+// compensate runs what is owed, newest first, on a context that a cancel does
+// not reach. A compensation that fails for good does not keep the others from
+// running; the error then is RollbackFailed and names those that failed.
+func (s *Saga) compensate(ctx workflow.Context, table map[string]func(workflow.Context) error) error {
+	var failed []string
+	for _, name := range slices.Backward(s.Owed) {
+		if err := table[name](ctx); err != nil {
+			workflow.GetLogger(ctx).Error("compensation failed", "compensation", name, "error", err)
+			failed = append(failed, fmt.Sprintf("%s: %s", name, message(err)))
+		}
+	}
+	if len(failed) > 0 {
+		// A fresh error: joined with a cancel, the failed rollback would vanish behind it.
+		return temporal.NewNonRetryableApplicationError("the rollback could not finish: "+strings.Join(failed, "; "), RollbackFailed, nil)
+	}
+	s.Owed = nil
+	return nil
+}
