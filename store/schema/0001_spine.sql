@@ -63,16 +63,16 @@ CREATE TABLE rehome.chunk_references (
 -- The catalogue: files as ingest, scans and migrations last knew them. A path
 -- with a row that is not gone is a living file, which resolves to itself.
 CREATE TABLE rehome.files (
-    memory       text NOT NULL,
-    path         text COLLATE "C" NOT NULL,      -- canonical key
-    raw_path     bytea NOT NULL,                 -- bytes as the file system gave them
-    size         bigint NOT NULL,
-    mtime        timestamptz NOT NULL,
-    content_hash bytea,                          -- sha256; NULL until it was read
-    skipped      text,                           -- why ingest left it out; NULL when it did not
+    memory        text NOT NULL,
+    path          text COLLATE "C" NOT NULL,      -- canonical key
+    raw_path      bytea NOT NULL,                 -- bytes as the file system gave them
+    size          bigint NOT NULL,
+    mtime         timestamptz NOT NULL,
+    content_hash  bytea,                          -- sha256; NULL until it was read
+    skipped       text,                           -- why ingest left it out; NULL when it did not
     first_seen_at timestamptz NOT NULL DEFAULT now(),
-    seen_at      timestamptz NOT NULL DEFAULT now(),
-    gone_at      timestamptz,
+    seen_at       timestamptz NOT NULL DEFAULT now(),
+    gone_at       timestamptz,
     PRIMARY KEY (memory, path)
 );
 
