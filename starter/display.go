@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"go.temporal.io/sdk/client"
+
+	"rehome/workflows"
+)
+
+// display is a progress bar on a terminal; nothing anywhere else.
+type display struct {
+	session *session
+	phase   string
+	bar     *progressbar.ProgressBar
+}
+
+func (s *session) display() *display { return &display{session: s} }
+
+// update asks the run how far it has come and shows it.
+func (d *display) update(ctx context.Context, engine client.Client, run client.WorkflowRun) {
+	if d.session.json || !isTerminal(d.session.err) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	answer, err := engine.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), workflows.ProgressQuery)
+	if err != nil {
+		return // it has not begun, or its worker is busy; the next look may tell
+	}
+	var now workflows.Progress
+	if answer.Get(&now) == nil {
+		d.show(now)
+	}
+}
+
+// show draws the progress; a new phase gets a bar of its own.
+func (d *display) show(now workflows.Progress) {
+	if now.Phase == "" {
+		return
+	}
+	total := now.Total
+	if total <= 0 {
+		total = -1 // a spinner
+	}
+	if d.bar == nil || d.phase != now.Phase || d.bar.GetMax64() != total {
+		d.close()
+		d.phase = now.Phase
+		d.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(d.session.err),
+			progressbar.OptionSetDescription(now.Phase),
+			progressbar.OptionSetItsString(now.Unit),
+			progressbar.OptionShowCount(),
+			progressbar.OptionShowIts(),
+			progressbar.OptionSetWidth(30),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	_ = d.bar.Set64(now.Done) // a terminal that cannot be written to is no reason to stop
+}
+
+func (d *display) close() {
+	if d.bar != nil {
+		_ = d.bar.Clear()
+		d.bar = nil
+	}
+}
+
+// link is the address of a run in the web UI, empty when that is not known.
+func (s *session) link(id, run string) string {
+	if s.site.ui == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/history", strings.TrimRight(s.site.ui, "/"), url.PathEscape(s.site.namespace), url.PathEscape(id), run)
+}
+
+// at puts the link, when there is one, behind a sentence.
+func (s *session) at(id, run string) string {
+	if link := s.link(id, run); link != "" {
+		return " at " + link
+	}
+	return ""
+}
