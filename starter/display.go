@@ -10,6 +10,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"go.temporal.io/sdk/client"
 
+	"rehome/resilience"
 	"rehome/workflows"
 )
 
@@ -22,21 +23,47 @@ type display struct {
 
 func (s *session) display() *display { return &display{session: s} }
 
-// update asks the run how far it has come and shows it.
-func (d *display) update(ctx context.Context, engine client.Client, run client.WorkflowRun) {
+// update shows how far the run has come.
+func (d *display) update(ctx context.Context, t task, run client.WorkflowRun) {
 	if d.session.json || !isTerminal(d.session.err) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	answer, err := engine.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), workflows.ProgressQuery)
+	now, err := d.session.moves(ctx, t.migration)
 	if err != nil {
-		return // it has not begun, or its worker is busy; the next look may tell
+		now, err = d.session.ask(ctx, run)
 	}
-	var now workflows.Progress
-	if answer.Get(&now) == nil {
+	if err == nil { // else it has not begun, or its worker is busy; the next look may tell
 		d.show(now)
 	}
+}
+
+// ask queries the run.
+func (s *session) ask(ctx context.Context, run client.WorkflowRun) (workflows.Progress, error) {
+	var now workflows.Progress
+	answer, err := s.engine.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), workflows.ProgressQuery)
+	if err != nil {
+		return now, err
+	}
+	return now, answer.Get(&now)
+}
+
+// moves reads how far a migration is from its watermark, which is fresh after
+// each batch; the run itself knows after each slice.
+func (s *session) moves(ctx context.Context, plan string) (workflows.Progress, error) {
+	at, err := s.data.Watermark(ctx, plan)
+	if err != nil {
+		return workflows.Progress{}, err
+	}
+	now := workflows.Progress{Phase: "Moving chunks", Done: at.Last, Total: at.Total, Unit: "chunks"}
+	switch at.Wish {
+	case resilience.WishUndo:
+		now.Phase, now.Done = "Moving chunks back", at.Total-at.Last
+	case resilience.WishPause:
+		now.Phase = "Paused"
+	}
+	return now, nil
 }
 
 // show draws the progress; a new phase gets a bar of its own.

@@ -164,7 +164,7 @@ func planRows(w io.Writer, p resilience.Plan) {
 	}
 	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}))
 	row(w, "chunks", fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished, %d left out since their paths disagree", p.Moves, p.Moved, p.Drifted, p.Vanished, p.Disagree))
-	row(w, "text", bytes(p.Bytes))
+	row(w, "text", size(p.Bytes))
 	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", milliseconds(p.DurationMS), milliseconds(p.PlanningMS), milliseconds(p.ApplyMS)))
 	row(w, "workflow", p.WorkflowID)
 }

@@ -85,19 +85,19 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w)
 }
 
-// bytes writes a size the way people read it.
-func bytes(n int64) string {
+// size writes a size the way people read it.
+func size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}
-	size := float64(n)
+	scaled := float64(n)
 	unit := -1
-	for size >= 1024 && unit < len(units)-1 {
-		size /= 1024
+	for scaled >= 1024 && unit < len(units)-1 {
+		scaled /= 1024
 		unit++
 	}
-	return fmt.Sprintf("%.1f %ciB", size, units[unit])
+	return fmt.Sprintf("%.1f %ciB", scaled, units[unit])
 }
 
 // orEmpty makes a list that JSON writes as [] and never as null.

@@ -135,7 +135,7 @@ func (s *session) watch(ctx context.Context, t task, run client.WorkflowRun, sto
 			return
 		case <-tick.C:
 		}
-		d.update(ctx, s.engine, run)
+		d.update(ctx, t, run)
 		if n%10 != 0 {
 			continue
 		}
