@@ -65,6 +65,8 @@ type IngestInput struct {
 	Memory       string `json:"memory"`
 	MaxFileBytes int64  `json:"max_file_bytes,omitempty"` // larger files are skipped; zero means corpus.DefaultMaxFileBytes
 	Tuning       Tuning `json:"tuning,omitzero"`
+	// Since is when the first run of a chain started; a continuation carries it.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // ScanInput starts an orphan scan.

@@ -15,6 +15,7 @@ var (
 
 // registered is the one list of workflows.
 var registered = map[string]any{
+	IngestName:       Ingest,
 	MigrateBatchName: MigrateBatch,
 	RollbackName:     Rollback,
 }
