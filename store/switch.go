@@ -34,9 +34,9 @@ const planFiles = `
 		LEFT JOIN rehome.files there ON there.memory = @memory AND there.path = m.target AND there.gone_at IS NULL
 		LEFT JOIN moved leaves ON leaves.path = m.target
 		WHERE there.path IS NULL OR leaves.path IS NOT NULL)
-	SELECT @plan, path, moved.target, to_jsonb(f), coalesce(arrived.after, to_jsonb(f) || jsonb_build_object('gone_at', now()))
-	FROM moved FULL JOIN arrived USING (path)
-	LEFT JOIN rehome.files f ON f.memory = @memory AND f.path = coalesce(moved.path, arrived.path)`
+	SELECT @plan, p.path, p.target, to_jsonb(f), coalesce(p.after, to_jsonb(f) || jsonb_build_object('gone_at', now()))
+	FROM (SELECT path, target, after FROM moved FULL JOIN arrived USING (path)) p
+	LEFT JOIN rehome.files f ON f.memory = @memory AND f.path = p.path`
 
 // endTaken notes the aliases at paths where a file arrives: the catalogue ends
 // them by itself.
