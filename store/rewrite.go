@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -47,21 +48,35 @@ func (t table) rewritten(column, typ string, d direction) string {
 // rewrittenJSON puts a json document back verbatim where it is still what we
 // made of it; elsewhere it changes the path only.
 func (t table) rewrittenJSON(column string, d direction) string {
-	at := 1
-	for i, c := range t.jsonColumns() {
-		if c == column {
-			at = i + 1
-		}
+	at := slices.Index(t.jsonColumns(), column) + 1
+	was, verbatim := fmt.Sprintf("p.documents[%d]", at), fmt.Sprintf("p.restores[%d]", at)
+	if d.undoing {
+		was, verbatim = t.written(column, "p"), was
 	}
 	now := t.column(column)
-	path := t.put(column, now, "p."+d.to)
-	if !d.undoing {
-		return fmt.Sprintf("CASE WHEN %s::text = p.documents[%d] AND p.restores[%d] IS NOT NULL THEN p.restores[%d]::json ELSE %s END",
-			now, at, at, at, path)
+	return fmt.Sprintf("CASE WHEN %[1]s::text = %[2]s AND %[3]s IS NOT NULL THEN %[3]s::json ELSE %[4]s END",
+		now, was, verbatim, t.put(column, now, "p."+d.to))
+}
+
+// written is the text that a journal's row, under an alias, made of a json column.
+func (t table) written(column, journal string) string {
+	at := slices.Index(t.jsonColumns(), column) + 1
+	made := t.put(column, fmt.Sprintf("%s.documents[%d]::json", journal, at), journal+".new_path")
+	return fmt.Sprintf("coalesce(%s.restores[%d], %s::text)", journal, at, made)
+}
+
+// verbatim is, for a plan that undoes the journal's row, the documents to put
+// back: those from before it, where the table still has what it wrote.
+func (t table) verbatim(journal string) string {
+	columns := t.jsonColumns()
+	if len(columns) == 0 {
+		return "NULL::text[]"
 	}
-	ours := t.put(column, fmt.Sprintf("p.documents[%d]::json", at), "p."+d.from)
-	return fmt.Sprintf("CASE WHEN %s::text = coalesce(p.restores[%d], %s::text) THEN p.documents[%d]::json ELSE %s END",
-		now, at, ours, at, path)
+	texts := make([]string, len(columns))
+	for i, c := range columns {
+		texts[i] = fmt.Sprintf("CASE WHEN %s::text = %s THEN %s.documents[%d] END", t.column(c), t.written(c, journal), journal, i+1)
+	}
+	return "ARRAY[" + strings.Join(texts, ", ") + "]"
 }
 
 // put replaces every locator of a json or jsonb column in a document by a text expression.

@@ -47,15 +47,15 @@ END $$;
 
 -- json_put replaces the value at a path of keys in a json document and keeps
 -- the order and the spelling of everything else, which a cast to jsonb loses.
-CREATE FUNCTION rehome.json_put(document json, keys text[], value text) RETURNS json
+CREATE FUNCTION rehome.json_put(document json, keys text[], put text) RETURNS json
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     IF cardinality(keys) = 0 THEN
-        RETURN to_json(value);
+        RETURN to_json(put);
     END IF;
     RETURN (
         SELECT ('{' || string_agg(to_json(e.key)::text || ': ' || CASE
-                    WHEN e.key = keys[1] THEN rehome.json_put(e.value, keys[2:], value)::text
+                    WHEN e.key = keys[1] THEN rehome.json_put(e.value, keys[2:], put)::text
                     ELSE e.value::text END, ', ' ORDER BY e.place) || '}')::json
         FROM json_each(document) WITH ORDINALITY AS e (key, value, place));
 END $$;
