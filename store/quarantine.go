@@ -44,7 +44,7 @@ func (r removal) take(ctx context.Context, tx pgx.Tx, chosen string, args pgx.Na
 			DELETE FROM %[2]s t USING chosen WHERE %[3]s AND %[4]s RETURNING t.*),
 		entries AS (
 			INSERT INTO rehome.quarantine (memory, chunk_id, file_path, reason, run_id, twin, bytes, retain_until)
-			SELECT @memory, %[5]s, coalesce(%[6]s, %[7]s, ''), @reason, @run, @twin, octet_length(%[8]s), now() + @retain FROM gone t
+			SELECT @memory, %[5]s, coalesce(%[6]s, %[7]s, ''), @reason, @run, @twin, octet_length(%[8]s), now() + @retain::interval FROM gone t
 			RETURNING quarantine_id, chunk_id, bytes),
 		kept AS (
 			INSERT INTO %[9]s (%[10]s, %[11]s)

@@ -136,6 +136,7 @@ CREATE TABLE rehome.scan_sources (
     verdict text,                               -- NULL: seen by the walk
     witness text,                               -- the deepest directory on the way that the walk found
     folds   text[],                             -- of the path and the directories above it: see corpus.Fold
+    lost    boolean NOT NULL DEFAULT false,     -- a known file that is missing and was not found elsewhere
     PRIMARY KEY (scan_id, ordinal)
 );
 CREATE TABLE rehome.scan_dirs (
