@@ -77,20 +77,22 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 
 // run plans the migration, carries it out, and undoes it if that fails.
 func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
+	var err error
 	if m.in.Resume == nil {
-		err := m.plan(ctx)
-		if err == nil {
+		if err = m.plan(ctx); err == nil {
 			err = m.begin(ctx)
 		}
-		if err != nil {
-			return resilience.Plan{}, m.giveUp(ctx, err)
+		if err != nil && m.giveUp(ctx, err) {
+			return resilience.Plan{}, err
 		}
 	}
-	err := m.carryOut(ctx)
-	if workflow.IsContinueAsNewError(err) {
-		return resilience.Plan{}, err
+	if err == nil {
+		err = m.carryOut(ctx)
 	}
-	if err != nil {
+	switch {
+	case workflow.IsContinueAsNewError(err):
+		return resilience.Plan{}, err
+	case err != nil:
 		return m.undo(ctx, err)
 	}
 	return m.result(ctx)
@@ -119,17 +121,15 @@ func (m *migration) begin(ctx workflow.Context) error {
 	return workflow.ExecuteActivity(brief(ctx, "Start moving"), database.BeginMigration, m.named(Order{})).Get(ctx, nil)
 }
 
-// giveUp ends a plan that never had an effect. One that was refused before it
-// was recorded has nothing to end.
-func (m *migration) giveUp(ctx workflow.Context, cause error) error {
+// giveUp ends a plan that never had an effect, and reports whether it did. A
+// plan that has begun, although that step seemed to fail, is to be undone.
+func (m *migration) giveUp(ctx workflow.Context, cause error) bool {
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	in := m.named(Order{Reason: message(cause)})
 	err := workflow.ExecuteActivity(brief(detached, "Cancel the plan: nothing was changed"), database.CancelMigration, in).Get(detached, nil)
-	if err != nil && kind(err) != activities.NotFound && kind(err) != activities.Conflict {
-		workflow.GetLogger(ctx).Error("plan not closed", "migration", m.in.Migration, "error", err)
-	}
-	return cause
+	// A cause that is a conflict itself says that the plan is somebody else's, or was refused.
+	return kind(err) != activities.Conflict || kind(cause) == activities.Conflict
 }
 
 // carryOut does the steps that have effects, each after its compensation was
