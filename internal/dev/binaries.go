@@ -28,6 +28,7 @@ var usualPlaces = []string{
 	"/usr/libexec/postgresql*",  // Alpine
 	"/opt/homebrew/opt/postgresql*/bin",
 	"/usr/local/opt/postgresql*/bin", // Homebrew on Intel
+	"/Applications/Postgres.app/Contents/Versions/*/bin",
 }
 
 // install is how Postgres gets onto this machine: what is there, what a package
@@ -45,7 +46,7 @@ func (i install) binaries(ctx context.Context, as account, major int) (string, e
 		return dir, nil
 	}
 	// One process at a time: the tests of several packages start together.
-	held, err := lock(filepath.Join(cacheDir(), "install.lock"), 20*time.Minute)
+	held, err := lock(i.download+".lock", 20*time.Minute)
 	if err != nil {
 		return "", fmt.Errorf("install Postgres: %w", err)
 	}
@@ -213,14 +214,18 @@ func keepDownload(from, to string) error {
 }
 
 // cacheDir is for what is the same in every checkout. As root it is one that
-// the unprivileged account can read.
-func cacheDir() string {
-	if os.Geteuid() == 0 {
-		return "/var/cache/rehome"
+// the unprivileged account can read. fallback is for who has none.
+func cacheDir(fallback string) string {
+	dir := "/var/cache"
+	if os.Geteuid() != 0 {
+		var err error
+		if dir, err = os.UserCacheDir(); err != nil {
+			return fallback
+		}
 	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		dir = os.TempDir()
+	dir = filepath.Join(dir, "rehome")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fallback
 	}
-	return filepath.Join(dir, "rehome")
+	return dir
 }

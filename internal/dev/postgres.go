@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -40,11 +38,14 @@ type Postgres struct {
 // else knows that directory.
 func StartPostgres(ctx context.Context, opts Options) (*Postgres, error) {
 	opts = opts.withDefaults()
+	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a place for the stack's state: %w", err)
+	}
 	kept, err := readKept(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
-	data := cmp.Or(kept.PostgresHome, filepath.Join(opts.Dir, "postgres"))
+	data := filepath.Join(opts.Dir, "postgres")
 	as, err := unprivileged(filepath.Join(data, "data"))
 	if err != nil {
 		return nil, err
@@ -57,13 +58,12 @@ func StartPostgres(ctx context.Context, opts Options) (*Postgres, error) {
 		_, _ = fmt.Fprintf(opts.Log, "Postgres runs as user id %d, who may not enter %s; its data is in %s\n", as.uid, opts.Dir, p.home)
 	}
 	major := dataVersion(p.data())
-	bin, err := install{places: usualPlaces, download: filepath.Join(cacheDir(), "postgres"), log: opts.Log}.binaries(ctx, as, major)
+	bin, err := install{places: usualPlaces, download: filepath.Join(cacheDir(opts.Dir), "postgres"), log: opts.Log}.binaries(ctx, as, major)
 	if err != nil {
 		return nil, err
 	}
-	kept.PostgresHome = p.home
 	kept.Password = cmp.Or(kept.Password, rand.Text())
-	if err := kept.write(opts.Dir); err != nil {
+	if err := kept.write(opts); err != nil {
 		return nil, err
 	}
 	if major == 0 {
@@ -82,12 +82,7 @@ func StartPostgres(ctx context.Context, opts Options) (*Postgres, error) {
 
 func (p *Postgres) data() string { return filepath.Join(p.home, "data") }
 
-// mark is in the command line of the server and of each of its backends, so
-// that they are found when the server was killed and they were not.
-func (p *Postgres) mark() string {
-	sum := sha256.Sum256([]byte(p.home))
-	return "rehome-" + hex.EncodeToString(sum[:6])
-}
+func (p *Postgres) mark() string { return mark("postgres", p.home) }
 
 // dataVersion returns the major version that made the data, 0 when there is none.
 func dataVersion(dir string) int {
@@ -141,7 +136,7 @@ func (p *Postgres) command(ctx context.Context, program string, as account, args
 // clear ends what a killed stack has left, and the pid file with it when that
 // number is another program's by now; Postgres would take it for a live server.
 func (p *Postgres) clear(ctx context.Context) error {
-	if err := endLeftovers(ctx, p.mark(), syscall.SIGQUIT); err != nil {
+	if err := endLeftovers(ctx, p.mark(), step{syscall.SIGINT, time.Minute}); err != nil {
 		return err
 	}
 	file := filepath.Join(p.data(), "postmaster.pid")
@@ -168,8 +163,7 @@ func (p *Postgres) clear(ctx context.Context) error {
 	return nil
 }
 
-// start runs the server. A port can be taken between our choice and its use,
-// so it is chosen again a few times.
+// start runs the server, with another port when the first does not do.
 func (p *Postgres) start(ctx context.Context, bin string, as account, kept *kept) error {
 	var err error
 	for range 3 {
@@ -181,9 +175,9 @@ func (p *Postgres) start(ctx context.Context, bin string, as account, kept *kept
 			return err
 		}
 		if err = p.run(ctx, bin, as, *kept); err == nil {
-			return kept.write(p.opts.Dir)
+			return kept.write(p.opts)
 		}
-		if !strings.Contains(err.Error(), "Address already in use") {
+		if !errors.Is(err, errEnded) {
 			return err
 		}
 	}
@@ -247,6 +241,9 @@ func (p *Postgres) makeDatabase(ctx context.Context) error {
 	}
 	return nil
 }
+
+// PID returns the server's process id.
+func (p *Postgres) PID() int { return p.process.cmd.Process.Pid }
 
 // Stop ends the server: in good order, or at once when nothing is kept.
 func (p *Postgres) Stop() {

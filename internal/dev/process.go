@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -64,6 +65,10 @@ func launch(name string, cmd *exec.Cmd, log string) (*process, error) {
 	return p, nil
 }
 
+// errEnded says that a server ended before it answered, most often because a
+// port was taken between our choice and its use.
+var errEnded = errors.New("it ended at once")
+
 // await calls ready until it returns nil. It gives up when the server ends or
 // ctx does.
 func (p *process) await(ctx context.Context, ready func(context.Context) error) error {
@@ -74,9 +79,9 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s ended at once; the end of %s:\n%s", p.name, p.log, tail(p.log))
+			return fmt.Errorf("start %s: %w; %s says:\n%s", p.name, errEnded, p.log, excerpt(p.log))
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s to answer: %w; the end of %s:\n%s", p.name, err, p.log, tail(p.log))
+			return fmt.Errorf("wait for %s to answer: %w; %s says:\n%s", p.name, err, p.log, excerpt(p.log))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -94,46 +99,57 @@ func (p *process) stop(steps ...step) {
 	}
 }
 
-// tail returns the last lines of a file, for an error message.
-func tail(file string) string {
+// excerpt returns the beginning of a log, where a start goes wrong, and its end.
+func excerpt(file string) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}
+	const most = 12
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-8):], "\n")
+	if len(lines) > 2*most {
+		lines = slices.Concat(lines[:most], []string{"…"}, lines[len(lines)-most:])
+	}
+	return strings.Join(lines, "\n")
 }
 
 // endLeftovers stops the processes of a stack whose owner was killed: those
 // whose command line has the mark. The caller holds the lock of the stack, so
 // nobody owns them.
-func endLeftovers(ctx context.Context, mark string, signal syscall.Signal) error {
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		lines, err := commandLines(ctx)
-		if err != nil {
-			return fmt.Errorf("look for servers left over from a killed stack: %w", err)
-		}
-		left := slices.DeleteFunc(lines, func(c commandLine) bool {
-			return c.pid == os.Getpid() || !strings.Contains(c.text, mark)
-		})
-		if len(left) == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			signal = syscall.SIGKILL
-		}
+func endLeftovers(ctx context.Context, mark string, polite step) error {
+	signals := []step{polite, {syscall.SIGKILL, 10 * time.Second}}
+	for _, s := range signals {
+		left, err := marked(ctx, mark)
 		for _, c := range left {
-			if err := syscall.Kill(c.pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			if err := syscall.Kill(c.pid, s.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("stop process %d, left over from a killed stack (%s): %w", c.pid, c.text, err)
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("stop what is left of a killed stack: %w", ctx.Err())
-		case <-time.After(200 * time.Millisecond):
+		for deadline := time.Now().Add(s.patient); err == nil && len(left) > 0 && time.Now().Before(deadline); {
+			time.Sleep(100 * time.Millisecond)
+			left, err = marked(ctx, mark)
+		}
+		if err != nil {
+			return fmt.Errorf("look for servers left over from a killed stack: %w", err)
+		}
+		if len(left) == 0 {
+			return nil
 		}
 	}
+	return fmt.Errorf("servers left over from a killed stack do not end; look for %q in the list of processes", mark)
+}
+
+func marked(ctx context.Context, mark string) ([]commandLine, error) {
+	lines, err := commandLines(ctx)
+	return slices.DeleteFunc(lines, func(c commandLine) bool {
+		return c.pid == os.Getpid() || !strings.Contains(c.text, mark)
+	}), err
+}
+
+// mark is a name for the server of a directory, which the command line of each
+// of its processes shows: by it they are found when their owner was killed.
+func mark(server, dir string) string {
+	return fmt.Sprintf("rehome-%s-%.6x", server, sha256.Sum256([]byte(dir)))
 }
 
 // commandLine is a running process.

@@ -169,3 +169,16 @@ func StopRunning(ctx context.Context, dir string) error {
 		}
 	}
 }
+
+// Place returns where the state of the checkout around the working directory
+// is kept.
+func Place() (string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the working directory: %w", err)
+	}
+	if root, err := moduleRoot(here); err == nil {
+		here = root
+	}
+	return filepath.Join(here, ".rehome"), nil
+}

@@ -12,7 +12,6 @@ import (
 // and addresses stay the same.
 type kept struct {
 	Password     string `json:"password"`
-	PostgresHome string `json:"postgres_home"`
 	PostgresPort int    `json:"postgres_port"`
 	TemporalPort int    `json:"temporal_port"`
 	UIPort       int    `json:"ui_port"`
@@ -33,7 +32,12 @@ func readKept(dir string) (kept, error) {
 	return k, err
 }
 
-func (k kept) write(dir string) error { return writeJSON(filepath.Join(dir, keptFile), k) }
+func (k kept) write(opts Options) error {
+	if opts.Ephemeral {
+		return nil
+	}
+	return writeJSON(filepath.Join(opts.Dir, keptFile), k)
+}
 
 func readJSON(path string, into any) error {
 	data, err := os.ReadFile(path)

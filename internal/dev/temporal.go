@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 )
@@ -29,6 +30,7 @@ type Temporal struct {
 	UI      string // the web UI, empty when nothing is kept
 
 	process *process
+	name    string // a namespace that no other server has
 }
 
 // StartTemporal starts the Temporal dev server on 127.0.0.1 with its data in
@@ -43,21 +45,19 @@ func StartTemporal(ctx context.Context, opts Options) (*Temporal, error) {
 	if err != nil {
 		return nil, err
 	}
-	database := "--db-filename=" + filepath.Join(opts.Dir, "temporal.db")
-	if !opts.Ephemeral {
-		if err := endLeftovers(ctx, database, syscall.SIGTERM); err != nil {
-			return nil, err
-		}
+	name := mark("temporal", opts.Dir)
+	if err := endLeftovers(ctx, name, step{syscall.SIGTERM, 15 * time.Second}); err != nil {
+		return nil, err
 	}
-	for range 3 { // a port can be taken between our choice and its use
+	for range 3 {
 		if err := kept.chooseTemporalPorts(opts); err != nil {
 			return nil, err
 		}
 		var t *Temporal
-		if t, err = runTemporal(ctx, opts, program, kept, database); err == nil {
-			return t, kept.write(opts.Dir)
+		if t, err = runTemporal(ctx, opts, program, kept); err == nil {
+			return t, kept.write(opts)
 		}
-		if !strings.Contains(err.Error(), "address already in use") {
+		if !errors.Is(err, errEnded) {
 			break
 		}
 	}
@@ -80,20 +80,20 @@ func (k *kept) chooseTemporalPorts(opts Options) error {
 	return err
 }
 
-func runTemporal(ctx context.Context, opts Options, program string, kept kept, database string) (*Temporal, error) {
+func runTemporal(ctx context.Context, opts Options, program string, kept kept) (*Temporal, error) {
+	t := &Temporal{Address: "127.0.0.1:" + strconv.Itoa(kept.TemporalPort), name: mark("temporal", opts.Dir)}
 	args := []string{
-		"server", "start-dev", "--ip=127.0.0.1", "--port=" + strconv.Itoa(kept.TemporalPort), "--log-level=warn",
+		"server", "start-dev", "--namespace=" + t.name, "--ip=127.0.0.1", "--port=" + strconv.Itoa(kept.TemporalPort), "--log-level=warn",
 		// Without it a fresh search attribute is refused for a minute.
 		"--dynamic-config-value=system.forceSearchAttributesCacheRefreshOnRead=true",
 	}
 	for _, name := range SearchAttributes {
 		args = append(args, "--search-attribute="+name+"=Keyword")
 	}
-	t := &Temporal{Address: "127.0.0.1:" + strconv.Itoa(kept.TemporalPort)}
 	if opts.Ephemeral {
 		args = append(args, "--headless=true")
 	} else {
-		args = append(args, "--headless=false", "--ui-port="+strconv.Itoa(kept.UIPort), database)
+		args = append(args, "--headless=false", "--ui-port="+strconv.Itoa(kept.UIPort), "--db-filename="+filepath.Join(opts.Dir, "temporal.db"))
 		t.UI = "http://127.0.0.1:" + strconv.Itoa(kept.UIPort)
 	}
 	cmd := exec.Command(program, args...) // it outlives ctx
@@ -112,15 +112,26 @@ func runTemporal(ctx context.Context, opts Options, program string, kept kept, d
 	return t, nil
 }
 
-// check asks the server whether it serves.
+// check asks the server whether it serves. Another checkout that starts at the
+// same time may have taken the port from us; its server does not have our
+// namespace.
 func (t *Temporal) check(ctx context.Context) error {
-	c, err := client.DialContext(ctx, client.Options{HostPort: t.Address, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	c, err := client.DialContext(ctx, client.Options{
+		HostPort: t.Address, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	})
 	if err != nil {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
-	c.Close()
+	defer c.Close()
+	_, err = c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: t.name})
+	if err != nil {
+		return fmt.Errorf("look for our namespace in Temporal: %w", err)
+	}
 	return nil
 }
+
+// PID returns the server's process id.
+func (t *Temporal) PID() int { return t.process.cmd.Process.Pid }
 
 // Stop ends the server in good order.
 func (t *Temporal) Stop() {
@@ -142,7 +153,7 @@ func temporalProgram(ctx context.Context, opts Options) (string, error) {
 		return "", fmt.Errorf("find the pinned Temporal CLI: %w", err)
 	}
 	// Asking the go command where it keeps the program takes seconds.
-	note := filepath.Join(cacheDir(), fmt.Sprintf("temporal-%x", sha256.Sum256(pins))[:25])
+	note := filepath.Join(cacheDir(opts.Dir), fmt.Sprintf("temporal-%x", sha256.Sum256(pins))[:25])
 	if path, err := os.ReadFile(note); err == nil {
 		if _, err := os.Stat(string(path)); err == nil {
 			return string(path), nil

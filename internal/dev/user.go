@@ -2,7 +2,6 @@ package dev
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -86,8 +85,7 @@ func (a account) reaches(dir string) bool {
 // permission of the user's to get there.
 func (a account) home(dir string) (string, error) {
 	if !a.reaches(dir) {
-		sum := sha256.Sum256([]byte(dir))
-		name := fmt.Sprintf("rehome-%d-%s", os.Getuid(), hex.EncodeToString(sum[:4]))
+		name := fmt.Sprintf("rehome-%d-%.6x", os.Getuid(), sha256.Sum256([]byte(dir)))
 		dir = ""
 		// /var/tmp first: it is kept over a reboot.
 		for _, tmp := range []string{"/var/tmp", os.TempDir(), "/tmp"} {
