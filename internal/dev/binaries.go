@@ -39,6 +39,10 @@ type install struct {
 	log      io.Writer
 }
 
+func (o Options) install() install {
+	return install{places: usualPlaces, download: filepath.Join(cacheDir(o.Dir), "postgres"), log: o.Log}
+}
+
 // binaries returns a directory with Postgres' programs that the account may
 // run. major is the version that made the data, 0 when there is none yet.
 func (i install) binaries(ctx context.Context, as account, major int) (string, error) {

@@ -58,7 +58,7 @@ func StartPostgres(ctx context.Context, opts Options) (*Postgres, error) {
 		_, _ = fmt.Fprintf(opts.Log, "Postgres runs as user id %d, who may not enter %s; its data is in %s\n", as.uid, opts.Dir, p.home)
 	}
 	major := dataVersion(p.data())
-	bin, err := install{places: usualPlaces, download: filepath.Join(cacheDir(opts.Dir), "postgres"), log: opts.Log}.binaries(ctx, as, major)
+	bin, err := opts.install().binaries(ctx, as, major)
 	if err != nil {
 		return nil, err
 	}

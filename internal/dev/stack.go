@@ -182,3 +182,18 @@ func Place() (string, error) {
 	}
 	return filepath.Join(here, ".rehome"), nil
 }
+
+// Prepare brings Postgres and the Temporal CLI onto this machine where they are
+// missing, and starts nothing.
+func Prepare(ctx context.Context, opts Options) error {
+	opts = opts.withDefaults()
+	as, err := unprivileged(filepath.Join(opts.Dir, "postgres"))
+	if err != nil {
+		return err
+	}
+	if _, err := opts.install().binaries(ctx, as, 0); err != nil {
+		return err
+	}
+	_, err = temporalProgram(ctx, opts)
+	return err
+}
