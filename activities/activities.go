@@ -22,6 +22,8 @@ type Database struct {
 type Files struct {
 	Store    *store.Store
 	Temporal client.Client
+
+	open func(dir string) (tree, error) // nil: corpus.OpenRoot
 }
 
 // Origin names the installation an input was made for. Every activity input

@@ -18,6 +18,13 @@ type Slice struct {
 // 50 to 100 ms, so a slice of this length loses less than a percent to it.
 const DefaultSlice = 20 * time.Second
 
+func (s Slice) length() time.Duration {
+	if s.Time > 0 {
+		return s.Time
+	}
+	return DefaultSlice
+}
+
 // step does one batch, records it in the database, and returns what to
 // heartbeat. It says done when nothing is left.
 type step[P any] func(ctx context.Context) (progress P, done bool, err error)
@@ -25,11 +32,7 @@ type step[P any] func(ctx context.Context) (progress P, done bool, err error)
 // inSlice repeats do until it is done, fails, the slice is over, or the worker
 // drains. It heartbeats after each batch, which also brings cancellation.
 func inSlice[P any](ctx context.Context, s Slice, do step[P]) (progress P, done bool, err error) {
-	limit := s.Time
-	if limit <= 0 {
-		limit = DefaultSlice
-	}
-	end := time.Now().Add(limit)
+	end := time.Now().Add(s.length())
 	for {
 		if err := ctx.Err(); err != nil {
 			return progress, false, err

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rehome/resilience"
 )
 
 // EntryKind says what stands at a name.
@@ -27,7 +29,7 @@ const (
 )
 
 // excluded are names that hold no sources, but copies of them and state of programs.
-var excluded = []string{".git", ".hg", ".svn", ".jj", ".rehome"}
+var excluded = []string{".git", ".hg", ".svn", ".jj", ".rehome", resilience.MarkerFile}
 
 // Entry is one name of a directory.
 type Entry struct {
@@ -88,7 +90,7 @@ func (r *Root) Walk(ctx context.Context, after string, visit func(Listing) error
 		if at.err == nil {
 			listing.Entries, listing.Err = r.list(at.raw)
 		}
-		if !visited || listing.Err != nil {
+		if !visited || listing.Err != at.err {
 			if err := visit(listing); err != nil {
 				return err
 			}

@@ -1,5 +1,11 @@
 package resilience
 
+import "time"
+
+// LookExpires is how old the last look for a chunk's file may be when the
+// chunk's removal commits.
+const LookExpires = 5 * time.Second
+
 // CleanupPolicy is what was in force during a cleanup. It is stored with the
 // run, and every step reads it from there.
 type CleanupPolicy struct {

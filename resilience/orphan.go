@@ -62,9 +62,8 @@ const (
 
 // ScanPolicy is what was in force during a scan. It is stored with the scan.
 type ScanPolicy struct {
-	DryRun          bool   `json:"dry_run"`
-	AcceptShrinkage bool   `json:"accept_shrinkage"`
-	Author          string `json:"author,omitempty"`
+	DryRun          bool `json:"dry_run"`
+	AcceptShrinkage bool `json:"accept_shrinkage"`
 }
 
 // ScanResult is what a scan found.

@@ -18,6 +18,10 @@ const (
 	SampledCanaries = 20
 )
 
+// MarkerFile is the file in a root that holds the id of its marker, for roots
+// that have one: another tree mounted in its place is told by it at once.
+const MarkerFile = ".rehome-root"
+
 // Region is the tree, ".", or a directory in its root, with the files that were
 // known there and how many of them are gone. A file that is found elsewhere by
 // its name and size has moved and is not gone.

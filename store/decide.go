@@ -68,20 +68,20 @@ func (v *verdict) decideOrphans(ctx context.Context) error {
 			SELECT s.locator, s.path, s.witness, %s AS in_flight FROM rehome.scan_sources s
 			WHERE s.scan_id = @scan AND s.verdict = 'missing' AND s.locator IS NOT NULL),
 		found AS MATERIALIZED (
-			SELECT %s AS chunk_id, m.path, m.witness, n.cutoff, octet_length(%s) AS bytes, %s AS hash, %s AS accessed, %s AS uses,
+			SELECT %s AS chunk_id, m.path, m.locator, m.witness, n.cutoff, octet_length(%s) AS bytes, %s AS hash, %s AS accessed, %s AS uses,
 				CASE WHEN %s IS NOT TRUE THEN 'unknown' WHEN %s THEN 'held' WHEN m.in_flight THEN 'in_flight'
 					WHEN %s THEN 'too_new' ELSE 'missing' END AS class
 			FROM rehome.scans n, missing m JOIN %s t ON %s = m.locator
 			LEFT JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = %s
 			WHERE n.scan_id = @scan AND %s),
 		recorded AS (
-			INSERT INTO rehome.orphan_chunks AS o (memory, chunk_id, file_path, kind, reason, bytes, content_hash,
+			INSERT INTO rehome.orphan_chunks AS o (memory, chunk_id, file_path, locator, kind, reason, bytes, content_hash,
 				last_accessed_at, access_count, priority, first_missing_at, last_missing_at, missing_scans, last_scan)
-			SELECT @memory, chunk_id, path, @kind, %s, bytes, hash, accessed, uses, 0, cutoff, cutoff, 1, @scan
+			SELECT @memory, chunk_id, path, locator, @kind, %s, bytes, hash, accessed, uses, 0, cutoff, cutoff, 1, @scan
 			FROM found WHERE class = 'missing'
 			ON CONFLICT (memory, chunk_id) DO UPDATE SET
-				(file_path, kind, reason, bytes, content_hash, last_accessed_at, access_count, last_missing_at, last_scan) =
-				(excluded.file_path, excluded.kind, excluded.reason, excluded.bytes, excluded.content_hash,
+				(file_path, locator, kind, reason, bytes, content_hash, last_accessed_at, access_count, last_missing_at, last_scan) =
+				(excluded.file_path, excluded.locator, excluded.kind, excluded.reason, excluded.bytes, excluded.content_hash,
 					excluded.last_accessed_at, excluded.access_count, excluded.last_missing_at, excluded.last_scan),
 				(first_missing_at, missing_scans) = (SELECT
 					CASE WHEN same THEN o.first_missing_at ELSE excluded.first_missing_at END,

@@ -208,3 +208,18 @@ func (s *Store) LatestScan(ctx context.Context, memory string) (resilience.ScanR
 	}
 	return result, decode(raw, &result)
 }
+
+// Canaries returns the files that stand for the last scan that was not aborted,
+// as the file system spells them.
+func (s *Store) Canaries(ctx context.Context, memory string) ([][]byte, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT f.raw_path FROM (
+			SELECT canaries FROM rehome.scans WHERE memory = $1 AND status IN ('complete', 'incomplete') ORDER BY cutoff DESC LIMIT 1) n
+		CROSS JOIN LATERAL unnest(n.canaries) AS c (path)
+		JOIN rehome.files f ON f.memory = $1 AND f.path = c.path`, memory)
+	if err != nil {
+		return nil, fmt.Errorf("read the canaries of %s: %w", memory, interpret(err))
+	}
+	canaries, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	return canaries, interpret(err)
+}

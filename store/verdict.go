@@ -163,21 +163,27 @@ func (v *verdict) sighting(ctx context.Context) (resilience.Sighting, error) {
 }
 
 // markLost marks the known files that are missing and did not turn up, by name
-// and size, where nothing was known before: one for one, since a thousand empty
-// files are no proof for another thousand.
+// and size, where no file was at the last complete scan: one for one, since a
+// thousand empty files are no proof for another thousand. Where no scan was
+// complete, what ingest saw after the last of the missing files is what turned up.
 const markLost = `
 	WITH missing AS (
-		SELECT f.path, split_part(f.path, '/', -1) AS name, f.size,
+		SELECT f.path, split_part(f.path, '/', -1) AS name, f.size, f.first_seen_at,
 			row_number() OVER (PARTITION BY split_part(f.path, '/', -1), f.size ORDER BY f.path) AS n
 		FROM rehome.files f
 		WHERE f.memory = @memory AND f.gone_at IS NULL AND EXISTS (
 			SELECT FROM rehome.scan_sources s WHERE s.scan_id = @scan AND s.path = f.path AND s.verdict = 'missing')),
+	baseline AS (
+		SELECT coalesce(
+			(SELECT max(cutoff) FROM rehome.scans WHERE memory = @memory AND status = 'complete' AND scan_id <> @scan),
+			(SELECT max(first_seen_at) FROM missing)) AS at),
 	appeared AS (
 		SELECT split_part(x.path, '/', -1) AS name, x.size,
 			row_number() OVER (PARTITION BY split_part(x.path, '/', -1), x.size) AS n
 		FROM rehome.scan_files x
 		WHERE x.scan_id = @scan AND x.kind = 'file' AND x.path <> '' AND NOT EXISTS (
-			SELECT FROM rehome.files f WHERE f.memory = @memory AND f.path = x.path AND f.gone_at IS NULL))
+			SELECT FROM rehome.files f, baseline b
+			WHERE f.memory = @memory AND f.path = x.path AND f.gone_at IS NULL AND f.first_seen_at <= b.at))
 	UPDATE rehome.scan_sources s SET lost = true
 	FROM missing m LEFT JOIN appeared a USING (name, size, n)
 	WHERE s.scan_id = @scan AND s.path = m.path AND a.n IS NULL`

@@ -15,9 +15,11 @@ var (
 
 // registered is the one list of workflows.
 var registered = map[string]any{
+	CleanupName:      Cleanup,
 	IngestName:       Ingest,
 	MigrateBatchName: MigrateBatch,
 	RollbackName:     Rollback,
+	ScanName:         OrphanScan,
 }
 
 // Register adds every workflow under its name.

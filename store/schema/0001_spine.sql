@@ -159,7 +159,8 @@ CREATE INDEX scan_files_scan ON rehome.scan_files (scan_id);
 CREATE TABLE rehome.orphan_chunks (
     memory           text NOT NULL,
     chunk_id         text NOT NULL,
-    file_path        text NOT NULL,
+    file_path        text NOT NULL,             -- canonical key
+    locator          text NOT NULL,             -- as it stands in the table
     kind             text NOT NULL DEFAULT 'missing',
     reason           text NOT NULL,
     bytes            bigint NOT NULL,
@@ -224,6 +225,7 @@ CREATE TABLE rehome.quarantine (
     restored_at    timestamptz
 );
 CREATE INDEX quarantine_kept ON rehome.quarantine (memory, file_path) WHERE restored_at IS NULL;
+CREATE INDEX quarantine_run ON rehome.quarantine (run_id, chunk_id);
 
 CREATE TABLE rehome.migration_plans (
     plan_id     text PRIMARY KEY,
