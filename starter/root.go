@@ -55,8 +55,8 @@ func newRoot(s *session, args []string) *cobra.Command {
 // commands is the one list of commands.
 func commands(s *session) []*cobra.Command {
 	return []*cobra.Command{
-		memoryCommand(s), scanCommand(s), cleanupCommand(s),
-		migrateCommand(s), migrationCommand(s), aliasCommand(s), resolveCommand(s),
+		memoryCommand(s), ingestCommand(s), scanCommand(s), orphansCommand(s), cleanupCommand(s), quarantineCommand(s),
+		migrateCommand(s), migrationCommand(s), aliasCommand(s), resolveCommand(s), statusCommand(s),
 	}
 }
 
