@@ -13,11 +13,10 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/worker"
 
 	"rehome/activities"
 	"rehome/internal/dev/devtest"
-	"rehome/internal/queues"
+	"rehome/internal/dev/workertest"
 	"rehome/resilience"
 	"rehome/store"
 	"rehome/workflows"
@@ -39,22 +38,14 @@ type installation struct {
 
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
-	pool := devtest.Pool(t)
+	database := devtest.Database(t)
+	pool := devtest.Connect(t, database)
 	in := &installation{T: t, pool: pool, store: store.New(pool), temporal: devtest.Temporal(t), faults: &faults{}}
 	var err error
 	in.id, err = in.store.Installation(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, in.store.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
-	service := queues.Service{Installation: in.id, Store: in.store, Temporal: in.temporal,
-		Options: worker.Options{
-			WorkflowPanicPolicy:          worker.FailWorkflow,
-			MaxHeartbeatThrottleInterval: 100 * time.Millisecond,
-			Interceptors:                 []interceptor.WorkerInterceptor{in.faults},
-		}}
-	for _, w := range []worker.Worker{service.Main(), service.Files()} {
-		require.NoError(t, w.Start())
-		t.Cleanup(w.Stop)
-	}
+	workertest.Start(t, database, in.temporal, in.faults)
 	return in
 }
 
