@@ -1,0 +1,71 @@
+package resilience_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+// TestLegalMoves walks every pair of statuses and compares it with the picture
+// of the design.
+func TestLegalMoves(t *testing.T) {
+	t.Parallel()
+	legal := map[resilience.Status]string{
+		resilience.Pending:     "executing cancelled",
+		resilience.Executing:   "paused completed rolling_back",
+		resilience.Paused:      "executing rolling_back",
+		resilience.Completed:   "rolled_back",
+		resilience.RollingBack: "rolled_back failed",
+		resilience.RolledBack:  "",
+		resilience.Failed:      "rolling_back",
+		resilience.Cancelled:   "",
+	}
+	require.Len(t, legal, len(resilience.Statuses()))
+	for _, from := range resilience.Statuses() {
+		var may string
+		for _, to := range resilience.Statuses() {
+			require.Equal(t, from.CanBecome(to), contains(to.Before(), from), "%s to %s", from, to)
+			if from.CanBecome(to) {
+				if may != "" {
+					may += " "
+				}
+				may += string(to)
+			}
+		}
+		require.Equal(t, legal[from], may, "from %s", from)
+	}
+}
+
+func contains(all []resilience.Status, one resilience.Status) bool {
+	for _, s := range all {
+		if s == one {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAPlanThatCannotMoveOnOwnsNothing: from a status that is not live no
+// status that is can be reached, but for the undo of a completed plan.
+func TestAPlanThatCannotMoveOnOwnsNothing(t *testing.T) {
+	t.Parallel()
+	for _, from := range resilience.Statuses() {
+		for _, to := range resilience.Statuses() {
+			if from.CanBecome(to) && to.Live() {
+				require.True(t, from.Live(), "%s to %s", from, to)
+			}
+		}
+	}
+	require.NotContains(t, resilience.LiveStatuses(), resilience.Completed)
+	require.Contains(t, resilience.LiveStatuses(), resilience.Failed)
+}
+
+func TestPaceIsChecked(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []resilience.Pace{{Rate: -1}, {BatchSize: -1}, {BatchSize: resilience.MaxBatchSize + 1}} {
+		require.Error(t, bad.Check(), bad)
+	}
+	require.NoError(t, resilience.Pace{Rate: 0.5, BatchSize: 1}.Check())
+}
