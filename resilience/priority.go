@@ -40,13 +40,14 @@ type Burden struct {
 //	1,500    0 d       none            0.458
 //	1,500    7 d       none            0.658
 //	1,500    7 d       10, today       0.426
-//	1,500    7 d       10, 90 d ago    0.499
+//	1,500    7 d       10, 90 d ago    0.497
 //	1,500    30 d      none            0.783
 //	1 MiB    90 d      none            0.971
 //	1 MiB    0 d       1,000, today    0.327
 func Priority(b Burden) float64 {
 	size := min(1, math.Log2(1+float64(max(b.Bytes, 0)))/math.Log2(1+fullSize))
-	age := float64(max(b.Age, 0)) / float64(max(b.Age, 0)+halfAge)
+	missing := float64(max(b.Age, 0))
+	age := missing / (missing + float64(halfAge))
 	uses := float64(max(b.Uses, 0)) * math.Exp2(-float64(max(b.Unused, 0))/float64(forgottenFor))
 	idleness := 1 / (1 + math.Log2(1+uses))
 	return sizeWeight*size + ageWeight*age + idleWeight*idleness
