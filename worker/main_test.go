@@ -210,4 +210,3 @@ func (p *proxy) down() {
 	}
 	p.open = nil
 }
-
