@@ -1,0 +1,128 @@
+package activities_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/activities"
+	"rehome/internal/dev/devtest"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// snapshot is all that a migration may change, but for times.
+func snapshot(t *testing.T, pool *pgxpool.Pool) map[string]string {
+	t.Helper()
+	state := map[string]string{}
+	for name, query := range map[string]string{
+		"chunks":     `SELECT md5(string_agg(t::text, E'\n' ORDER BY id)) FROM rehome.chunks t`,
+		"plans":      `SELECT string_agg(concat_ws(' ', plan_id, status, moves, bytes, plan_hash, reason), E'\n' ORDER BY plan_id) FROM rehome.migration_plans t`,
+		"moves":      `SELECT md5(string_agg(t::text, E'\n' ORDER BY plan_id, ordinal)) FROM rehome.migration_moves t`,
+		"exceptions": `SELECT string_agg(t::text, E'\n' ORDER BY plan_id, ordinal, undoing) FROM rehome.migration_exceptions t`,
+		"progress":   `SELECT string_agg(concat_ws(' ', plan_id, last, total, epoch, wish, batch_size, rate), E'\n' ORDER BY plan_id) FROM rehome.migration_progress t`,
+		"aliases":    `SELECT string_agg(concat_ws(' ', original_path, current_path, plan_id, jsonb_array_length(version_history)), E'\n' ORDER BY original_path) FROM rehome.version_aliases t`,
+		"files":      `SELECT string_agg(concat_ws(' ', path, size, gone_at IS NULL), E'\n' ORDER BY path) FROM rehome.files t`,
+		"events":     `SELECT string_agg(concat_ws(' ', plan_id, event), E'\n' ORDER BY event_id) FROM rehome.migration_events t WHERE event <> 'throttled'`,
+	} {
+		var text string
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce((`+query+`), '')`).Scan(&text), name)
+		state[name] = text
+	}
+	return state
+}
+
+// TestMigrationActivitiesAreIdempotent runs every activity of a migration, and
+// of its undo, twice: the second run finds the work done and changes nothing.
+func TestMigrationActivitiesAreIdempotent(t *testing.T) {
+	t.Parallel()
+	pool := devtest.Pool(t)
+	data := store.New(pool)
+	require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
+		SELECT 'docs', 'guide/f' || i % 3 || '.md', i, 'text ' || i, ARRAY[i]::real[] FROM generate_series(1, 25) i`)
+	require.NoError(t, err)
+	a := &activities.Database{Store: data}
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	activities.Register(env, a)
+
+	named := activities.PlanInput{Migration: "m-1", Author: "ana", Reason: "a test"}
+	slice := activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: time.Minute}}
+	twice := func(activity any, in any) {
+		t.Helper()
+		_, err := env.ExecuteActivity(activity, in)
+		require.NoError(t, err)
+		once := snapshot(t, pool)
+		_, err = env.ExecuteActivity(activity, in)
+		require.NoError(t, err)
+		require.Equal(t, once, snapshot(t, pool))
+	}
+	plan := activities.PlanMigrationInput{
+		Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "m-1", Strategy: resilience.Batch,
+		Renames: []resilience.RenameRule{{Old: "guide", New: "manual"}}, Policy: resilience.Policy{BatchSize: 4}, Rollback: []string{"undo"},
+	}
+	start := snapshot(t, pool)["chunks"]
+	twice(a.PlanMigration, plan)
+	twice(a.BeginMigration, named)
+	twice(a.PauseMigration, named)
+	twice(a.ResumeMigration, named)
+	twice(a.ThrottleMigration, activities.ThrottleInput{Migration: "m-1", Pace: resilience.Pace{BatchSize: 6}})
+	twice(a.MoveSlice, slice)
+	twice(a.SweepMigration, named)
+	twice(a.SwitchAliases, named)
+	twice(a.ReadMigration, named)
+
+	twice(a.BeginUndo, named)
+	twice(a.UndoSwitchAliases, named)
+	twice(a.FailUndo, named)
+	twice(a.BeginUndo, named)
+	slice.Epoch = 2
+	twice(a.RevertSlice, slice)
+	twice(a.EndUndo, named)
+	require.Equal(t, start, snapshot(t, pool)["chunks"])
+
+	plan.Migration, named.Migration, slice.Migration, slice.Epoch = "m-2", "m-2", "m-2", 1
+	twice(a.PlanMigration, plan)
+	twice(a.CancelMigration, named)
+	plan.Migration, named.Migration, slice.Migration = "m-3", "m-3", "m-3"
+	for _, step := range []struct {
+		activity, in any
+	}{{a.PlanMigration, plan}, {a.BeginMigration, named}, {a.MoveSlice, slice}, {a.SwitchAliases, named}} {
+		_, err := env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+	twice(a.CompleteMigration, named)
+}
+
+// TestASliceGoesOnWhereTheDatabaseIs: an attempt that lost its heartbeats and
+// its memory starts from the watermark, not from the beginning.
+func TestASliceGoesOnWhereTheDatabaseIs(t *testing.T) {
+	t.Parallel()
+	pool := devtest.Pool(t)
+	data := store.New(pool)
+	require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'a.md', i, 'text ' || i FROM generate_series(1, 50) i`)
+	require.NoError(t, err)
+	a := &activities.Database{Store: data}
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	activities.Register(env, a)
+	_, err = env.ExecuteActivity(a.PlanMigration, activities.PlanMigrationInput{
+		Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "m-1", Strategy: resilience.Batch,
+		Renames: []resilience.RenameRule{{Old: "a.md", New: "b.md"}}, Policy: resilience.Policy{BatchSize: 10}, Rollback: []string{"undo"},
+	})
+	require.NoError(t, err)
+	_, err = env.ExecuteActivity(a.BeginMigration, activities.PlanInput{Migration: "m-1"})
+	require.NoError(t, err)
+	for want := int64(10); want <= 50; want += 10 {
+		value, err := env.ExecuteActivity(a.MoveSlice, activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: time.Nanosecond}})
+		require.NoError(t, err)
+		var at resilience.Watermark
+		require.NoError(t, value.Get(&at))
+		require.Equal(t, want, at.Last, "a slice of no time moves one batch")
+	}
+}
