@@ -14,5 +14,5 @@ FROM alpine:3.23.5
 RUN apk add --no-cache ca-certificates tzdata && adduser -D -H -u 10001 rehome
 COPY --from=build /out/worker /out/starter /usr/local/bin/
 USER 10001:10001
-EXPOSE 9090
+EXPOSE 9464
 ENTRYPOINT ["worker"]
