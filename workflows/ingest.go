@@ -79,6 +79,7 @@ func ingestProgress(counts resilience.Ingested) Progress {
 		{"Chunks kept", fmt.Sprint(counts.Chunks.Kept)},
 		{"Chunks replaced", fmt.Sprint(counts.Chunks.Replaced)},
 	}
+	//workflowcheck:ignore the keys are sorted at once
 	for _, reason := range slices.Sorted(maps.Keys(counts.SkippedByReason)) {
 		facts = append(facts, Fact{"Skipped: " + reason, fmt.Sprint(counts.SkippedByReason[reason])})
 	}
