@@ -2,36 +2,33 @@
 -- for the functions and SELECT on a view to read it; functions that write run
 -- with the rights of their owner, under a search_path nobody else can set.
 
--- An alias is looked for from the path upwards, longest prefix first. The walk
--- ends at the first component that has an alias, or that an alias leads to: what
--- was brought there is at home, also below a directory that has an alias itself.
--- A file of the catalogue is always at home. Paths here are canonical keys.
+-- find_alias looks from a canonical key upwards; the longest prefix with an
+-- alias answers, unless an alias leads to a longer one: what was brought there is
+-- at home, also below a directory that has an alias itself. (Left to itself the
+-- planner plans anew at each call, for the number of directories at hand.)
 CREATE FUNCTION rehome.find_alias(in_memory text, key text, OUT original text, OUT target text)
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    dir text := key;
-    cut integer;
+    dirs text[] := rehome.path_prefixes(key);
 BEGIN
-    PERFORM FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL;
-    IF FOUND THEN
-        RETURN;
-    END IF;
-    LOOP
-        SELECT a.original_path, a.current_path INTO original, target FROM rehome.version_aliases a
-        WHERE a.memory = in_memory AND a.original_path = dir AND (a.expires_at IS NULL OR a.expires_at > now());
-        EXIT WHEN FOUND;
-        PERFORM FROM rehome.version_aliases a WHERE a.memory = in_memory AND a.current_path = dir;
-        EXIT WHEN FOUND;
-        cut := strpos(reverse(dir), '/');
-        EXIT WHEN cut = 0;
-        dir := left(dir, -cut);
-    END LOOP;
+    SELECT x.original_path, x.current_path INTO original, target
+    FROM (
+        SELECT a.original_path AS at, a.original_path, a.current_path FROM rehome.version_aliases a
+        WHERE a.memory = in_memory AND a.original_path = ANY (dirs) AND (a.expires_at IS NULL OR a.expires_at > now())
+        UNION ALL
+        SELECT a.current_path, NULL, NULL FROM rehome.version_aliases a
+        WHERE a.memory = in_memory AND a.current_path = ANY (dirs)) x
+    ORDER BY x.at DESC, x.original_path LIMIT 1; -- of two prefixes the longer one sorts last
 END $$;
 
--- where_is applies the alias in force to a canonical key.
+-- where_is says where the file of a canonical key is now. A file of the
+-- catalogue is at home.
 CREATE FUNCTION rehome.where_is(in_memory text, key text) RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT coalesce(target || substr(key, length(original) + 1), key) FROM rehome.find_alias(in_memory, key)
+    SELECT coalesce(
+        (SELECT f.path FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL),
+        (SELECT a.target || substr(key, length(a.original) + 1) FROM rehome.find_alias(in_memory, key) a),
+        key)
 $$;
 
 -- strip_prefix is what stands before the paths of a memory, or an error.
@@ -64,21 +61,43 @@ CREATE FUNCTION rehome.locate(in_memory text, path text, OUT original text, OUT 
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     relative text := rehome.path_rest(path, rehome.strip_prefix(in_memory));
+    key text := normalize(relative, NFC);
+    hit record;
 BEGIN
-    SELECT a.original, a.target INTO original, target FROM rehome.find_alias(in_memory, normalize(relative, NFC)) a;
+    IF key <> path THEN -- as it stands it was looked for already
+        PERFORM FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    hit := rehome.find_alias(in_memory, key);
+    original := hit.original;
+    target := hit.target;
     lead := left(path, length(path) - length(relative));
-    rest := rehome.below(relative, original);
+    rest := CASE relative WHEN key THEN substr(key, length(original) + 1) ELSE rehome.below(relative, original) END;
 END $$;
 
 -- current_path says where the file of a path is now, in the form the path was
 -- given in; a path without an alias comes back as it is. It writes nothing.
+-- Nearly every path has an alias of its own or is a living file, and is answered
+-- by its key in an index; a path that has an alias never is a living file.
 CREATE FUNCTION rehome.current_path(memory text, path text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     moved text;
+    hit record;
 BEGIN
-    SELECT l.lead || l.target || l.rest INTO moved FROM rehome.locate($1, $2) l;
-    RETURN coalesce(moved, path);
+    SELECT a.current_path INTO moved FROM rehome.version_aliases a
+    WHERE a.memory = $1 AND a.original_path = $2 AND (a.expires_at IS NULL OR a.expires_at > now());
+    IF FOUND THEN
+        RETURN moved;
+    END IF;
+    PERFORM FROM rehome.files f WHERE f.memory = $1 AND f.path = $2 AND f.gone_at IS NULL;
+    IF FOUND THEN
+        RETURN path;
+    END IF;
+    hit := rehome.locate($1, $2);
+    RETURN coalesce(hit.lead || hit.target || hit.rest, path);
 END $$;
 
 -- resolve does the same and counts the access at the alias. The alias's row
@@ -86,20 +105,17 @@ END $$;
 CREATE FUNCTION rehome.resolve(memory text, path text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    hit record;
+    moved text := rehome.current_path($1, $2);
 BEGIN
-    SELECT * INTO hit FROM rehome.locate($1, $2);
-    IF hit.target IS NULL THEN
-        RETURN path;
+    IF moved IS DISTINCT FROM path THEN
+        UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
+        WHERE a.memory = $1 AND a.original_path = $2 AND a.current_path = moved;
+        IF NOT FOUND THEN
+            UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
+            FROM rehome.locate($1, $2) l WHERE a.memory = $1 AND a.original_path = l.original;
+        END IF;
     END IF;
-    -- The target is read again here: a migration may just have moved it on.
-    UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
-    WHERE a.memory = $1 AND a.original_path = hit.original
-    RETURNING a.current_path INTO hit.target;
-    IF NOT FOUND THEN
-        RETURN rehome.current_path($1, $2); -- it ended this moment
-    END IF;
-    RETURN hit.lead || hit.target || hit.rest;
+    RETURN moved;
 END $$;
 
 -- touch counts the use of chunks, once for each time an id is given.
