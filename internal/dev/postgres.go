@@ -199,6 +199,9 @@ func (p *Postgres) run(ctx context.Context, bin string, as account, kept kept) e
 		death = syscall.SIGQUIT // nothing is kept, so nothing is written
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off", "-c", "autovacuum_naptime=10min")
 	}
+	for _, setting := range p.opts.Settings {
+		args = append(args, "-c", setting) // the last one of a name counts
+	}
 	cmd := p.command(context.WithoutCancel(ctx), filepath.Join(bin, "postgres"), as, args...)
 	endWithUs(cmd.SysProcAttr, death)
 	var err error

@@ -24,6 +24,7 @@ type Options struct {
 	Dir       string    // where state is kept, usually .rehome in the checkout
 	Log       io.Writer // talk for people; nil is silence
 	Ephemeral bool      // keep nothing: fast and unsafe Postgres, Temporal in memory, no web UI, any ports
+	Settings  []string  // more settings for Postgres, as name=value
 }
 
 func (o Options) withDefaults() Options {
