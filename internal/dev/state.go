@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // kept is what one run of a stack tells the next, so that data is found again
@@ -41,6 +42,9 @@ func (k kept) write(opts Options) error {
 
 func readJSON(path string, into any) error {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("read the stack's state: %w; it was started by another user: go on as that user, or remove %s", err, filepath.Dir(path))
+	}
 	if err != nil {
 		return fmt.Errorf("read the stack's state: %w", err)
 	}
@@ -58,6 +62,13 @@ func writeJSON(path string, value any) error {
 	}
 	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil { // it has the password
 		return fmt.Errorf("write the stack's state: %w", err)
+	}
+	// A sudo once in between must not lock the owner of the checkout out.
+	if info, err := os.Stat(filepath.Dir(path)); err == nil && os.Geteuid() == 0 {
+		owner := info.Sys().(*syscall.Stat_t)
+		if err := os.Chown(path+".new", int(owner.Uid), int(owner.Gid)); err != nil {
+			return fmt.Errorf("write the stack's state: %w", err)
+		}
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("write the stack's state: %w", err)
