@@ -41,7 +41,8 @@ func (a *Files) openTree(memory resilience.Memory) (tree, error) {
 		return nil, err // later may do
 	}
 	if err := checkMarker(root, memory); err != nil {
-		return nil, errors.Join(err, root.Close())
+		_ = root.Close() // nothing was written to it
+		return nil, err
 	}
 	return root, nil
 }
