@@ -110,15 +110,12 @@ func (s *session) plan(ctx context.Context, id string) (resilience.Plan, error) 
 
 // migrationOrder is a verb that sends an update without more to say.
 func migrationOrder(s *session, update, short, example string) *cobra.Command {
-	var reason string
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use: update + " ID", Short: short, Example: example, Args: cobra.ExactArgs(1),
 		RunE: s.do(func(ctx context.Context, args []string) error {
-			return s.orderAndShow(ctx, args[0], update, workflows.Order{Author: author(), Reason: reason})
+			return s.orderAndShow(ctx, args[0], update, workflows.Order{Author: author()})
 		}),
 	}
-	c.Flags().StringVar(&reason, "reason", "", "why; kept with the migration")
-	return c
 }
 
 func migrationThrottle(s *session) *cobra.Command {

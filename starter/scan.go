@@ -56,13 +56,7 @@ func (s *session) scan(ctx context.Context, in workflows.ScanInput, detach bool)
 		return err
 	}
 	found.Migrations = orEmpty(found.Migrations)
-	if err := s.show(found, func(w io.Writer) { scanRows(w, found) }); err != nil {
-		return err
-	}
-	if found.Status == resilience.ScanAborted {
-		return fail(exitRefused, "the scan was stopped, and nothing was recorded: %s", found.Reason)
-	}
-	return nil
+	return s.show(found, func(w io.Writer) { scanRows(w, found) })
 }
 
 func scanRows(w io.Writer, r resilience.ScanResult) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 
 	"rehome/internal/dev/devtest"
 	"rehome/internal/dev/workertest"
@@ -21,7 +24,15 @@ import (
 	"rehome/store"
 )
 
-func TestMain(m *testing.M) { devtest.Main(m) }
+// asProgram in the environment makes the test binary be the program.
+const asProgram = "STARTER_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	devtest.Main(m)
+}
 
 // environment is what a test lets a command see of the process's.
 type environment map[string]string
@@ -60,7 +71,11 @@ func setup(t testing.TB) *bundle {
 
 // serve runs a worker for the installation until the test ends.
 func (b *bundle) serve() *bundle {
-	workertest.Start(b.t, b.env["DATABASE_URL"], devtest.Temporal(b.t))
+	b.t.Helper()
+	temporal, err := client.Dial(client.Options{HostPort: b.env["TEMPORAL_ADDRESS"], Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	require.NoError(b.t, err)
+	b.t.Cleanup(temporal.Close)
+	workertest.Start(b.t, b.env["DATABASE_URL"], temporal)
 	return b
 }
 
@@ -99,8 +114,8 @@ func (b *bundle) exec(sql string, args ...any) {
 	require.NoError(b.t, err)
 }
 
-// tree makes a root with files; a name that ends in a slash is a directory.
-func tree(t testing.TB, names ...string) string {
+// rootWith makes a root with files; a name that ends in a slash is a directory.
+func rootWith(t testing.TB, names ...string) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, name := range names {
@@ -146,7 +161,7 @@ func (b *bundle) checksum(but ...string) string {
 // memory adds a builtin memory over a root of its own.
 func (b *bundle) memory(name string, files ...string) string {
 	b.t.Helper()
-	root := tree(b.t, files...)
+	root := rootWith(b.t, files...)
 	data := store.New(b.pool)
 	require.NoError(b.t, data.AddMemory(b.t.Context(), resilience.Memory{Name: name, Root: root, Builtin: true, Mapping: resilience.BuiltinMapping(name)}))
 	return root

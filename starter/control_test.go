@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"rehome/internal/dev"
+	"rehome/internal/dev/devtest"
+)
+
+// slow starts a migration that would take long, and returns its id once it moves.
+func (b *bundle) slow() string {
+	b.t.Helper()
+	b.memory("default")
+	b.chunks("default", 200, "guide/a.md", "other.md")
+	var left detached
+	b.result(&left, "migrate", "--rename", "guide=handbook", "--rate", "1", "--batch-size", "1", "--detach")
+	require.NotEmpty(b.t, left.WorkflowID)
+	require.NotEmpty(b.t, left.Link)
+	b.await(left.Migration, "executing")
+	return left.Migration
+}
+
+func (b *bundle) await(id, status string) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		var have string
+		err := b.pool.QueryRow(b.t.Context(), `SELECT status FROM rehome.migration_plans WHERE plan_id = $1`, id).Scan(&have)
+		return err == nil && have == status
+	}, 30*time.Second, 20*time.Millisecond, status)
+}
+
+func TestSteerAMigration(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	id := b.slow()
+	b.refuses(bad{"migrate --rename guide/a.md=elsewhere.md", exitConflict, "is being moved by migration " + id})
+	b.refuses(bad{"memory remove default", exitRefused, "is in use"})
+	b.refuses(bad{"migration resume " + id, exitConflict, "is not paused"})
+	require.Equal(t, "paused", b.has("migration pause "+id+"", "status")["status"])
+	b.refuses(bad{"migration pause " + id, exitConflict, "is paused already"})
+	require.Equal(t, "executing", b.has("migration resume "+id, "status")["status"])
+	b.has("migration throttle "+id+" --rate 0 --batch-size 1000", "migration_id")
+	b.await(id, "completed")
+	b.refuses(bad{"migration abort " + id, exitConflict, "is completed; there is nothing to abort"})
+	shown := b.ok("migration", "show", id).out
+	for _, event := range []string{"created", "started", "paused", "resumed", "throttled"} {
+		require.Contains(t, shown, event)
+	}
+}
+
+func TestAbortPutsEverythingBack(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"abort", "rollback"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t).serve()
+			id := b.slow()
+			require.Eventually(t, func() bool {
+				var moved int
+				err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE path LIKE 'handbook/%'`).Scan(&moved)
+				return err == nil && moved > 0
+			}, 30*time.Second, 20*time.Millisecond)
+			require.Equal(t, "rolled_back", b.has("migration "+verb+" "+id, "status")["status"])
+			var left int
+			require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE path LIKE 'handbook/%'`).Scan(&left))
+			require.Zero(t, left)
+			b.refuses(bad{"migration rollback " + id, exitConflict, "is rolled_back; there is nothing to undo"})
+		})
+	}
+}
+
+// TestRollbackOfATerminatedMigration brings back what nobody else would.
+func TestRollbackOfATerminatedMigration(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	id := b.slow()
+	var plan map[string]any
+	b.result(&plan, "migration", "show", id)
+	temporal := devtest.Temporal(t)
+	require.NoError(t, temporal.TerminateWorkflow(t.Context(), plan["workflow_id"].(string), "", "test"))
+	b.refuses(bad{"migration pause " + id, exitConflict, "its workflow is closed; bring it back to its start with `starter migration rollback " + id})
+	require.Equal(t, "rolled_back", b.has("migration rollback "+id, "status")["status"])
+}
+
+// TestScanRunsOnce names the run that is in the way.
+func TestScanRunsOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default", "a.md")
+	var installation string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT id FROM rehome.installation`).Scan(&installation))
+	temporal := devtest.Temporal(t)
+	// A run that no worker takes up keeps the id.
+	_, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: installation + "/scan/default", TaskQueue: "nobody-polls-this"}, "orphan-scan")
+	require.NoError(t, err)
+	b.refuses(bad{"scan", exitConflict, installation + "/scan/default is already running (run "})
+	require.NoError(t, temporal.TerminateWorkflow(t.Context(), installation+"/scan/default", "", "test"))
+	b.ok("scan")
+}
+
+// TestInterruptLeavesTheWorkflowRunning runs the program itself and sends it
+// what Ctrl-C sends.
+func TestInterruptLeavesTheWorkflowRunning(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.chunks("default", 100, "guide/a.md")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	c := exec.CommandContext(t.Context(), self, "migrate", "--rename", "guide=handbook", "--rate", "1", "--batch-size", "1", "--json")
+	c.Env = append(append(os.Environ(), b.env.Environ()...), asProgram+"=yes")
+	talk := newSpy("started")
+	c.Stderr = talk
+	require.NoError(t, c.Start())
+	talk.wait(t)
+	require.NoError(t, c.Process.Signal(os.Interrupt))
+	require.Error(t, c.Wait())
+	require.Equal(t, exitInterrupted, c.ProcessState.ExitCode())
+	lines := strings.Split(strings.TrimSpace(talk.String()), "\n")
+	var said struct {
+		Error string
+		Code  int
+	}
+	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &said))
+	require.Equal(t, exitInterrupted, said.Code)
+	require.Regexp(t, "^interrupted; (\\S+) goes on at http://ui.test/\\S+; see `starter migration show m-\\S+`$", said.Error)
+
+	id := strings.Fields(said.Error)[1]
+	described, err := devtest.Temporal(t).DescribeWorkflowExecution(t.Context(), id, "")
+	require.NoError(t, err)
+	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus())
+	migration := id[strings.LastIndex(id, "/")+1:]
+	b.await(migration, "executing")
+	b.ok("migration", "abort", migration)
+}
+
+// TestTemporalGoesAwayInTheMiddle stops the server under a command that waits.
+func TestTemporalGoesAwayInTheMiddle(t *testing.T) {
+	t.Parallel()
+	server, err := dev.StartTemporal(t.Context(), dev.Options{Dir: t.TempDir(), Ephemeral: true})
+	require.NoError(t, err)
+	t.Cleanup(server.Stop)
+	b := setup(t)
+	b.env["TEMPORAL_ADDRESS"] = server.Address
+	b.serve()
+	b.memory("default")
+	b.chunks("default", 100, "guide/a.md")
+	talk := newSpy("started")
+	ended := make(chan int)
+	go func() {
+		p := process{in: strings.NewReader(""), out: &bytes.Buffer{}, err: talk, env: b.env, dir: "."}
+		ended <- execute(context.WithoutCancel(t.Context()), p, strings.Fields("migrate --rename guide=handbook --rate 1 --batch-size 1"))
+	}()
+	talk.wait(t)
+	server.Stop()
+	select {
+	case code := <-ended:
+		require.Equal(t, exitUnreachable, code, talk.String())
+		require.Contains(t, talk.String(), "waits and goes on when that is mended")
+	case <-time.After(time.Minute):
+		require.Fail(t, "the command still waits", talk.String())
+	}
+}
+
+// spy is a stderr that tells when a word was written to it.
+type spy struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	word string
+	seen chan struct{}
+}
+
+func newSpy(word string) *spy { return &spy{word: word, seen: make(chan struct{}, 1)} }
+
+func (s *spy) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.Contains(string(p), s.word) {
+		select {
+		case s.seen <- struct{}{}:
+		default:
+		}
+	}
+	return s.text.Write(p)
+}
+
+func (s *spy) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+func (s *spy) wait(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.seen:
+	case <-time.After(time.Minute):
+		require.Fail(t, "not said: "+s.word, s.String())
+	}
+}
