@@ -13,8 +13,8 @@ import (
 	"rehome/workflows"
 )
 
-// ingest starts an ingest of a memory under the id that the command line gives it.
-func (in *installation) ingest(memory string) client.WorkflowRun {
+// startIngest starts an ingest of a memory under the id that the command line gives it.
+func (in *installation) startIngest(memory string) client.WorkflowRun {
 	in.Helper()
 	return in.start(workflows.IngestID(in.id, memory), workflows.IngestName, workflows.IngestInput{
 		Origin: activities.Origin{Installation: in.id}, Memory: memory, Tuning: quick(),
@@ -33,7 +33,7 @@ func TestIngestReadsTheRoot(t *testing.T) {
 	in.touch("a.md")
 	in.touch("sub/b.md")
 	in.touch("sub/c.md")
-	run := in.ingest("docs")
+	run := in.startIngest("docs")
 	var result workflows.IngestResult
 	require.Empty(t, ends(t, run, &result))
 	require.Equal(t, resilience.IngestedFiles{Seen: 3, New: 3}, result.Files)
@@ -58,7 +58,7 @@ func TestIngestReadsTheRoot(t *testing.T) {
 	require.Equal(t, map[string]any{}, names["skipped_by_reason"])
 
 	before := in.checksum()
-	require.Empty(t, ends(t, in.ingest("docs"), &result))
+	require.Empty(t, ends(t, in.startIngest("docs"), &result))
 	require.Equal(t, resilience.IngestedFiles{Seen: 3, Unchanged: 3}, result.Files)
 	require.Equal(t, before, in.checksum())
 }
@@ -73,7 +73,7 @@ func TestIngestCountsOnceWhatWasDoneTwice(t *testing.T) {
 		in.faults.inject(step, fault{after: true, times: 2, err: errors.New("the answer was lost")})
 	}
 	var result workflows.IngestResult
-	require.Empty(t, ends(t, in.ingest("docs"), &result))
+	require.Empty(t, ends(t, in.startIngest("docs"), &result))
 	require.Equal(t, resilience.IngestedFiles{Seen: 2, New: 2}, result.Files)
 	require.Equal(t, 1, in.count("a.md"))
 	require.Zero(t, in.claims())
@@ -84,7 +84,7 @@ func TestIngestHasOneOwner(t *testing.T) {
 	in := newInstallation(t)
 	in.touch("a.md")
 	in.faults.inject("IngestSlice", fault{times: -1, err: errors.New("the disk is away")})
-	first := in.ingest("docs")
+	first := in.startIngest("docs")
 	require.Eventually(t, func() bool { return in.claims() == 1 }, wait, tick)
 	other := in.start("another id", workflows.IngestName, workflows.IngestInput{Origin: activities.Origin{Installation: in.id}, Memory: "docs", Tuning: quick()})
 	err := other.Get(t.Context(), nil)
@@ -95,7 +95,7 @@ func TestIngestHasOneOwner(t *testing.T) {
 	// A run that was terminated cannot give up its claim; the next takes it over.
 	require.NoError(t, in.temporal.TerminateWorkflow(t.Context(), first.GetID(), "", "test"))
 	in.faults.inject("IngestSlice", fault{})
-	require.Empty(t, ends(t, in.ingest("docs"), nil))
+	require.Empty(t, ends(t, in.startIngest("docs"), nil))
 	require.Zero(t, in.claims())
 }
 
@@ -103,7 +103,7 @@ func TestIngestGivesUpItsClaimWhenCancelled(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	in.faults.inject("IngestSlice", fault{times: -1, err: errors.New("the disk is away")})
-	run := in.ingest("docs")
+	run := in.startIngest("docs")
 	require.Eventually(t, func() bool { return in.claims() == 1 }, wait, tick)
 	require.NoError(t, in.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
 	require.Error(t, run.Get(t.Context(), nil))
@@ -115,7 +115,7 @@ func TestIngestRefusesMappedMemories(t *testing.T) {
 	in := newInstallation(t)
 	mapping := resilience.BuiltinMapping("app")
 	require.NoError(t, in.store.AddMemory(t.Context(), resilience.Memory{Name: "app", Root: t.TempDir(), Mapping: mapping}))
-	require.Equal(t, activities.Refused, ends(t, in.ingest("app"), nil))
+	require.Equal(t, activities.Refused, ends(t, in.startIngest("app"), nil))
 	require.Zero(t, in.claims())
-	require.Equal(t, activities.NotFound, ends(t, in.ingest("none"), nil))
+	require.Equal(t, activities.NotFound, ends(t, in.startIngest("none"), nil))
 }
