@@ -208,8 +208,10 @@ func (p *Postgres) run(ctx context.Context, bin string, as account, kept kept) e
 	if p.process, err = launch("Postgres", cmd, filepath.Join(p.opts.Dir, "postgres.log")); err != nil {
 		return err
 	}
-	p.URL = (&url.URL{Scheme: "postgres", User: url.UserPassword(role, kept.Password),
-		Host: "127.0.0.1:" + strconv.Itoa(kept.PostgresPort), Path: role, RawQuery: "sslmode=disable"}).String()
+	p.URL = (&url.URL{
+		Scheme: "postgres", User: url.UserPassword(role, kept.Password),
+		Host: "127.0.0.1:" + strconv.Itoa(kept.PostgresPort), Path: role, RawQuery: "sslmode=disable",
+	}).String()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // crash recovery of a large database takes its time
 	defer cancel()
 	if err := p.process.await(ctx, p.makeDatabase); err != nil {

@@ -17,12 +17,13 @@ import (
 	"rehome/internal/dev"
 )
 
-func execute(t *testing.T, database, statement string) {
+// leaveMark writes what a later start must still find.
+func leaveMark(t *testing.T, database string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
-	_, err = conn.Exec(t.Context(), statement)
+	_, err = conn.Exec(t.Context(), `CREATE TABLE mark AS SELECT 7 AS n`)
 	require.NoError(t, err)
 }
 
@@ -37,7 +38,7 @@ func TestPostgresKilledRecovers(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
 	p := postgres(t, dir, t.Output())
-	execute(t, p.URL, mark)
+	leaveMark(t, p.URL)
 	require.NoError(t, syscall.Kill(p.PID(), syscall.SIGKILL))
 	next := postgres(t, dir, t.Output())
 	require.Equal(t, 7, query[int](t, next.URL, marks))
@@ -98,7 +99,7 @@ func TestPostgresWhereOthersMayNotEnter(t *testing.T) {
 	info, err := os.Stat(closed)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o700), info.Mode().Perm(), "the user's permissions are left alone")
-	execute(t, p.URL, mark)
+	leaveMark(t, p.URL)
 	p.Stop()
 	require.Equal(t, 7, query[int](t, postgres(t, filepath.Join(closed, ".rehome"), t.Output()).URL, marks))
 }

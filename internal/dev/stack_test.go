@@ -18,17 +18,14 @@ import (
 	"rehome/internal/dev"
 )
 
-const (
-	mark  = `CREATE TABLE mark AS SELECT 7 AS n; `
-	marks = `SELECT n FROM mark`
-)
+const marks = `SELECT n FROM mark`
 
 func TestStackKeepsItsStateAndAddresses(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(openDir(t), ".rehome")
 	ownPorts(t, dir, 0)
 	first := stack(t, dir, t.Output())
-	execute(t, first.DatabaseURL, mark)
+	leaveMark(t, first.DatabaseURL)
 	workflow := startWorkflow(t, first.TemporalAddress)
 	first.Stop()
 
@@ -56,7 +53,7 @@ func TestStackKilledLeavesNothingInTheWay(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, cmd.Process.Pid, running.PID)
 		if round == 0 {
-			execute(t, running.DatabaseURL, mark)
+			leaveMark(t, running.DatabaseURL)
 		}
 		require.Equal(t, 7, query[int](t, running.DatabaseURL, marks))
 		require.NoError(t, cmd.Process.Kill())
@@ -74,7 +71,7 @@ func TestServersLeftOverAreEnded(t *testing.T) {
 	dir := openDir(t)
 	ownPorts(t, dir, 1)
 	left := postgres(t, dir, t.Output())
-	execute(t, left.URL, mark)
+	leaveMark(t, left.URL)
 	next := postgres(t, dir, t.Output())
 	require.False(t, alive(left.PID()))
 	require.Equal(t, left.URL, next.URL)
@@ -93,7 +90,7 @@ func TestPidFileOfAnotherProgramIsNoServer(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
 	p := postgres(t, dir, t.Output())
-	execute(t, p.URL, mark)
+	leaveMark(t, p.URL)
 	p.Stop()
 	// After a reboot the old number is somebody else's.
 	file := filepath.Join(dir, "postgres", "data", "postmaster.pid")
@@ -126,7 +123,7 @@ func TestCheckoutsAreApartAndOneHasOneStack(t *testing.T) {
 	t.Parallel()
 	one, other := filepath.Join(openDir(t), ".rehome"), filepath.Join(openDir(t), ".rehome")
 	a, b := stack(t, one, t.Output()), stack(t, other, t.Output())
-	execute(t, a.DatabaseURL, mark)
+	leaveMark(t, a.DatabaseURL)
 	require.False(t, query[bool](t, b.DatabaseURL, `SELECT to_regclass('mark') IS NOT NULL`))
 	require.NotEqual(t, a.TemporalAddress, b.TemporalAddress)
 
