@@ -40,9 +40,9 @@ func (r Region) shrunken() bool { return r.Lost > smallLoss && 2*r.Lost > r.Befo
 type Sighting struct {
 	Memory       string
 	Root         string
-	Files        int64 // regular files seen
+	Files        int64 // names seen that are no directories
 	Known        int64 // files known before, or sources when none are
-	Regions      []Region
+	Regions      []Region // those with files lost
 	Canaries     int64
 	CanariesGone int64
 	OtherDevice  bool
@@ -53,6 +53,9 @@ type Sighting struct {
 
 // Doubt says in a sentence why this may not be the memory's tree, or "".
 func (s Sighting) Doubt() string {
+	if s.Chunks == 0 && len(s.Regions) == 0 {
+		return "" // nothing is called missing, so nothing is at stake
+	}
 	if s.Files == 0 && s.Known > 0 {
 		return fmt.Sprintf("there is no file in it, and %d were known", s.Known)
 	}

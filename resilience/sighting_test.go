@@ -32,15 +32,16 @@ func TestT54DoubtBeginsAboveHalfAndAboveASmallLoss(t *testing.T) {
 		{"11 of 12 gone", root(12, 11), "11 of the 12 files"},
 		{"3 of 3 gone", root(3, 3), "there is no file in it"},
 		{"nothing there, nothing known", resilience.Sighting{}, ""},
+		{"nothing there that could be read, and nothing called missing", resilience.Sighting{Known: 9}, ""},
 		{"a small directory gone", dir(10, 10), ""},
 		{"a directory gone", dir(11, 11), "its directory guide"},
 		{"half a directory gone", dir(40, 20), ""},
-		{"one canary left", resilience.Sighting{Files: 9, Known: 9, Canaries: 20, CanariesGone: 19}, ""},
-		{"no canary left", resilience.Sighting{Files: 9, Known: 9, Canaries: 8, CanariesGone: 8}, "none of 8 files"},
-		{"other device, all canaries", resilience.Sighting{Files: 9, Known: 9, Canaries: 20, OtherDevice: true}, ""},
-		{"other device, a canary gone", resilience.Sighting{Files: 9, Known: 9, Canaries: 20, CanariesGone: 1, OtherDevice: true}, "another device"},
-		{"half of the sample", resilience.Sighting{Files: 9, Known: 9, Sampled: 200, SampledGone: 100}, ""},
-		{"less than half of the sample", resilience.Sighting{Files: 9, Known: 9, Sampled: 200, SampledGone: 101}, "of 200 sampled source paths"},
+		{"one canary left", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Canaries: 20, CanariesGone: 19}, ""},
+		{"no canary left", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Canaries: 8, CanariesGone: 8}, "none of 8 files"},
+		{"other device, all canaries", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Canaries: 20, OtherDevice: true}, ""},
+		{"other device, a canary gone", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Canaries: 20, CanariesGone: 1, OtherDevice: true}, "another device"},
+		{"half of the sample", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Sampled: 200, SampledGone: 100}, ""},
+		{"less than half of the sample", resilience.Sighting{Chunks: 1, Files: 9, Known: 9, Sampled: 200, SampledGone: 101}, "of 200 sampled source paths"},
 	} {
 		doubt := c.seen.Doubt()
 		if c.doubt == "" {

@@ -136,7 +136,7 @@ const judge = `
 	unseen AS MATERIALIZED (
 		SELECT s.ordinal, s.path FROM rehome.scan_sources s
 		WHERE s.scan_id = @scan AND s.path IS NOT NULL AND NOT EXISTS (
-			SELECT FROM rehome.scan_files f WHERE f.scan_id = @scan AND f.path = s.path AND f.kind IN ('file', 'symlink'))),
+			SELECT FROM rehome.scan_files f WHERE f.scan_id = @scan AND f.path = s.path AND f.kind IN ('file', 'symlink', 'other'))), -- the name is there, whatever stands behind it,
 	on_the_way AS (
 		SELECT u.ordinal, p.path, p.depth, f.kind, count(*) OVER (PARTITION BY u.ordinal, p.path) AS names
 		FROM unseen u

@@ -193,7 +193,7 @@ const sight = `
 		SELECT device, canaries FROM rehome.scans
 		WHERE memory = @memory AND status = 'complete' AND scan_id <> @scan ORDER BY cutoff DESC LIMIT 1)
 	SELECT
-		(SELECT count(*) FROM rehome.scan_files WHERE scan_id = @scan AND kind = 'file'),
+		(SELECT count(*) FROM rehome.scan_files WHERE scan_id = @scan AND kind IN ('file', 'symlink', 'other')),
 		(SELECT count(*) FROM rehome.files f JOIN rehome.scans n ON n.scan_id = @scan
 			WHERE f.memory = @memory AND f.gone_at IS NULL AND f.first_seen_at < n.cutoff),
 		(SELECT count(DISTINCT path) FROM rehome.scan_sources WHERE scan_id = @scan AND chunks > 0),
