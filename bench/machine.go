@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+)
+
+// machine is what the figures depend on.
+type machine [][2]string
+
+func describeMachine(ctx context.Context, r *rig) (machine, error) {
+	var postgres string
+	if err := r.pool.QueryRow(ctx, `SHOW server_version`).Scan(&postgres); err != nil {
+		return nil, fmt.Errorf("ask Postgres for its version: %w", err)
+	}
+	temporal, err := temporalVersion(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("ask Temporal for its version: %w", err)
+	}
+	return machine{
+		{"Processor", fmt.Sprintf("%s, %d cores", processor(ctx), runtime.NumCPU())},
+		{"Memory", memory(ctx)},
+		{"System", runtime.GOOS + "/" + runtime.GOARCH},
+		{"Postgres", postgres + ", " + strings.Join(postgresSettings, ", ")},
+		{"Temporal", temporal + ", the dev server on its database file"},
+		{"Go", runtime.Version()},
+		{"Date", time.Now().UTC().Format(time.DateOnly)},
+	}, nil
+}
+
+func (m machine) markdown() string {
+	var b strings.Builder
+	b.WriteString("| machine | |\n|---|---|\n")
+	for _, fact := range m {
+		fmt.Fprintf(&b, "| %s | %s |\n", fact[0], fact[1])
+	}
+	return b.String()
+}
+
+func temporalVersion(ctx context.Context, r *rig) (string, error) {
+	c, err := client.DialContext(ctx, client.Options{HostPort: r.stack.TemporalAddress, Logger: silent})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	info, err := c.WorkflowService().GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
+	return info.GetServerVersion(), err
+}
+
+// unknown is a fact that this system does not tell.
+const unknown = "unknown"
+
+var (
+	modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.+)$`)
+	memTotal  = regexp.MustCompile(`(?m)^MemTotal:\s*(\d+) kB$`)
+)
+
+func processor(ctx context.Context) string {
+	return fact("/proc/cpuinfo", modelName, sysctl(ctx, "machdep.cpu.brand_string"))
+}
+
+func memory(ctx context.Context) string {
+	var bytes float64
+	if _, err := fmt.Sscan(fact("/proc/meminfo", memTotal, ""), &bytes); err == nil {
+		bytes *= 1024
+	} else if _, err := fmt.Sscan(sysctl(ctx, "hw.memsize"), &bytes); err != nil {
+		return unknown
+	}
+	return fmt.Sprintf("%.0f GB", bytes/1e9)
+}
+
+// fact finds a fact in a file of Linux, or takes what another system says.
+func fact(file string, line *regexp.Regexp, otherwise string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return otherwise
+	}
+	if found := line.FindSubmatch(text); found != nil {
+		return string(found[1])
+	}
+	return unknown
+}
+
+func sysctl(ctx context.Context, name string) string {
+	out, err := exec.CommandContext(ctx, "sysctl", "-n", name).Output()
+	if err != nil {
+		return unknown
+	}
+	return strings.TrimSpace(string(out))
+}

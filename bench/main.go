@@ -1,0 +1,136 @@
+// Command bench measures rehome against the same work done by hand, on a
+// Postgres and a Temporal of its own. It prints a table and writes it to
+// bench/RESULTS.md. It exits 1 when an aim is missed.
+//
+// Each measured thing starts from the same physical state; what is compared
+// runs in the same run, in an order that alternates from round to round; the
+// ratio is the median of the rounds' ratios. More work to measure is one more
+// entry in benchmarks.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// benchmark is one kind of work. It brings its own data.
+type benchmark struct {
+	name string
+	run  func(context.Context, *rig) ([]row, error)
+}
+
+// benchmarks run in this order.
+var benchmarks = []benchmark{
+	{"rename", rename},
+	{"ingest", ingest},
+	{"current_path", currentPath},
+}
+
+// scale is how much is measured.
+type scale struct {
+	rounds  int
+	chunks  int           // rows of a rename
+	source  string        // the part of Go's source tree that is ingested
+	paths   int           // aliases, and files of the catalogue
+	pgbench time.Duration // of one run
+	judged  bool          // a missed aim counts
+}
+
+var (
+	full  = scale{rounds: 3, chunks: 100_000, source: ".", paths: 100_000, pgbench: 10 * time.Second, judged: true}
+	quick = scale{rounds: 1, chunks: 2_000, source: "net", paths: 2_000, pgbench: time.Second}
+)
+
+// errMissed says that rehome was slower than it has to be.
+var errMissed = errors.New("an aim was missed")
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	cancel()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		os.Exit(2) // the flag package has said why
+	default:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(talk)
+	small := flags.Bool("quick", false, "try everything with small counts; aims are not judged")
+	file := flags.String("out", filepath.Join("bench", "RESULTS.md"), "file for the table")
+	only := flags.String("only", "", "measure this alone and print it, without writing the file: "+names())
+	if err := flags.Parse(args); err != nil {
+		return cmp.Or(map[bool]error{true: err}[errors.Is(err, flag.ErrHelp)], errUsage)
+	}
+	chosen := slices.DeleteFunc(slices.Clone(benchmarks), func(b benchmark) bool { return *only != "" && b.name != *only })
+	if flags.NArg() > 0 || len(chosen) == 0 {
+		_, _ = fmt.Fprintf(talk, "bench takes no arguments, and -only takes one of %s; see -help\n", names())
+		return errUsage
+	}
+	size := full
+	if *small {
+		size = quick
+	}
+	report, err := measure(ctx, size, chosen, talk)
+	if err != nil {
+		return err
+	}
+	if *only == "" {
+		if err := os.WriteFile(*file, []byte(report.markdown()), 0o644); err != nil {
+			return fmt.Errorf("write the results: %w", err)
+		}
+	}
+	_, _ = io.WriteString(out, report.markdown())
+	if size.judged && report.missed() {
+		return errMissed
+	}
+	return nil
+}
+
+func names() string {
+	all := make([]string, len(benchmarks))
+	for i, b := range benchmarks {
+		all[i] = b.name
+	}
+	return strings.Join(all, ", ")
+}
+
+// measure runs benchmarks on a rig that lives as long as they do.
+func measure(ctx context.Context, size scale, chosen []benchmark, talk io.Writer) (report, error) {
+	r, err := newRig(ctx, size, talk)
+	if err != nil {
+		return report{}, err
+	}
+	defer r.close()
+	result := report{scale: size}
+	if result.machine, err = describeMachine(ctx, r); err != nil {
+		return report{}, err
+	}
+	for _, b := range chosen {
+		r.say("%s", b.name)
+		rows, err := b.run(ctx, r)
+		if err != nil {
+			return report{}, fmt.Errorf("%s: %w", b.name, err)
+		}
+		result.rows = append(result.rows, rows...)
+	}
+	return result, nil
+}
