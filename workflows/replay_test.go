@@ -1,0 +1,172 @@
+package workflows_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// recordVariable tells TestRecordHistories to record anew. Record from code
+// that has been released, or is about to be, never from a branch whose
+// workflows the replay is to judge: a fixture recorded from changed code proves
+// nothing about the runs that are open in production.
+const recordVariable = "REHOME_RECORD_HISTORIES"
+
+const histories = "testdata/replay"
+
+// TestRecordedHistoriesReplay runs today's workflows over histories of real
+// runs, one for each path. A difference in the order or the kind of commands
+// fails it: such a change needs workflow.GetVersion.
+func TestRecordedHistoriesReplay(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(histories + "/*.json")
+	require.NoError(t, err)
+	require.Len(t, files, len(scenarios()), "one history for each scenario; %s=1 go test ./workflows -run RecordHistories makes them", recordVariable)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			replayer := worker.NewWorkflowReplayer()
+			workflows.Register(replayer)
+			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, file))
+		})
+	}
+}
+
+// scenarios are the paths through the workflows, each with the run to keep.
+func scenarios() map[string]func(*installation) client.WorkflowRun {
+	guide := rule("guide", "manual")
+	moving := func(in *installation) (string, client.WorkflowRun) {
+		id, run := in.migrate(slowly(), guide)
+		in.moving(id)
+		return id, run
+	}
+	return map[string]func(*installation) client.WorkflowRun{
+		"migrate-completed": func(in *installation) client.WorkflowRun {
+			_, run := in.migrate(resilience.Policy{}, guide)
+			return run
+		},
+		"migrate-refused": func(in *installation) client.WorkflowRun {
+			_, run := in.migrate(resilience.Policy{}, rule("nothing", "manual"))
+			return run
+		},
+		"migrate-compensated": func(in *installation) client.WorkflowRun {
+			in.faults.inject("CompleteMigration", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, guide)
+			return run
+		},
+		"migrate-rollback-failed": func(in *installation) client.WorkflowRun {
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			in.faults.inject("RevertSlice", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, guide)
+			return run
+		},
+		"migrate-cancelled": func(in *installation) client.WorkflowRun {
+			_, run := moving(in)
+			require.NoError(in, in.temporal.CancelWorkflow(in.Context(), run.GetID(), ""))
+			return run
+		},
+		"migrate-aborted": func(in *installation) client.WorkflowRun {
+			_, run := moving(in)
+			_, err := in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			require.NoError(in, err)
+			return run
+		},
+		"migrate-paused-throttled-resumed": func(in *installation) client.WorkflowRun {
+			_, run := moving(in)
+			for _, order := range []struct {
+				name string
+				arg  any
+			}{
+				{workflows.PauseUpdate, workflows.Order{Author: "ana"}},
+				{workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100}},
+				{workflows.ResumeUpdate, workflows.Order{Author: "ana"}},
+			} {
+				_, err := in.update(run, order.name, order.arg)
+				require.NoError(in, err)
+			}
+			return run
+		},
+		"rollback-of-completed": func(in *installation) client.WorkflowRun {
+			id, run := in.migrate(resilience.Policy{}, guide)
+			require.Empty(in, ends(in.T, run, nil))
+			_, run = in.rollback(id)
+			return run
+		},
+		"rollback-of-terminated": func(in *installation) client.WorkflowRun {
+			id, run := moving(in)
+			require.NoError(in, in.temporal.TerminateWorkflow(in.Context(), run.GetID(), "", "a test"))
+			_, run = in.rollback(id)
+			return run
+		},
+		"ingest": func(in *installation) client.WorkflowRun {
+			in.touch("a.md")
+			return in.startIngest("docs")
+		},
+		"scan": func(in *installation) client.WorkflowRun {
+			in.write("a.md", "guide/a.md")
+			return in.startScan(workflows.ScanInput{})
+		},
+		"scan-refused": func(in *installation) client.WorkflowRun {
+			return in.startScan(workflows.ScanInput{}) // the root is empty
+		},
+		"cleanup": func(in *installation) client.WorkflowRun {
+			in.write("a.md", "b.md", "c.md", "guide/a.md")
+			in.scan()
+			in.remove("a.md")
+			in.scan()
+			in.scan()
+			return in.startCleanup(workflows.CleanupInput{WaiveGrace: true})
+		},
+	}
+}
+
+// TestRecordHistories plays every scenario against a real server and, when it
+// is asked to, keeps the histories.
+func TestRecordHistories(t *testing.T) {
+	t.Parallel()
+	keep := os.Getenv(recordVariable) != ""
+	for name, play := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := newInstallation(t)
+			in.fill("guide/a.md", 60)
+			run := play(in)
+			_ = run.Get(t.Context(), nil) // some scenarios are meant to fail
+			recorded := in.history(run)
+			replayer := worker.NewWorkflowReplayer()
+			workflows.Register(replayer)
+			require.NoError(t, replayer.ReplayWorkflowHistory(nil, recorded), "a run of today replays today")
+			if keep {
+				text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(recorded)
+				require.NoError(t, err)
+				host, err := os.Hostname()
+				require.NoError(t, err)
+				text = bytes.ReplaceAll(text, []byte(host), []byte("recorder"))
+				require.NoError(t, os.WriteFile(filepath.Join(histories, name+".json"), text, 0o644))
+			}
+		})
+	}
+}
+
+func (in *installation) history(run client.WorkflowRun) *history.History {
+	in.Helper()
+	events := in.temporal.GetWorkflowHistory(in.Context(), run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	whole := &history.History{}
+	for events.HasNext() {
+		event, err := events.Next()
+		require.NoError(in, err)
+		whole.Events = append(whole.Events, event)
+	}
+	return whole
+}
