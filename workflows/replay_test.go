@@ -152,7 +152,7 @@ func TestRecordHistories(t *testing.T) {
 				require.NoError(t, err)
 				host, err := os.Hostname()
 				require.NoError(t, err)
-				text = bytes.ReplaceAll(text, []byte(host), []byte("recorder"))
+				text = bytes.ReplaceAll(text, []byte("@"+host+"@"), []byte("@recorder@"))
 				require.NoError(t, os.WriteFile(filepath.Join(histories, name+".json"), text, 0o644))
 			}
 		})
