@@ -67,7 +67,7 @@ func (a *Files) IngestSlice(ctx context.Context, in IngestSliceInput) (IngestSli
 	if errors.Is(err, store.ErrFenced) {
 		// The claim may still be ours, and another attempt of this very call the
 		// one that went on: then the next attempt goes on from there.
-		return IngestSliceResult{}, fmt.Errorf("ingest: %v", err)
+		return IngestSliceResult{}, errors.New("ingest: " + err.Error())
 	}
 	return IngestSliceResult{Counts: counts, Done: done}, classify("ingest", err)
 }

@@ -2,7 +2,6 @@ package corpus_test
 
 import (
 	"crypto/sha256"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -128,7 +127,7 @@ func TestReadTextSkipsWithAReason(t *testing.T) {
 	})
 	_, err = root.ReadText("readable", 100)
 	require.ErrorContains(t, err, "unreadable")
-	require.True(t, errors.Is(err, fs.ErrPermission))
+	require.ErrorIs(t, err, fs.ErrPermission)
 }
 
 // Times that no calendar holds end up in Postgres and in JSON.

@@ -90,7 +90,8 @@ func (r *Root) Walk(ctx context.Context, after string, visit func(Listing) error
 		if at.err == nil {
 			listing.Entries, listing.Err = r.list(at.raw)
 		}
-		if !visited || listing.Err != at.err {
+		failsNow := at.err == nil && listing.Err != nil
+		if !visited || failsNow {
 			if err := visit(listing); err != nil {
 				return err
 			}

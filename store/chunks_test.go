@@ -17,7 +17,6 @@ import (
 type ingests struct {
 	*migrations
 	memory resilience.Memory
-	counts resilience.Ingested
 }
 
 func newIngests(t *testing.T) *ingests {
