@@ -12,7 +12,7 @@ import (
 
 func memoryCommand(s *session) *cobra.Command {
 	return noun(s, "memory", "Name a chunk table and the tree its chunks were cut from",
-		memoryList(s), memoryShow(s), memoryRemove(s))
+		memoryAdd(s), memoryList(s), memoryShow(s), memoryRemove(s))
 }
 
 func memoryList(s *session) *cobra.Command {
