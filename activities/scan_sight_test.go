@@ -411,7 +411,7 @@ func TestT57DryRunLeavesTheDatabaseAsItWas(t *testing.T) {
 // database is every row of every table of the schema, but for sequences.
 func (b *scanBundle) database() map[string]string {
 	b.Helper()
-	rows, err := b.pool.Query(b.Context(), `SELECT c.oid::regclass::text FROM pg_class c WHERE relnamespace = 'rehome'::regnamespace AND relkind = 'r'`)
+	rows, err := b.pool.Query(b.Context(), `SELECT relname::text FROM pg_class WHERE relnamespace = 'rehome'::regnamespace AND relkind = 'r'`)
 	require.NoError(b, err)
 	var tables []string
 	for rows.Next() {
@@ -423,7 +423,7 @@ func (b *scanBundle) database() map[string]string {
 	all := map[string]string{}
 	for _, name := range tables {
 		var sum string
-		require.NoError(b, b.pool.QueryRow(b.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+name+` t`).Scan(&sum))
+		require.NoError(b, b.pool.QueryRow(b.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM rehome.`+name+` t`).Scan(&sum))
 		all[name] = sum
 	}
 	return all

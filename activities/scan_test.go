@@ -32,7 +32,8 @@ type scanBundle struct {
 	runs   int
 	hooks  hooks
 
-	twice bool // run each activity two times
+	twice  bool // run each activity two times
+	dryRun bool // cleanups
 }
 
 // hooks put faults and events into a root. Each gets the number of the call.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,18 +27,16 @@ type Cleanup struct {
 }
 
 // PlanCleanup chooses the confirmed orphans that the cleanup takes on, those
-// most in the way first, and stores the policy it is done by. Max 0 is the
-// setting. A cleanup that was planned is left as it is.
+// most in the way first, and stores the policy it is done by. A limit of 0 is
+// the setting. A cleanup that was planned is left as it is. It is ErrRefused
+// where what surrounds the table would let a removal change other rows.
 func (s *Store) PlanCleanup(ctx context.Context, run Cleanup, limit int, waived bool) (resilience.CleanupResult, error) {
 	var result resilience.CleanupResult
 	settings, err := s.Settings(ctx)
 	if err != nil {
 		return result, err
 	}
-	if limit <= 0 {
-		limit = settings.MaxCleanupOperations
-	}
-	policy := resilience.CleanupPolicy{Max: limit, Waived: waived, Rule: settings.Confirmation(waived)}
+	policy := resilience.CleanupPolicy{Max: cmp.Or(limit, settings.MaxCleanupOperations), Waived: waived, Rule: settings.Confirmation(waived)}
 	claim, err := s.ReadClaim(ctx, run.Memory, CleanupClaim, run.RunID, nil)
 	if err != nil {
 		return result, err
@@ -45,12 +44,15 @@ func (s *Store) PlanCleanup(ctx context.Context, run Cleanup, limit int, waived 
 	if claim.Cursor != "" {
 		return s.CleanupResult(ctx, run.ID)
 	}
+	if err := s.refuseCleanup(ctx, run.Memory); err != nil {
+		return result, err
+	}
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if err := advance(ctx, tx, claim, "0", struct{}{}); err != nil {
 			return err
 		}
 		args := confirmation(policy.Rule)
-		args["run"], args["memory"], args["workflow"], args["dry"], args["policy"], args["max"] = run.ID, run.Memory, run.WorkflowID, run.DryRun, policy, limit
+		args["run"], args["memory"], args["workflow"], args["dry"], args["policy"], args["max"] = run.ID, run.Memory, run.WorkflowID, run.DryRun, policy, policy.Max
 		_, err := tx.Exec(ctx, `
 			WITH chosen AS (
 				INSERT INTO rehome.cleanup_chunks (run_id, ordinal, chunk_id)
@@ -66,6 +68,23 @@ func (s *Store) PlanCleanup(ctx context.Context, run Cleanup, limit int, waived 
 		return result, fmt.Errorf("plan cleanup %s: %w", run.ID, err)
 	}
 	return s.CleanupResult(ctx, run.ID)
+}
+
+// refuseCleanup looks at the table as it is now: it may have changed since the
+// memory was added.
+func (s *Store) refuseCleanup(ctx context.Context, memory string) error {
+	m, err := s.Memory(ctx, memory)
+	if err != nil {
+		return err
+	}
+	_, around, err := s.Examine(ctx, m.Mapping)
+	if err != nil {
+		return err
+	}
+	if why := around.CleanupRefusal(); why != "" {
+		return problem(ErrRefused, "memory %s cannot be cleaned up: %s. Nothing was changed", memory, why)
+	}
+	return nil
 }
 
 // CleanupResult returns what a cleanup has done so far.
@@ -176,6 +195,9 @@ func (c *cleaning) clean(ctx context.Context, tx pgx.Tx, ordinals []int64) error
 		return err
 	}
 	c.rule = policy.Rule
+	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
+		return err
+	}
 	r, err := prepareRemoval(ctx, tx, c.memory, resilience.ReasonMissing, c.run.ID)
 	if err != nil {
 		return err

@@ -103,8 +103,8 @@ func (v *verdict) decideOrphans(ctx context.Context) error {
 	return v.score(ctx)
 }
 
-const reasonMissing = `format('Its file %s is gone: scan %s read the directory %s to its end, and what should lead to the file was not in it.',
-	path, @scan::text, CASE witness WHEN '.' THEN 'at the root' ELSE witness END)`
+const reasonMissing = `format('Its file %s is gone: scan %s read %s to its end, and what should lead to the file was not in it.',
+	path, @scan::text, CASE witness WHEN '.' THEN 'the root' ELSE 'the directory ' || witness END)`
 
 // dropSighted forgets orphans that this scan did not find missing, but for
 // those of which it could not know.

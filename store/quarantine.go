@@ -73,6 +73,10 @@ func quarantineReplaced(ctx context.Context, tx pgx.Tx, memory resilience.Memory
 	return err
 }
 
+// checkAtOnce makes a row that a deferred constraint refuses fail where it is
+// changed, alone, and not all of them at commit.
+const checkAtOnce = `SET CONSTRAINTS ALL IMMEDIATE`
+
 // halving does items under one savepoint and, when the database refuses one of
 // their rows, each half by itself, so that a bad row fails alone.
 func halving[T any](ctx context.Context, tx pgx.Tx, items []T, do func(pgx.Tx, []T) error, failed func(T, error)) error {

@@ -113,6 +113,9 @@ func (r *restoration) batch(ctx context.Context, tx pgx.Tx, ids []int64) (err er
 	if r.twin, err = readTwin(ctx, tx, r.memory.Mapping, r.from); err != nil {
 		return err
 	}
+	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
+		return err
+	}
 	why := map[int64]string{}
 	err = halving(ctx, tx, ids,
 		func(tx pgx.Tx, ids []int64) error { return r.insert(ctx, tx, ids) },
