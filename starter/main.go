@@ -22,6 +22,7 @@ import (
 
 	"rehome/activities"
 	"rehome/store"
+	"rehome/workflows"
 )
 
 // process is what a command gets from its surroundings; tests give their own.
@@ -30,6 +31,10 @@ type process struct {
 	out, err io.Writer
 	env      envconfig.EnvLookup
 	dir      string // where the search for a development stack begins
+
+	// Of the demo, which runs commands in its own process.
+	seen   func(result any) // gets each result as it is, before it is written
+	tuning workflows.Tuning // of migrations
 }
 
 func main() {
@@ -92,8 +97,8 @@ func exitCode(err error) int {
 		return app != nil && app.Type() == typ || errors.Is(err, kind)
 	}
 	switch {
-	case is(store.ErrInvalid, activities.Invalid):
-		return exitUsage
+	case is(store.ErrInvalid, activities.Invalid), app == nil && errors.Is(err, store.ErrUnfit):
+		return exitUsage // a mapping that does not fit when it is typed; in a run the table has changed
 	case is(store.ErrRefused, activities.Refused), is(store.ErrRights, activities.Rights), is(store.ErrSchema, activities.Schema):
 		return exitRefused
 	case is(store.ErrNotFound, activities.NotFound):

@@ -64,7 +64,7 @@ func (s *session) migrate(ctx context.Context, strategy string, in workflows.Mig
 	if err != nil {
 		return err
 	}
-	in.Origin, in.Memory, in.Migration, in.Policy.Author = s.origin(), memory.Name, newID("m"), author()
+	in.Origin, in.Memory, in.Migration, in.Policy.Author, in.Tuning = s.origin(), memory.Name, newID("m"), author(), s.tuning
 	t := task{
 		id: workflows.MigrateID(s.site.installation, memory.Name, in.Migration), name: workflows.MigrateName(chosen),
 		memory: memory.Name, input: in, strategy: strategy, migration: in.Migration,

@@ -22,6 +22,9 @@ func fail(code int, format string, args ...any) error {
 
 // show writes a command's result to stdout: as JSON, or as text writes it.
 func (s *session) show(result any, text func(w io.Writer)) error {
+	if s.seen != nil {
+		s.seen(result)
+	}
 	if !s.json {
 		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 		text(w)
