@@ -1,12 +1,15 @@
 package workflows_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -121,4 +124,138 @@ func TestScanCleanupRestore(t *testing.T) {
 	latest, err := in.store.LatestScan(t.Context(), "docs")
 	require.NoError(t, err)
 	require.Equal(t, fourth, latest)
+}
+
+func TestRefusedScanSaysWhyAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.write("a.md", "guide/b.md")
+	in.scan()
+	in.remove("a.md")
+	in.remove("guide")
+	run := in.startScan(workflows.ScanInput{})
+	require.Equal(t, activities.Refused, ends(t, run, nil))
+	require.ErrorContains(t, run.Get(t.Context(), nil), "--accept-shrinkage docs")
+	latest, err := in.store.LatestScan(t.Context(), "docs")
+	require.NoError(t, err)
+	require.Equal(t, resilience.ScanAborted, latest.Status)
+	require.Equal(t, run.GetID(), latest.WorkflowID)
+	orphans, err := in.store.Orphans(t.Context(), "docs", 10)
+	require.NoError(t, err)
+	require.Empty(t, orphans)
+
+	var accepted resilience.ScanResult
+	require.NoError(t, in.startScan(workflows.ScanInput{AcceptShrinkage: true}).Get(t.Context(), &accepted))
+	require.EqualValues(t, 4, accepted.Orphans.Total)
+}
+
+func TestT39SecondScanIsRefusedAndTheFirstIsNotDisturbed(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.write("a.md", "b.md")
+	in.scan()
+	in.remove("a.md")
+	in.faults.inject("JudgeSources", fault{times: 3, err: errors.New("not yet")})
+	first := in.startScan(workflows.ScanInput{})
+	in.claimedBy("scan", first.GetID())
+	// By a schedule, which puts a time into the id.
+	second := in.start(workflows.ScanID(in.id, "docs")+"-2026-11-24T10:00:00Z", workflows.ScanName,
+		workflows.ScanInput{Origin: activities.Origin{Installation: in.id}, Memory: "docs", Tuning: quick()})
+	require.Equal(t, activities.Conflict, ends(t, second, nil))
+	require.ErrorContains(t, second.Get(t.Context(), nil), first.GetID())
+	var result resilience.ScanResult
+	require.NoError(t, first.Get(t.Context(), &result))
+	require.EqualValues(t, 2, result.Orphans.Total)
+}
+
+// claimedBy waits until a workflow holds the claim for a kind of work.
+func (in *installation) claimedBy(kind, workflow string) {
+	in.Helper()
+	require.Eventually(in, func() bool {
+		var n int
+		err := in.pool.QueryRow(in.Context(), `SELECT count(*) FROM rehome.claims WHERE kind = $1 AND workflow_id = $2`, kind, workflow).Scan(&n)
+		return err == nil && n == 1
+	}, wait, tick)
+}
+
+// unclaimed asserts that nobody holds a claim.
+func (in *installation) unclaimed() {
+	in.Helper()
+	var n int
+	require.NoError(in, in.pool.QueryRow(in.Context(), `SELECT count(*) FROM rehome.claims`).Scan(&n))
+	require.Zero(in, n)
+}
+
+func TestT72ScanThatIsCancelledInAnyPhaseLeavesNothing(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.write("a.md", "b.md", "c.md")
+	in.scan()
+	in.remove("a.md")
+	for _, phase := range []string{"BeginScan", "WalkTree", "JudgeSources", "RecheckSources", "FinishScan"} {
+		in.faults.inject(phase, fault{times: -1, err: errors.New("stuck")})
+		run := in.startScan(workflows.ScanInput{})
+		in.attempts(run, phase)
+		require.NoError(t, in.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+		var canceled *temporal.CanceledError
+		require.ErrorAs(t, run.Get(t.Context(), nil), &canceled, phase)
+		in.faults.inject(phase, fault{})
+		in.unclaimed()
+		orphans, err := in.store.Orphans(t.Context(), "docs", 10)
+		require.NoError(t, err)
+		require.Empty(t, orphans, phase)
+		if phase != "BeginScan" {
+			latest, err := in.store.LatestScan(t.Context(), "docs")
+			require.NoError(t, err)
+			require.Equal(t, resilience.ScanAborted, latest.Status)
+		}
+	}
+	require.EqualValues(t, 2, in.scan().Orphans.Total)
+}
+
+// attempts waits until a run has tried an activity at least twice.
+func (in *installation) attempts(run client.WorkflowRun, activity string) {
+	in.Helper()
+	require.Eventually(in, func() bool {
+		described, err := in.temporal.DescribeWorkflowExecution(in.Context(), run.GetID(), "")
+		if err != nil {
+			return false
+		}
+		for _, pending := range described.GetPendingActivities() {
+			if pending.GetActivityType().GetName() == activity && pending.GetAttempt() > 1 {
+				return true
+			}
+		}
+		return false
+	}, wait, tick)
+}
+
+func TestT72CleanupThatIsCancelledLeavesWholeBatchesAndCountsThem(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.write("keep.md")
+	in.scan()
+	for i := range 30 {
+		in.fill(fmt.Sprintf("gone/%d.md", i), 50)
+	}
+	in.scan()
+	in.scan()
+	in.faults.inject("CleanOrphans", fault{times: -1, after: true, err: errors.New("lost on the way")}) // T40
+	input := workflows.CleanupInput{WaiveGrace: true, Max: 1500, Origin: activities.Origin{Installation: in.id}, Memory: "docs", Tuning: quick()}
+	input.Tuning.Slice.Time = 1 // one batch
+	run := in.start(workflows.CleanupID(in.id, "docs"), workflows.CleanupName, input)
+	in.attempts(run, "CleanOrphans")
+	require.NoError(t, in.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	require.Error(t, run.Get(t.Context(), nil))
+	in.faults.inject("CleanOrphans", fault{})
+	in.unclaimed()
+	var cleaned, kept int
+	require.NoError(t, in.pool.QueryRow(t.Context(), `SELECT sum(cleaned_orphans), (SELECT count(*) FROM rehome.quarantine) FROM rehome.cleanup_runs WHERE finished_at IS NOT NULL`).Scan(&cleaned, &kept))
+	require.Positive(t, cleaned)
+	require.Equal(t, kept, cleaned)
+	require.Equal(t, 1500-kept, in.count("gone"))
+
+	rest := in.cleanup(workflows.CleanupInput{WaiveGrace: true, Max: 1500})
+	require.EqualValues(t, 1500-kept, rest.CleanedOrphans)
+	require.Zero(t, in.count("gone"))
 }
