@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"golang.org/x/sys/unix"
 
@@ -36,11 +37,17 @@ func newIngestBundle(t *testing.T) *ingestBundle {
 	b := &ingestBundle{T: t, pool: devtest.Pool(t), root: t.TempDir()}
 	b.store = store.New(b.pool)
 	require.NoError(t, b.store.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: b.root, Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	b.env = b.worker()
+	return b
+}
+
+// worker is what runs the activity.
+func (b *ingestBundle) worker() *testsuite.TestActivityEnvironment {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	b.env = suite.NewTestActivityEnvironment()
-	b.env.RegisterActivity(&activities.Files{Store: b.store})
-	return b
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(&activities.Files{Store: b.store})
+	return env
 }
 
 func (b *ingestBundle) write(path, content string) {
@@ -202,6 +209,35 @@ func TestIngestSliceGoesOnFromItsClaim(t *testing.T) {
 	require.Equal(t, resilience.IngestedFiles{Seen: int64(len(texts)), New: int64(len(texts))}, last.Files)
 	require.Equal(t, texts, b.texts())
 	require.Equal(t, last.Chunks.New, b.ingest().Chunks.Kept)
+}
+
+// An attempt that was given up for dead and its successor work at once: one of
+// them stops, and what they did together is counted once.
+func TestIngestSliceToleratesAZombie(t *testing.T) {
+	t.Parallel()
+	b := newIngestBundle(t)
+	texts := b.many()
+	b.claim()
+	zombie := *b
+	zombie.env = b.worker()
+	ended := make(chan error)
+	go func() {
+		_, err := zombie.slice(time.Hour)
+		ended <- err
+	}()
+	_, err := b.slice(time.Hour)
+	for _, err := range []error{err, <-ended} {
+		if err != nil {
+			require.ErrorContains(t, err, "another attempt")
+			var app *temporal.ApplicationError
+			require.ErrorAs(t, err, &app)
+			require.False(t, app.NonRetryable(), "the claim is still ours")
+		}
+	}
+	result, err := b.slice(time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, resilience.IngestedFiles{Seen: int64(len(texts)), New: int64(len(texts))}, result.Counts.Files)
+	require.Equal(t, texts, b.texts())
 }
 
 // The tree changes between two attempts: what is new behind the cursor is

@@ -16,15 +16,16 @@ func owner(ctx workflow.Context) activities.Owner {
 // is released whatever happens, also after a cancel.
 func claimed(ctx workflow.Context, in activities.ClaimInput, work func(workflow.Context) error) error {
 	in.Owner = owner(ctx)
-	if err := workflow.ExecuteActivity(brief(ctx, "Claim the "+in.Kind+" of "+in.Memory), database.Claim, in).Get(ctx, nil); err != nil {
+	// A cancel must not part us from the answer: the claim could be taken after all.
+	detached, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if err := workflow.ExecuteActivity(brief(detached, "Claim the "+in.Kind+" of "+in.Memory), database.Claim, in).Get(detached, nil); err != nil {
 		return err
 	}
 	err := work(ctx)
 	if workflow.IsContinueAsNewError(err) {
 		return err // the next run goes on under the same claim
 	}
-	detached, done := workflow.NewDisconnectedContext(ctx)
-	defer done()
 	releaseErr := workflow.ExecuteActivity(brief(detached, "Release the "+in.Kind+" of "+in.Memory), database.Release, in).Get(detached, nil)
 	if err != nil {
 		return err
