@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +18,9 @@ func bare(t *testing.T, scripts map[string]string) (*exec.Cmd, string) {
 	path := filepath.Join(dir, "path")
 	require.NoError(t, os.Mkdir(path, 0o755))
 	for name, script := range scripts {
-		require.NoError(t, os.WriteFile(filepath.Join(path, name), []byte("#!/bin/sh\nset -e\ncd "+dir+"\n"+script), 0o755))
+		write := exec.Command("sh", "-c", `cat >"$0" && chmod 755 "$0"`, filepath.Join(path, name)) // see programFor
+		write.Stdin = strings.NewReader("#!/bin/sh\nset -e\ncd " + dir + "\n" + script)
+		require.NoError(t, write.Run())
 	}
 	for _, name := range []string{"env", "mkdir", "chmod", "true"} {
 		program, err := exec.LookPath(name)
@@ -31,7 +34,7 @@ func bare(t *testing.T, scripts map[string]string) (*exec.Cmd, string) {
 
 const (
 	sudo      = `shift; exec "$@"`
-	installer = `case " $* " in *" update "*) touch=yes; : >updated; exit 0;; esac
+	installer = `case " $* " in *" update "*) : >updated; exit 0;; esac
 [ -e updated ] || { echo "404  Not Found" >&2; exit 100; }
 mkdir -p place
 for program in postgres initdb; do

@@ -14,5 +14,5 @@ func Binaries(ctx context.Context, places []string, download string, log io.Writ
 	return install{places: places, download: download, log: log}.binaries(ctx, as, 0)
 }
 
-// NewEnough says whether a Temporal CLI can serve.
+// NewEnough says whether a Temporal CLI of this version can serve.
 var NewEnough = newEnough

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,8 +29,10 @@ func TestMain(m *testing.M) {
 	dir := os.Getenv("REHOME_TEST_DIR")
 	switch os.Getenv(roleKey) {
 	case "stack":
-		_, err = dev.Start(context.Background(), dev.Options{Dir: dir, Log: os.Stderr})
+		var s *dev.Stack
+		s, err = dev.Start(context.Background(), dev.Options{Dir: dir, Log: os.Stderr})
 		report(err, "running")
+		runtime.KeepAlive(s) // its lock is freed when it is collected
 	case "postgres":
 		var p *dev.Postgres
 		if p, err = dev.StartPostgres(context.Background(), dev.Options{Dir: dir, Log: os.Stderr}); err == nil {

@@ -141,8 +141,11 @@ func (t *Temporal) Stop() {
 // temporalProgram finds the Temporal CLI on PATH, or builds the one that
 // tools/go.mod pins.
 func temporalProgram(ctx context.Context, opts Options) (string, error) {
-	if path, err := exec.LookPath("temporal"); err == nil && newEnough(ctx, path) {
-		return path, nil
+	if path, err := exec.LookPath("temporal"); err == nil {
+		answer, err := exec.CommandContext(ctx, path, "--version").Output()
+		if err == nil && newEnough(string(answer)) {
+			return path, nil
+		}
 	}
 	root, err := moduleRoot(opts.Dir)
 	if err != nil {
@@ -187,15 +190,12 @@ func buildTemporal(ctx context.Context, root string, opts Options) (string, erro
 	return strings.TrimSpace(string(out)), nil
 }
 
-var temporalVersion = regexp.MustCompile(`temporal version (\d+)\.(\d+)\.\d+`)
+var temporalVersion = regexp.MustCompile(`^temporal version (\d+)\.(\d+)\.`)
 
-// newEnough says whether the CLI is 1.5.0 or newer, with which this was tried.
-func newEnough(ctx context.Context, path string) bool {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return false
-	}
-	found := temporalVersion.FindStringSubmatch(string(out))
+// newEnough says whether a CLI that answers so to --version is 1.5.0 or newer,
+// with which this was tried.
+func newEnough(answer string) bool {
+	found := temporalVersion.FindStringSubmatch(answer)
 	if found == nil {
 		return false
 	}
