@@ -96,6 +96,11 @@ func (s *Store) JudgeSources(ctx context.Context, scan Scan) (int64, error) {
 	if err != nil || at.Stage != StageJudge {
 		return at.Progress.Suspects, err
 	}
+	// The evidence was just written in bulk: without statistics the planner takes
+	// it for a handful of rows, and compares each with every other.
+	if _, err := s.pool.Exec(ctx, `ANALYZE rehome.scan_sources, rehome.scan_dirs, rehome.scan_files, rehome.files`); err != nil {
+		return 0, fmt.Errorf("look at the evidence of scan %s: %w", scan.ID, interpret(err))
+	}
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, addCatalogue, pgx.NamedArgs{"scan": scan.ID, "memory": scan.Memory}); err != nil {
 			return err

@@ -167,11 +167,11 @@ func (j *journal) listRenamed(ctx context.Context) error {
 // sources lists the distinct source paths of the memory, as they stand in it
 // (raw), relative to the root (rest), and canonical (key).
 func (j *journal) sources() string {
-	return fmt.Sprintf(`sources AS MATERIALIZED (
+	return fmt.Sprintf(`spelled AS MATERIALIZED ( -- each path once, or path_rest would run for every chunk
+		SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
+	sources AS MATERIALIZED (
 		SELECT raw, rest, normalize(rest, NFC) COLLATE "C" AS key
-		FROM (
-			SELECT raw, rehome.path_rest(raw, @prefix) AS rest
-			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s) d) r
+		FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled) r
 		WHERE rest IS NOT NULL)`, j.table.path(), j.table.name(), j.table.scope())
 }
 
@@ -181,16 +181,17 @@ func (j *journal) sources() string {
 func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 	query := `
 		WITH ` + j.sources() + `,
+		ruled AS (
+			SELECT DISTINCT ON (s.raw) s.*, r.ordinal, r.old_path, r.new_path
+			FROM sources s CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.key)) AS way (path)
+			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path
+			ORDER BY s.raw, length(r.old_path) DESC),
 		planned AS MATERIALIZED (
-			SELECT s.raw, s.key, left(s.raw, length(s.raw) - length(s.rest)) || n.rest AS target, normalize(n.rest, NFC) COLLATE "C" AS target_key, r.ordinal
-			FROM sources s
+			SELECT s.raw, s.key, left(s.raw, length(s.raw) - length(s.rest)) || n.rest AS target, normalize(n.rest, NFC) COLLATE "C" AS target_key, s.ordinal
+			FROM ruled s
 			CROSS JOIN LATERAL (
-				SELECT ordinal, old_path, new_path FROM rehome.migration_renames
-				WHERE plan_id = @plan AND old_path = ANY (rehome.path_prefixes(s.key))
-				ORDER BY length(old_path) DESC LIMIT 1) r
-			CROSS JOIN LATERAL (
-				SELECT concat_ws('/', r.new_path, nullif(array_to_string(
-					(string_to_array(s.rest, '/'))[cardinality(string_to_array(r.old_path, '/')) + 1 :], '/'), '')) AS rest) n),
+				SELECT concat_ws('/', s.new_path, nullif(array_to_string(
+					(string_to_array(s.rest, '/'))[cardinality(string_to_array(s.old_path, '/')) + 1 :], '/'), '')) AS rest) n),
 		listed AS (
 			INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
 			SELECT @plan, raw, key, target, target_key, ordinal FROM planned ON CONFLICT DO NOTHING)
