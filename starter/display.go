@@ -86,6 +86,7 @@ func (d *display) show(now workflows.Progress) {
 			progressbar.OptionShowIts(),
 			progressbar.OptionSetWidth(30),
 			progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetSpinnerChangeInterval(0), // drawn at each look; its own routine would race with close
 		)
 	}
 	_ = d.bar.Set64(now.Done) // a terminal that cannot be written to is no reason to stop

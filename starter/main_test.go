@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/temporal"
+
+	"rehome/activities"
+	"rehome/store"
+	"rehome/workflows"
+)
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	step := func(typ string) error {
+		return fmt.Errorf("workflow: %w", temporal.NewNonRetryableApplicationError("as it says", typ, io.EOF))
+	}
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{nil, exitDone},
+		{errors.New("anything else"), exitFailed},
+		{fail(exitConflict, "ours: %w", store.ErrNotFound), exitConflict},
+		{fmt.Errorf("read: %w", &store.Problem{Kind: store.ErrNotFound}), exitNotFound},
+		{store.ErrInvalid, exitUsage},
+		{store.ErrUnfit, exitUsage},
+		{store.ErrRefused, exitRefused},
+		{store.ErrRights, exitRefused},
+		{store.ErrSchema, exitRefused},
+		{store.ErrConflict, exitConflict},
+		{store.ErrVerify, exitFailed},
+		{store.ErrUnreachable, exitUnreachable},
+		{step(activities.NotFound), exitNotFound},
+		{step(activities.Invalid), exitUsage},
+		{step(activities.Refused), exitRefused},
+		{step(activities.Rights), exitRefused},
+		{step(activities.Schema), exitRefused},
+		{step(activities.Conflict), exitConflict},
+		{step(activities.Unfit), exitFailed},
+		{step(activities.Verify), exitFailed},
+		{step(workflows.RollbackFailed), exitFailed},
+		{step(workflows.Aborted), exitFailed},
+		// A server that goes away in the middle.
+		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), exitUnreachable},
+		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, exitUnreachable},
+		{fmt.Errorf("ask: %w", context.DeadlineExceeded), exitUnreachable},
+		{serviceerror.NewUnavailable("away"), exitUnreachable},
+		{serviceerror.NewDeadlineExceeded("late"), exitUnreachable},
+	} {
+		require.Equal(t, c.code, exitCode(c.err), "%v", c.err)
+	}
+	require.Equal(t, "as it says", message(step(activities.Refused)))
+	require.Equal(t, "one line only", message(errors.New("one\n\tline only\n")))
+}
+
+func TestStatusWithoutTemporal(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.memory("default")
+	b.env["TEMPORAL_ADDRESS"] = "127.0.0.1:9"
+	a := b.run("status")
+	require.Equal(t, exitUnreachable, a.code)
+	require.Regexp(t, `(?m)^memory default +never scanned$`, a.out)
+	require.Regexp(t, `(?m)^healthy +false$`, a.out)
+	require.Contains(t, a.err, "cannot reach Temporal at 127.0.0.1:9")
+}
