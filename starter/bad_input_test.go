@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
@@ -109,7 +110,7 @@ func TestBadInput(t *testing.T) {
 func (b *bundle) refuses(c bad) {
 	b.t.Helper()
 	var args []string
-	for _, arg := range strings.Split(c.args, " ") {
+	for arg := range strings.SplitSeq(c.args, " ") {
 		args = append(args, strings.NewReplacer("␀", "\x00", "␊", "\n", "␢", "").Replace(arg))
 	}
 	began := time.Now()
@@ -165,10 +166,7 @@ func TestServersAway(t *testing.T) {
 		{"TEMPORAL_UI_URL", "", bad{"scan", exitUnreachable, "start one with `worker` or `make dev`"}},
 	} {
 		other := *b
-		other.env = environment{}
-		for key, value := range b.env {
-			other.env[key] = value
-		}
+		other.env = maps.Clone(b.env)
 		other.env[c.key] = c.value
 		other.refuses(c.bad)
 		require.Equal(t, before, b.checksum(), c.value)

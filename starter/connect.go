@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 
@@ -166,7 +165,7 @@ func (s *session) temporalOptions() (client.Options, error) {
 	}
 	options.HostPort = cmp.Or(options.HostPort, client.DefaultHostPort)
 	options.Namespace = cmp.Or(options.Namespace, client.DefaultNamespace)
-	options.Logger = log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))) // what matters comes back as an error
+	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // what matters comes back as an error
 	s.site.address, s.site.namespace, s.site.ui = options.HostPort, options.Namespace, ui
 	return options, nil
 }

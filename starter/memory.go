@@ -76,8 +76,11 @@ func memoryRows(w io.Writer, m resilience.Memory) {
 		row(w, "scope", f.Column+"="+f.Value)
 	}
 	for _, named := range [][2]string{
-		{"strip prefix", m.Mapping.StripPrefix}, {"embedding", m.Mapping.Embedding}, {"metadata", m.Mapping.Metadata},
-		{"accessed", m.Mapping.Accessed}, {"access count", m.Mapping.AccessCount},
+		{"strip prefix", m.Mapping.StripPrefix},
+		{"embedding", m.Mapping.Embedding},
+		{"metadata", m.Mapping.Metadata},
+		{"accessed", m.Mapping.Accessed},
+		{"access count", m.Mapping.AccessCount},
 	} {
 		if named[1] != "" {
 			row(w, named[0], named[1])

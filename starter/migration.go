@@ -76,6 +76,9 @@ func migrationShow(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := s.temporalOptions(); err != nil { // says where the web UI is
+				return err
+			}
 			const most = 100
 			renames, err := s.data.Renames(ctx, plan.ID, most)
 			if err != nil {
@@ -88,6 +91,9 @@ func migrationShow(s *session) *cobra.Command {
 			shown := shownPlan{plan, orEmpty(renames), orEmpty(events), s.link(plan.WorkflowID, plan.RunID)}
 			return s.show(shown, func(w io.Writer) {
 				planRows(w, plan)
+				if shown.Link != "" {
+					row(w, "link", shown.Link)
+				}
 				for _, r := range renames {
 					row(w, "rename", r.Old+" to "+r.New)
 				}

@@ -75,7 +75,7 @@ func TestStableNames(t *testing.T) {
 	migrated := b.has("migrate --rename guide=handbook", `migration_id memory strategy kind status moves moved drifted vanished
 		disagree plan_hash duration_ms apply_ms planning_ms workflow_id policy.batch_size rollback_plan[]`)
 	id := migrated["migration_id"].(string)
-	b.has("migration show "+id, "migration_id status renames[].old renames[].new events[].at events[].event")
+	b.has("migration show "+id, "migration_id status link renames[].old renames[].new events[].at events[].event")
 	b.has("migration list", "migrations[].migration_id migrations[].status")
 	b.has("resolve guide/a.md", "path current_path aliased history[].path history[].at")
 	b.has("alias list", `aliases[].original_path aliases[].current_path aliases[].history[].path aliases[].access_count aliases[].migration_id`)
