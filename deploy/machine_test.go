@@ -48,7 +48,7 @@ type machine struct {
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	env := sample(t)
-	env["SOURCES_DIR"] = filepath.Join(root, "resilience")
+	env["SOURCES_DIR"] = "resilience" // seen from docker-compose.yml
 	p, err := load(t, env)
 	require.NoError(t, err)
 	m := &machine{t: t, project: p, bin: t.TempDir(), temporal: freePort(t)}

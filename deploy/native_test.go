@@ -3,6 +3,7 @@
 package deploy_test
 
 import (
+	"errors"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -44,31 +45,45 @@ func TestServicesRunNatively(t *testing.T) {
 	stopWorkers := []func(){startWorker(m), startWorker(m)}
 	m.run("starter", "memory", "add", "docs", "--root", "/sources")
 	m.run("starter", "ingest", "--memory", "docs")
+	requireChunks(m)
 	for _, stop := range stopWorkers {
 		stop()
 	}
 	stopTemporal()
 }
 
+// connect connects to a database as the workers do.
+func connect(m *machine, database string) (*pgx.Conn, error) {
+	env := m.project.Services["worker"].Environment
+	return pgx.Connect(m.t.Context(), "host=127.0.0.1 port="+m.postgres+
+		" user="+*env["PGUSER"]+" password="+*env["PGPASSWORD"]+" dbname="+database)
+}
+
 // requireApart holds rehome to its own database.
 func requireApart(m *machine) {
 	m.t.Helper()
-	env := m.project.Services["worker"].Environment
-	address := func(database string) string {
-		return "host=127.0.0.1 port=" + m.postgres + " user=" + *env["PGUSER"] + " password=" + *env["PGPASSWORD"] + " dbname=" + database
-	}
-	conn, err := pgx.Connect(m.t.Context(), address(*env["PGDATABASE"]))
+	conn, err := connect(m, "rehome")
 	require.NoError(m.t, err)
 	defer func() { _ = conn.Close(m.t.Context()) }()
-	_, err = conn.Exec(m.t.Context(), `CREATE SCHEMA rehome`)
-	require.NoError(m.t, err)
-	_, err = conn.Exec(m.t.Context(), `DROP SCHEMA rehome`)
-	require.NoError(m.t, err)
-
-	var denied *pgconn.PgError
-	_, err = pgx.Connect(m.t.Context(), address("temporal"))
-	require.ErrorAs(m.t, err, &denied)
+	for _, statement := range []string{`CREATE SCHEMA rehome`, `DROP SCHEMA rehome`} {
+		_, err = conn.Exec(m.t.Context(), statement)
+		require.NoError(m.t, err)
+	}
+	_, err = connect(m, "temporal")
+	denied, ok := errors.AsType[*pgconn.PgError](err)
+	require.True(m.t, ok, "%v", err)
 	require.Equal(m.t, "42501", denied.Code, "insufficient_privilege")
+}
+
+// requireChunks finds in the database what the command line has done.
+func requireChunks(m *machine) {
+	m.t.Helper()
+	conn, err := connect(m, "rehome")
+	require.NoError(m.t, err)
+	defer func() { _ = conn.Close(m.t.Context()) }()
+	var paths []string
+	require.NoError(m.t, conn.QueryRow(m.t.Context(), `SELECT array_agg(DISTINCT path) FROM rehome.chunks`).Scan(&paths))
+	require.Contains(m.t, paths, "rename.go", "the sources are this project's resilience")
 }
 
 // serverPorts sidesteps the ports of another Temporal on this machine.
