@@ -108,15 +108,17 @@ var errTakeBack = errors.New("dry run")
 // cannot be keys count at every level of the way.
 func (v *verdict) findConflicts(ctx context.Context) error {
 	_, err := v.exec(ctx, `
-		UPDATE rehome.scan_sources s SET verdict = 'conflict'
-		FROM rehome.scans n
-		WHERE n.scan_id = @scan AND s.scan_id = @scan AND s.verdict = 'missing' AND EXISTS (
-			SELECT FROM unnest(s.folds) WITH ORDINALITY AS way (fold, height)
+		WITH twins AS MATERIALIZED ( -- one join over all names, before the few it finds are looked at
+			SELECT s.ordinal, s.path, f.path AS other
+			FROM rehome.scan_sources s CROSS JOIN LATERAL unnest(s.folds) WITH ORDINALITY AS way (fold, height)
 			JOIN rehome.scan_files f ON f.scan_id = @scan AND f.fold = way.fold
-			WHERE f.path = '' OR way.height = 1 AND NOT EXISTS (
-				SELECT FROM rehome.files gone JOIN rehome.files other USING (memory)
-				WHERE gone.memory = @memory AND gone.path = s.path AND other.path = f.path
-					AND other.first_seen_at < coalesce(gone.gone_at, n.cutoff)))`)
+			WHERE s.scan_id = @scan AND s.verdict = 'missing' AND (f.path = '' OR way.height = 1))
+		UPDATE rehome.scan_sources s SET verdict = 'conflict'
+		FROM rehome.scans n, twins t
+		WHERE n.scan_id = @scan AND s.scan_id = @scan AND s.ordinal = t.ordinal AND (t.other = '' OR NOT EXISTS (
+			SELECT FROM rehome.files gone JOIN rehome.files other USING (memory)
+			WHERE gone.memory = @memory AND gone.path = t.path AND other.path = t.other
+				AND other.first_seen_at < coalesce(gone.gone_at, n.cutoff)))`)
 	return err
 }
 
