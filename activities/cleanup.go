@@ -48,7 +48,7 @@ type CleanupSlice struct {
 
 // cleanBatch is how many rows go to quarantine in one transaction at most. When
 // looking for their files takes too long, fewer do.
-const cleanBatch = 500
+const cleanBatch = 1000
 
 // CleanOrphans takes orphans to quarantine, batch by batch. Their files are
 // looked for right before, here and not on another worker, so that hardly any

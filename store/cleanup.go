@@ -230,16 +230,11 @@ func (c *cleaning) take(ctx context.Context, tx pgx.Tx, r removal, ordinals []in
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `
-		DELETE FROM rehome.orphan_chunks o USING rehome.cleanup_chunks c, rehome.quarantine q
-		WHERE c.run_id = $1 AND c.ordinal = ANY ($2) AND o.memory = $3 AND o.chunk_id = c.chunk_id
-			AND q.run_id = $1 AND q.chunk_id = c.chunk_id`, c.run.ID, ordinals, c.memory.Name)
-	if err != nil {
-		return err
+	_, err = tx.Exec(ctx, `DELETE FROM rehome.orphan_chunks WHERE memory = $1 AND chunk_id = ANY ($2)`, c.memory.Name, out.IDs)
+	if err == nil {
+		c.out.add(out)
 	}
-	c.out.Chunks += out.Chunks
-	c.out.Bytes += out.Bytes
-	return nil
+	return err
 }
 
 // settle counts the batch, in rows that really moved, and asks the database's
@@ -249,13 +244,14 @@ func (c *cleaning) settle(ctx context.Context, tx pgx.Tx, d Doomed) error {
 	if err != nil {
 		return err
 	}
-	skipped := d.Last - first - c.out.Chunks - c.failed
+	cleaned := int64(len(c.out.IDs))
+	skipped := d.Last - first - cleaned - c.failed
 	var fresh bool
 	err = tx.QueryRow(ctx, `
 		UPDATE rehome.cleanup_runs
 		SET cleaned_orphans = cleaned_orphans + $2, failed_cleanups = failed_cleanups + $3, skipped = skipped + $4, bytes_freed = bytes_freed + $5
 		WHERE run_id = $1
-		RETURNING clock_timestamp() - $6 <= $7::interval`, c.run.ID, c.out.Chunks, c.failed, skipped, c.out.Bytes, d.ReadAt, resilience.LookExpires).Scan(&fresh)
+		RETURNING clock_timestamp() - $6 <= $7::interval`, c.run.ID, cleaned, c.failed, skipped, c.out.Bytes, d.ReadAt, resilience.LookExpires).Scan(&fresh)
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func (s *Store) RecordLooks(ctx context.Context, scan Scan, at ScanPosition, loo
 			UPDATE rehome.scan_sources s
 			SET verdict = nullif(l.class, 'alive'), folds = string_to_array(l.folds, E'\n')
 			FROM unnest($2::bigint[], $3::text[], $4::text[]) AS l (ordinal, class, folds)
-			WHERE s.scan_id = $1 AND s.ordinal = l.ordinal AND s.verdict = 'missing'`,
+			WHERE s.scan_id = $1 AND s.ordinal = l.ordinal`,
 			scan.ID, args.ordinals, args.classes, args.folds)
 		return err
 	})

@@ -21,8 +21,16 @@ type removal struct {
 	retain time.Duration
 }
 
-// taken is what one statement took out.
-type taken struct{ Chunks, Bytes int64 }
+// taken is what one statement took out, or brought back.
+type taken struct {
+	IDs   []string
+	Bytes int64
+}
+
+func (n *taken) add(more taken) {
+	n.IDs = append(n.IDs, more.IDs...)
+	n.Bytes += more.Bytes
+}
 
 func prepareRemoval(ctx context.Context, tx pgx.Tx, memory resilience.Memory, reason, run string) (removal, error) {
 	kept, err := readSettings(ctx, tx)
@@ -49,13 +57,13 @@ func (r removal) take(ctx context.Context, tx pgx.Tx, chosen string, args pgx.Na
 		kept AS (
 			INSERT INTO %[9]s (%[10]s, %[11]s)
 			SELECT e.quarantine_id, %[12]s FROM gone t JOIN entries e ON e.chunk_id = %[5]s)
-		SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM entries`,
+		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint FROM entries`,
 		chosen, t.name(), t.hasID("chosen.chunk_id"), t.scope(), t.id(), t.key(), t.path(), t.text(),
 		r.twin.table(), twinLink, list(r.twin.columns, ""), list(r.twin.columns, "t."))
 	all := t.args(args)
 	all["memory"], all["reason"], all["run"], all["twin"], all["retain"] = r.memory.Name, r.reason, r.run, r.twin.name, r.retain
 	var n taken
-	err := tx.QueryRow(ctx, query, all).Scan(&n.Chunks, &n.Bytes)
+	err := tx.QueryRow(ctx, query, all).Scan(&n.IDs, &n.Bytes)
 	return n, err
 }
 

@@ -99,7 +99,7 @@ type restoration struct {
 }
 
 func (r *restoration) commit() {
-	r.result.Restored += r.back.Chunks
+	r.result.Restored += int64(len(r.back.IDs))
 	r.result.Bytes += r.back.Bytes
 	r.result.Left = append(r.result.Left, r.left...)
 	for _, c := range r.twin.dropped {
@@ -148,37 +148,37 @@ func (r *restoration) insert(ctx context.Context, tx pgx.Tx, ids []int64) error 
 		WITH asked AS MATERIALIZED (
 			SELECT quarantine_id, chunk_id, bytes FROM rehome.quarantine
 			WHERE quarantine_id = ANY (@ids) AND restored_at IS NULL FOR UPDATE),
-		newest AS (
+		newest AS MATERIALIZED (
 			SELECT DISTINCT ON (chunk_id) quarantine_id, chunk_id, bytes FROM asked ORDER BY chunk_id, quarantine_id DESC),
 		back AS (
 			INSERT INTO %[1]s AS t (%[2]s) OVERRIDING SYSTEM VALUE
-			SELECT %[3]s FROM newest n JOIN %[4]s w ON w.%[5]s = n.quarantine_id WHERE %[6]s
+			SELECT %[3]s FROM newest n JOIN %[4]s w ON w.%[5]s = n.quarantine_id WHERE w.%[5]s = ANY (@ids) AND %[6]s
 			ON CONFLICT DO NOTHING
 			RETURNING %[7]s AS chunk_id, %[8]s AS locator, %[9]s AS content_hash),
+		came AS MATERIALIZED (
+			SELECT n.quarantine_id, n.chunk_id, n.bytes FROM newest n JOIN back USING (chunk_id)),
 		closed AS (
-			UPDATE rehome.quarantine q SET restored_at = now()
-			FROM newest n JOIN back USING (chunk_id) WHERE q.quarantine_id = n.quarantine_id RETURNING q.quarantine_id, q.bytes),
+			UPDATE rehome.quarantine SET restored_at = now() WHERE quarantine_id = ANY (@ids) AND quarantine_id IN (SELECT quarantine_id FROM came)),
 		left_twin AS (
-			DELETE FROM %[4]s w USING closed c WHERE w.%[5]s = c.quarantine_id),
+			DELETE FROM %[4]s WHERE %[5]s = ANY (@ids) AND %[5]s IN (SELECT quarantine_id FROM came)),
 		holding AS (
 			INSERT INTO rehome.holds (memory, chunk_id, reason, locator, content_hash)
 			SELECT @memory, chunk_id, 'restored', locator, content_hash FROM back
 			ON CONFLICT (memory, chunk_id) DO UPDATE SET (locator, content_hash) = (excluded.locator, excluded.content_hash)
 			WHERE holds.content_hash IS NOT NULL)
-		SELECT count(*), coalesce(sum(bytes), 0)::bigint, (SELECT count(*) FROM back) FROM closed`,
+		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint, (SELECT count(*) FROM back) FROM came`,
 		t.name(), list(r.twin.origin, ""), list(r.twin.origin, "w."), r.twin.table(), twinLink, r.notReadAgain(),
 		t.id(), t.path(), t.hash())
 	var back taken
-	var inserted int64
-	err := tx.QueryRow(ctx, query, t.args(pgx.NamedArgs{"ids": ids, "memory": r.memory.Name})).Scan(&back.Chunks, &back.Bytes, &inserted)
+	var inserted int
+	err := tx.QueryRow(ctx, query, t.args(pgx.NamedArgs{"ids": ids, "memory": r.memory.Name})).Scan(&back.IDs, &back.Bytes, &inserted)
 	if err != nil {
 		return err
 	}
-	if inserted != back.Chunks {
+	if inserted != len(back.IDs) {
 		return problem(ErrUnfit, "a trigger of %s changes the ids of rows that are put back; disable it while restoring", t.name())
 	}
-	r.back.Chunks += back.Chunks
-	r.back.Bytes += back.Bytes
+	r.back.add(back)
 	return nil
 }
 

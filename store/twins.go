@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -53,7 +54,7 @@ func compareTwin(ctx context.Context, q querier, m resilience.Mapping, name stri
 			SELECT a.*, format_type(atttypid, atttypmod) ||
 				coalesce((SELECT format(' COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 					WHERE c.oid = attcollation AND c.collname <> 'default'), '') AS type
-			FROM pg_attribute a WHERE attnum > 0 AND NOT attisdropped)
+			FROM pg_attribute a WHERE attrelid IN ($1::regclass, to_regclass($2)) AND attnum > 0 AND NOT attisdropped)
 		SELECT coalesce(t.attname, w.attname)::text, coalesce(t.type, w.type),
 			coalesce(CASE WHEN t.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, ''),
 			coalesce(t.attgenerated <> '', false), t.attname IS NOT NULL, w.attname IS NOT NULL, coalesce(t.type = w.type, false)
@@ -71,9 +72,10 @@ func compareTwin(ctx context.Context, q querier, m resilience.Mapping, name stri
 // readTwin returns a twin as it fits the memory's table now.
 func readTwin(ctx context.Context, q querier, m resilience.Mapping, name string) (twin, error) {
 	columns, err := compareTwin(ctx, q, m, name)
-	if err != nil {
-		return twin{}, err
-	}
+	return twinOf(name, columns), err
+}
+
+func twinOf(name string, columns []twinColumn) twin {
 	w := twin{name: name}
 	for _, c := range columns {
 		switch {
@@ -86,7 +88,7 @@ func readTwin(ctx context.Context, q querier, m resilience.Mapping, name string)
 			w.dropped = append(w.dropped, c.Name)
 		}
 	}
-	return w, nil
+	return w
 }
 
 // prepareTwin returns the twin that takes rows of the memory now: the one there
@@ -95,43 +97,36 @@ func readTwin(ctx context.Context, q querier, m resilience.Mapping, name string)
 func prepareTwin(ctx context.Context, tx pgx.Tx, memory resilience.Memory) (twin, error) {
 	name := "quarantine_" + memory.Name
 	for generation := 2; ; generation++ {
-		fits, err := fitTwin(ctx, tx, memory.Mapping, name)
+		columns, fits, err := fitTwin(ctx, tx, memory.Mapping, name)
 		if err != nil {
 			return twin{}, fmt.Errorf("prepare the quarantine of %s: %w", memory.Name, err)
 		}
 		if fits {
-			return readTwin(ctx, tx, memory.Mapping, name)
+			return twinOf(name, columns), nil
 		}
 		name = fmt.Sprintf("quarantine_%s.%d", memory.Name, generation)
 	}
 }
 
 // fitTwin makes the twin called name take the rows of a table, or reports that
-// a column of that name has another type there.
-func fitTwin(ctx context.Context, tx pgx.Tx, m resilience.Mapping, name string) (bool, error) {
-	ready, changed, err := twinFits(ctx, tx, m, name)
-	if err != nil || ready || changed {
-		return ready, err
+// it does not fit: a column of that name has another type there.
+func fitTwin(ctx context.Context, tx pgx.Tx, m resilience.Mapping, name string) (columns []twinColumn, fits bool, err error) {
+	lacks := func(c twinColumn) bool { return c.InTable && !c.InTwin }
+	changed := func(c twinColumn) bool { return c.InTable && c.InTwin && !c.Same }
+	columns, err = compareTwin(ctx, tx, m, name)
+	if err != nil || slices.ContainsFunc(columns, changed) || !slices.ContainsFunc(columns, lacks) {
+		return columns, err == nil && !slices.ContainsFunc(columns, changed), err
 	}
-	// Two transactions may find the same change missing; the second waits here
-	// and then finds it made.
+	// Two transactions may find the same lack; the second waits here and then
+	// finds it mended.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "rehome."+name); err != nil {
-		return false, err
+		return nil, false, err
 	}
-	if ready, changed, err = twinFits(ctx, tx, m, name); err != nil || ready || changed {
-		return ready, err
+	if err := growTwin(ctx, tx, m, name); err != nil {
+		return nil, false, err
 	}
-	return true, growTwin(ctx, tx, m, name)
-}
-
-func twinFits(ctx context.Context, q querier, m resilience.Mapping, name string) (ready, changed bool, err error) {
-	columns, err := compareTwin(ctx, q, m, name)
-	ready = true
-	for _, c := range columns {
-		ready = ready && (c.InTwin || !c.InTable)
-		changed = changed || c.InTable && c.InTwin && !c.Same
-	}
-	return ready && !changed, changed, err
+	columns, err = compareTwin(ctx, tx, m, name)
+	return columns, err == nil && !slices.ContainsFunc(columns, changed), err
 }
 
 // growTwin makes the twin, or adds the columns that the table gained. Rows that

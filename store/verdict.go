@@ -27,6 +27,10 @@ func (s *Store) FinishScan(ctx context.Context, scan Scan) (resilience.ScanResul
 	if v.at.Stage == StageDone {
 		return *v.at.Progress.Result, nil
 	}
+	// Their verdicts are new to the planner.
+	if _, err := s.pool.Exec(ctx, `ANALYZE rehome.scan_sources`); err != nil {
+		return v.result, fmt.Errorf("finish scan %s: %w", scan.ID, interpret(err))
+	}
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		v.tx = tx
 		return v.finish(ctx)
@@ -184,8 +188,8 @@ const markLost = `
 			row_number() OVER (PARTITION BY split_part(x.path, '/', -1), x.size) AS n
 		FROM rehome.scan_files x
 		WHERE x.scan_id = @scan AND x.kind = 'file' AND x.path <> '' AND NOT EXISTS (
-			SELECT FROM rehome.files f, baseline b
-			WHERE f.memory = @memory AND f.path = x.path AND f.gone_at IS NULL AND f.first_seen_at <= b.at))
+			SELECT FROM rehome.files f
+			WHERE f.memory = @memory AND f.path = x.path AND f.gone_at IS NULL AND f.first_seen_at <= (SELECT at FROM baseline)))
 	UPDATE rehome.scan_sources s SET lost = true
 	FROM missing m LEFT JOIN appeared a USING (name, size, n)
 	WHERE s.scan_id = @scan AND s.path = m.path AND a.n IS NULL`
