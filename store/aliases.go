@@ -31,7 +31,7 @@ func (s *Store) AddAlias(ctx context.Context, memory, original, current string, 
 		}
 		// One writer per memory: no other alias is being added under this name.
 		args := pgx.NamedArgs{
-			"plan": "alias of " + memory, "by": "", "memory": memory, "keep": settings.MaxVersionHistory,
+			"plan": "alias of " + memory, "by": "", "memory": memory, "moves": false, "keep": settings.MaxVersionHistory,
 			"old": original, "new": current, "meta": meta,
 		}
 		const describe = `

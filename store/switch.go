@@ -14,6 +14,14 @@ const (
 	ruleGiven   = `SELECT @old::text COLLATE "C" AS old_path, @new::text COLLATE "C" AS new_path`
 )
 
+// lookAtTables comes before statements that go through rows just written in
+// bulk: the planner takes them for a handful, and compares each with each.
+const lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files`
+
+// interpretPlans keeps Postgres from compiling the statements below, which takes
+// longer than they do.
+const interpretPlans = `SET LOCAL jit = off`
+
 // planFiles notes what becomes of the catalogue: living files at or below an
 // old path go to the new one. A file that a scan saw at its new place already
 // stays as it was seen. '0' is the character after '/'.
@@ -65,8 +73,9 @@ const (
 // planAliases notes what becomes of the aliases, all from the state before. In
 // order of precedence: what the rules say; aliases that led to a path that
 // moves, or below it; what lay below an alias and moves to elsewhere; and where
-// a rule gives a path a new meaning, the files that its old meaning led to. An
-// alias at a path that is taken, or that would lead to itself, ends.
+// a rule gives a path a new meaning, the files that its old meaning led to (not
+// where a person, who moves nothing, says an alias anew). An alias at a path that
+// is taken, or that would lead to itself, ends.
 const planAliases = `
 	INSERT INTO rehome.migration_aliases (plan_id, original_path, current_path, before)
 	WITH rules AS NOT MATERIALIZED (%s),
@@ -79,7 +88,7 @@ const planAliases = `
 		UNION SELECT path FROM rehome.migration_files WHERE plan_id = @plan AND after->>'gone_at' IS NULL),
 	led AS (
 		SELECT x.path, was, coalesce(m.target, was) AS now
-		FROM (SELECT old_path AS path FROM rules UNION SELECT new_path FROM rules) x
+		FROM (SELECT old_path AS path FROM rules WHERE @moves UNION SELECT new_path FROM rules) x
 		CROSS JOIN LATERAL rehome.where_is(@memory, x.path) was
 		LEFT JOIN LATERAL (
 			SELECT r.new_path || substr(was, length(r.old_path) + 1) AS target
@@ -161,9 +170,9 @@ func (s *Store) switchAliases(ctx context.Context, tx pgx.Tx, plan, memory strin
 	if err != nil {
 		return err
 	}
-	args := pgx.NamedArgs{"plan": plan, "by": plan, "memory": memory, "keep": settings.MaxVersionHistory}
-	return execAll(ctx, tx, args, planFiles, endTaken, takeFiles, putFilesAfter,
-		fmt.Sprintf(planAliases, rulesOfPlan), dropAliases, putAliases, mendAliases, putAliases)
+	args := pgx.NamedArgs{"plan": plan, "by": plan, "memory": memory, "moves": true, "keep": settings.MaxVersionHistory}
+	return execAll(ctx, tx, args, interpretPlans, lookAtTables, planFiles, endTaken, takeFiles, putFilesAfter,
+		fmt.Sprintf(planAliases, rulesOfPlan), dropAliases, putAliases, lookAtTables, mendAliases, putAliases)
 }
 
 // What somebody changed since is not the plan's any more, and stays.

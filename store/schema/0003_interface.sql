@@ -23,13 +23,20 @@ END $$;
 
 -- where_is says where the file of a canonical key is now. A file of the
 -- catalogue is at home.
-CREATE FUNCTION rehome.where_is(in_memory text, key text) RETURNS text
-LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
-        (SELECT f.path FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL),
-        (SELECT a.target || substr(key, length(a.original) + 1) FROM rehome.find_alias(in_memory, key) a),
-        key)
-$$;
+CREATE FUNCTION rehome.where_is(in_memory text, in_key text) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    name text COLLATE "default" := in_memory; -- as in current_path
+    key text COLLATE "default" := in_key;
+    hit record;
+BEGIN
+    PERFORM FROM rehome.files f WHERE f.memory = name AND f.path = key AND f.gone_at IS NULL;
+    IF FOUND THEN
+        RETURN key;
+    END IF;
+    hit := rehome.find_alias(name, key);
+    RETURN coalesce(hit.target || substr(key, length(hit.original) + 1), key);
+END $$;
 
 -- strip_prefix is what stands before the paths of a memory, or an error.
 CREATE FUNCTION rehome.strip_prefix(in_memory text) RETURNS text
@@ -84,20 +91,24 @@ END $$;
 CREATE FUNCTION rehome.current_path(memory text, path text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    -- A caller's column may have a collation of its own, which would be compared
+    -- by, and no index of ours would serve.
+    name text COLLATE "default" := memory;
+    given text COLLATE "default" := path;
     moved text;
     hit record;
 BEGIN
     SELECT a.current_path INTO moved FROM rehome.version_aliases a
-    WHERE a.memory = $1 AND a.original_path = $2 AND (a.expires_at IS NULL OR a.expires_at > now());
+    WHERE a.memory = name AND a.original_path = given AND (a.expires_at IS NULL OR a.expires_at > now());
     IF FOUND THEN
         RETURN moved;
     END IF;
-    PERFORM FROM rehome.files f WHERE f.memory = $1 AND f.path = $2 AND f.gone_at IS NULL;
+    PERFORM FROM rehome.files f WHERE f.memory = name AND f.path = given AND f.gone_at IS NULL;
     IF FOUND THEN
-        RETURN path;
+        RETURN given;
     END IF;
-    hit := rehome.locate($1, $2);
-    RETURN coalesce(hit.lead || hit.target || hit.rest, path);
+    hit := rehome.locate(name, given);
+    RETURN coalesce(hit.lead || hit.target || hit.rest, given);
 END $$;
 
 -- resolve does the same and counts the access at the alias. The alias's row
@@ -105,15 +116,18 @@ END $$;
 CREATE FUNCTION rehome.resolve(memory text, path text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    moved text := rehome.current_path($1, $2);
+    name text COLLATE "default" := memory; -- as in current_path
+    given text COLLATE "default" := path;
+    moved text := rehome.current_path(name, given);
+    used text := given;
 BEGIN
-    IF moved IS DISTINCT FROM path THEN
-        UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
-        WHERE a.memory = $1 AND a.original_path = $2 AND a.current_path = moved;
+    IF moved IS DISTINCT FROM given THEN
+        PERFORM FROM rehome.version_aliases a WHERE a.memory = name AND a.original_path = given AND a.current_path = moved;
         IF NOT FOUND THEN
-            UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
-            FROM rehome.locate($1, $2) l WHERE a.memory = $1 AND a.original_path = l.original;
+            SELECT l.original INTO used FROM rehome.locate(name, given) l;
         END IF;
+        UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
+        WHERE a.memory = name AND a.original_path = used;
     END IF;
     RETURN moved;
 END $$;
