@@ -56,7 +56,7 @@ func newRoot(s *session, args []string) *cobra.Command {
 func commands(s *session) []*cobra.Command {
 	return []*cobra.Command{
 		memoryCommand(s), ingestCommand(s), scanCommand(s), orphansCommand(s), cleanupCommand(s), quarantineCommand(s),
-		migrateCommand(s), migrationCommand(s), aliasCommand(s), resolveCommand(s), statusCommand(s),
+		migrateCommand(s), migrationCommand(s), aliasCommand(s), resolveCommand(s), statusCommand(s), demoCommand(s),
 	}
 }
 
