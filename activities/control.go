@@ -29,12 +29,12 @@ func (a *Database) CancelMigration(ctx context.Context, in PlanInput) error {
 
 // PauseMigration makes a plan stop before its next batch.
 func (a *Database) PauseMigration(ctx context.Context, in PlanInput) error {
-	return classify("pause", a.Store.Pause(ctx, in.Migration, in.Author))
+	return classify("pause", a.Store.Pause(ctx, in.Migration, in.Author, in.Reason))
 }
 
 // ResumeMigration lets a paused plan go on.
 func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) error {
-	return classify("resume", a.Store.Resume(ctx, in.Migration, in.Author))
+	return classify("resume", a.Store.Resume(ctx, in.Migration, in.Author, in.Reason))
 }
 
 // ThrottleInput asks for another pace.

@@ -21,7 +21,7 @@ func snapshot(t *testing.T, pool *pgxpool.Pool) map[string]string {
 	for name, query := range map[string]string{
 		"chunks":     `SELECT md5(string_agg(t::text, E'\n' ORDER BY id)) FROM rehome.chunks t`,
 		"plans":      `SELECT string_agg(concat_ws(' ', plan_id, status, moves, bytes, plan_hash, reason), E'\n' ORDER BY plan_id) FROM rehome.migration_plans t`,
-		"moves":      `SELECT md5(string_agg(t::text, E'\n' ORDER BY plan_id, ordinal)) FROM rehome.migration_moves t`,
+		"moves":      `SELECT md5(string_agg(t::text, E'\n' ORDER BY plan, ordinal)) FROM rehome.migration_moves t`,
 		"exceptions": `SELECT string_agg(t::text, E'\n' ORDER BY plan_id, ordinal, undoing) FROM rehome.migration_exceptions t`,
 		"progress":   `SELECT string_agg(concat_ws(' ', plan_id, last, total, epoch, wish, batch_size, rate), E'\n' ORDER BY plan_id) FROM rehome.migration_progress t`,
 		"aliases":    `SELECT string_agg(concat_ws(' ', original_path, current_path, plan_id, jsonb_array_length(version_history)), E'\n' ORDER BY original_path) FROM rehome.version_aliases t`,

@@ -25,14 +25,15 @@ type Mover struct {
 // Mover prepares the statements of a plan from the mapping stored with it.
 func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	var t table
-	err := s.pool.QueryRow(ctx, `SELECT mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&t.m)
+	var number int
+	err := s.pool.QueryRow(ctx, `SELECT number, mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&number, &t.m)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan})
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number})
 	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward), revert: moveStatement(t, backward)}, nil
 }
 
@@ -91,10 +92,11 @@ var errMoved = errors.New("the watermark is elsewhere")
 
 // batchGuards bound what a batch may do to others: it gives up rather than
 // queue for long before a lock, and finds its rows by index, whatever the
-// planner believes of a journal it has no statistics of.
+// planner believes of a journal it has no statistics of, without compiling the
+// statement first.
 const batchGuards = `SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
-	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
 
 // batch advances the watermark and moves the rows it passes. All of it sees
 // one snapshot: an application's write to one of the rows meanwhile fails the
@@ -159,8 +161,9 @@ func moveStatement(t table, d direction) string {
 		"{skipped}", skipped, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH planned AS MATERIALIZED (
-			SELECT ordinal, chunk_id, old_path, new_path, documents, restores FROM rehome.migration_moves m
-			WHERE plan_id = @plan AND ordinal > @lo AND ordinal <= @hi {skipped} ORDER BY ordinal),
+			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores
+			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} ORDER BY m.ordinal),
 		before AS MATERIALIZED (
 			SELECT p.ordinal, t.ctid IS NOT NULL AS present, {here} IS TRUE AS here, CASE WHEN {here} THEN {print} END AS print
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}),

@@ -20,13 +20,13 @@ func (s *Store) CancelPlan(ctx context.Context, plan, reason string) error {
 }
 
 // Pause makes a plan stop before its next batch.
-func (s *Store) Pause(ctx context.Context, plan, author string) error {
-	return s.wish(ctx, resilience.WishPause, resilience.Paused, event{Plan: plan, What: "paused", Author: author})
+func (s *Store) Pause(ctx context.Context, plan, author, reason string) error {
+	return s.wish(ctx, resilience.WishPause, resilience.Paused, event{Plan: plan, What: "paused", Author: author, Detail: reason})
 }
 
 // Resume lets a paused plan go on.
-func (s *Store) Resume(ctx context.Context, plan, author string) error {
-	return s.wish(ctx, resilience.WishRun, resilience.Executing, event{Plan: plan, What: "resumed", Author: author})
+func (s *Store) Resume(ctx context.Context, plan, author, reason string) error {
+	return s.wish(ctx, resilience.WishRun, resilience.Executing, event{Plan: plan, What: "resumed", Author: author, Detail: reason})
 }
 
 // Throttle bounds a plan's pace from its next batch on. A rate of 0 rows a
@@ -130,7 +130,7 @@ func (s *Store) Complete(ctx context.Context, plan string) error {
 		var moves, last, journalled int64
 		var undoes string
 		err := tx.QueryRow(ctx, `
-			SELECT p.moves, g.last, coalesce(p.undoes, ''), (SELECT count(*) FROM rehome.migration_moves m WHERE m.plan_id = p.plan_id)
+			SELECT p.moves, g.last, coalesce(p.undoes, ''), (SELECT count(*) FROM rehome.migration_moves m WHERE m.plan = p.number)
 			FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
 			WHERE plan_id = $1`, plan).Scan(&moves, &last, &undoes, &journalled)
 		if err != nil {

@@ -205,6 +205,8 @@ func TestJournalRefuses(t *testing.T) {
 		{"Nothing", []resilience.RenameRule{rule("nope.md", "z.md")}, store.ErrNotFound, "nope.md"},
 		{"TakenFile", []resilience.RenameRule{rule("a.md", "b.md")}, store.ErrConflict, "b.md"},
 		{"TakenBelow", []resilience.RenameRule{rule("d", "e")}, store.ErrConflict, "e/x.md"},
+		{"BelowAFile", []resilience.RenameRule{rule("d", "b.md")}, store.ErrConflict, "b.md"},
+		{"OverADirectory", []resilience.RenameRule{rule("a.md", "e")}, store.ErrConflict, "e/x.md"},
 		{"TwoOntoOne", []resilience.RenameRule{rule("d", "q"), rule("a.md", "q/x.md")}, store.ErrConflict, "q/x.md"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -336,14 +338,14 @@ func TestPausedPlansMoveNothing(t *testing.T) {
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
 	at := m.apply(id, 1)
-	require.NoError(t, m.store.Pause(t.Context(), id, "ana"))
+	require.NoError(t, m.store.Pause(t.Context(), id, "ana", "lunch"))
 	mover, err := m.store.Mover(t.Context(), id)
 	require.NoError(t, err)
 	got, err := mover.Apply(t.Context(), at)
 	require.NoError(t, err)
 	require.Equal(t, resilience.WishPause, got.Wish)
 	require.Equal(t, at.Last, got.Last)
-	require.NoError(t, m.store.Resume(t.Context(), id, "ana"))
+	require.NoError(t, m.store.Resume(t.Context(), id, "ana", ""))
 	require.EqualValues(t, 9, m.apply(id, -1).Last)
 	events, err := m.store.Events(t.Context(), id)
 	require.NoError(t, err)

@@ -156,9 +156,10 @@ func (s *Store) Renames(ctx context.Context, plan string, limit int) ([]resilien
 func become(ctx context.Context, tx pgx.Tx, next resilience.Status, e event) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
-		SET status = $2, reason = CASE WHEN $3 = '' THEN reason ELSE $3 END,
+		SET status = $2, reason = CASE WHEN $3 = '' OR $6 THEN reason ELSE $3 END,
 			finished_at = CASE WHEN $4 THEN NULL ELSE now() END
-		WHERE plan_id = $1 AND status = ANY($5)`, e.Plan, next, e.Detail, next.Live(), next.Before())
+		WHERE plan_id = $1 AND status = ANY($5)`,
+		e.Plan, next, e.Detail, next.Live(), next.Before(), next == resilience.Executing || next == resilience.Paused)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 // direction of a move, seen from the journal.
 type direction struct {
-	from, to string // columns of migration_moves
+	from, to string // columns of migration_paths
 	undoing  bool
 }
 

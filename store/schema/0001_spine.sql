@@ -229,6 +229,7 @@ CREATE INDEX quarantine_run ON rehome.quarantine (run_id, chunk_id);
 
 CREATE TABLE rehome.migration_plans (
     plan_id     text PRIMARY KEY,
+    number      integer GENERATED ALWAYS AS IDENTITY UNIQUE, -- short, for the journal
     memory      text NOT NULL,
     strategy    text NOT NULL,
     kind        text NOT NULL,
@@ -264,25 +265,26 @@ CREATE TABLE rehome.migration_renames (
 -- The files a plan moves: each source path as it stands in the table, with the
 -- rule that moves it and its canonical key.
 CREATE TABLE rehome.migration_paths (
+    path_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     plan_id  text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
     old_path text COLLATE "C" NOT NULL,
     old_key  text COLLATE "C" NOT NULL,
     new_path text COLLATE "C" NOT NULL,
     new_key  text COLLATE "C" NOT NULL,
-    rule     bigint NOT NULL,
-    PRIMARY KEY (plan_id, old_path)
+    rule     bigint NOT NULL
 );
+CREATE INDEX migration_paths_plan ON rehome.migration_paths (plan_id);
 
--- The journal: every row of a plan, with all that undo needs.
+-- The journal: every row of a plan, with all that undo needs. Narrow, since
+-- planning writes a row of it for each chunk.
 CREATE TABLE rehome.migration_moves (
-    plan_id   text NOT NULL,
+    plan      integer NOT NULL REFERENCES rehome.migration_plans (number) ON DELETE CASCADE,
     ordinal   bigint NOT NULL,
+    path_id   bigint NOT NULL,                  -- the file's old and new path
     chunk_id  text NOT NULL,
-    old_path  text NOT NULL,                    -- as it stands in the locators
-    new_path  text NOT NULL,
     documents text[],                           -- json columns before the move, verbatim; NULL where there are none
     restores  text[],                           -- json columns to put back, verbatim, in a plan that undoes
-    PRIMARY KEY (plan_id, ordinal)
+    PRIMARY KEY (plan, ordinal)
 );
 
 -- Rows of a plan that did not move, and why. A row below the watermark without
