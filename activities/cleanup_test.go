@@ -156,6 +156,13 @@ func TestWhatChangedSinceTheScansStaysAndIsCounted(t *testing.T) {
 		"ingest has seen the file": func(b *scanBundle, _ string) {
 			b.sql(`INSERT INTO rehome.files (memory, path, raw_path, size, mtime) VALUES ('docs', 'gone-0.md', 'gone-0.md', 1, now())`)
 		},
+		"an alias leads to where the file went": func(b *scanBundle, _ string) {
+			_, err := b.store.AddAlias(b.Context(), "docs", "gone-0.md", "keep.md", nil)
+			require.NoError(b, err)
+			orphans, err := b.store.Orphans(b.Context(), "docs", 10)
+			require.NoError(b, err)
+			require.Equal(b, []string{"keep.md"}, append(orphans[0].Owners, orphans[1].Owners...))
+		},
 		"a migration is to move it":           func(b *scanBundle, _ string) { b.plan("gone-0.md", "kept.md") },
 		"a migration is to move into its way": func(b *scanBundle, _ string) { b.plan("kept", "gone-0.md") },
 		"the file cannot be looked for": func(b *scanBundle, _ string) {

@@ -101,11 +101,10 @@ func refused(format string, args ...any) error {
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), Refused, nil)
 }
 
-// outrun is classify for work under a claim that was ours when the attempt
-// began: fenced off means then that another attempt of the same step was here,
-// and the next one goes on from where that came to.
+// outrun is classify for work under a claim: when another attempt of the same
+// step was here, the next one goes on from where that came to.
 func outrun(op string, err error) error {
-	if errors.Is(err, store.ErrFenced) {
+	if errors.Is(err, store.ErrOutrun) {
 		return fmt.Errorf("%s: %v", op, err)
 	}
 	return classify(op, err)

@@ -15,6 +15,10 @@ const (
 	CleanupClaim = "cleanup"
 )
 
+// ErrOutrun is the ErrFenced of an attempt whose run may still own the claim:
+// the next attempt goes on from where the other one came to.
+var ErrOutrun = fmt.Errorf("%w by another attempt", ErrFenced)
+
 // Claim is the right of one workflow run to do one kind of work on a memory,
 // with how far it has come.
 type Claim struct {
@@ -103,7 +107,7 @@ func (s *Store) ReadClaim(ctx context.Context, memory, kind, runID string, count
 
 // advance is the first statement of each transaction of claimed work: it moves
 // the cursor from where this attempt read it to the next place, and stores the
-// counters. ErrFenced means that another attempt has been here.
+// counters. ErrOutrun means that another attempt has been here.
 func advance(ctx context.Context, tx pgx.Tx, c Claim, next string, counters any) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE rehome.claims SET cursor = $6, counters = $7
@@ -113,7 +117,7 @@ func advance(ctx context.Context, tx pgx.Tx, c Claim, next string, counters any)
 		return fmt.Errorf("advance %s of %s: %w", c.Kind, c.Memory, err)
 	}
 	if tag.RowsAffected() == 0 {
-		return problem(ErrFenced, "another attempt of %s went on from here", c.WorkflowID)
+		return problem(ErrOutrun, "another attempt of %s went on from here", c.WorkflowID)
 	}
 	return nil
 }

@@ -208,8 +208,8 @@ func (c *cleaning) clean(ctx context.Context, tx pgx.Tx, ordinals []int64) error
 }
 
 // take moves the rows that still are what the scans judged: the same file, the
-// same text, not held, not in a migration, not known to live, and not locked by
-// anybody. Rows that do not match are left, and counted by settle.
+// same text, not held, not in a migration, not known to live there or where an
+// alias leads, and not locked by anybody. Rows that do not match are left, and counted by settle.
 func (c *cleaning) take(ctx context.Context, tx pgx.Tx, r removal, ordinals []int64) error {
 	t := table{c.memory.Mapping}
 	chosen := fmt.Sprintf(`
@@ -221,9 +221,10 @@ func (c *cleaning) take(ctx context.Context, tx pgx.Tx, r removal, ordinals []in
 		WHERE c.run_id = @run AND c.ordinal = ANY (@ordinals) AND %s AND %s
 			AND %s IS TRUE AND %s = o.content_hash AND NOT %s AND NOT %s
 			AND NOT EXISTS (SELECT FROM rehome.files f WHERE f.memory = @memory AND f.path = o.file_path AND f.gone_at IS NULL)
+			AND %s = '{}'
 		FOR UPDATE OF t SKIP LOCKED`,
 		liveMoves, t.name(), t.hasID("o.chunk_id"), t.scope(), confirmed,
-		t.locatorsAre("o.locator"), t.hash(), t.held(), inFlight("o.file_path"))
+		t.locatorsAre("o.locator"), t.hash(), t.held(), inFlight("o.file_path"), ownersOf)
 	args := confirmation(c.rule)
 	args["ordinals"], args["live"] = ordinals, resilience.LiveStatuses()
 	out, err := r.take(ctx, tx, chosen, args)

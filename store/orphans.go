@@ -18,8 +18,12 @@ func confirmation(rule resilience.Confirmation) pgx.NamedArgs {
 	return pgx.NamedArgs{"scans": rule.Scans, "gap": rule.Gap, "grace": rule.Grace}
 }
 
+// ownersOf lists the living file that an alias leads to from the orphan's path.
+const ownersOf = `ARRAY(
+	SELECT f.path FROM rehome.files f WHERE f.memory = o.memory AND f.gone_at IS NULL AND f.path = rehome.current_path(o.memory, o.file_path))`
+
 const selectOrphans = `
-	SELECT o.memory, o.chunk_id, o.file_path, o.kind, o.reason, o.priority, o.bytes, '{}'::text[], o.last_accessed_at,
+	SELECT o.memory, o.chunk_id, o.file_path, o.kind, o.reason, o.priority, o.bytes, ` + ownersOf + `, o.last_accessed_at,
 		o.access_count, o.first_missing_at, o.last_missing_at, o.missing_scans, o.last_scan, ` + confirmed + `
 	FROM rehome.orphan_chunks o`
 

@@ -3,13 +3,19 @@ package workflows_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -258,4 +264,41 @@ func TestT72CleanupThatIsCancelledLeavesWholeBatchesAndCountsThem(t *testing.T) 
 	rest := in.cleanup(workflows.CleanupInput{WaiveGrace: true, Max: 1500})
 	require.EqualValues(t, 1500-kept, rest.CleanedOrphans)
 	require.Zero(t, in.count("gone"))
+}
+
+// A long scan or cleanup goes on in a new run under the same claim, so its
+// input must name it.
+func TestScanAndCleanupContinueAsNewUnderTheirName(t *testing.T) {
+	t.Parallel()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	for name, run := range map[string]func(*testsuite.TestWorkflowEnvironment){
+		workflows.ScanName: func(env *testsuite.TestWorkflowEnvironment) {
+			env.ExecuteWorkflow(workflows.OrphanScan, workflows.ScanInput{Memory: "docs"})
+		},
+		workflows.CleanupName: func(env *testsuite.TestWorkflowEnvironment) {
+			env.ExecuteWorkflow(workflows.Cleanup, workflows.CleanupInput{Memory: "docs"})
+		},
+	} {
+		env := suite.NewTestWorkflowEnvironment()
+		env.RegisterActivity(&activities.Database{})
+		env.RegisterActivity(&activities.Files{})
+		env.OnActivity("Claim", mock.Anything, mock.Anything).Return(nil)
+		env.OnActivity("BeginScan", mock.Anything, mock.Anything).Return(store.Listed{}, nil).Maybe()
+		env.OnActivity("WalkTree", mock.Anything, mock.Anything).Return(activities.ScanSlice{}, nil).Maybe()
+		env.OnActivity("PlanCleanup", mock.Anything, mock.Anything).Return(resilience.CleanupResult{}, nil).Maybe()
+		env.OnActivity("CleanOrphans", mock.Anything, mock.Anything).Return(activities.CleanupSlice{}, nil).Maybe()
+		env.SetContinueAsNewSuggested(true)
+		run(env)
+		require.True(t, workflow.IsContinueAsNewError(env.GetWorkflowError()), "%s: %v", name, env.GetWorkflowError())
+		var next *workflow.ContinueAsNewError
+		require.ErrorAs(t, env.GetWorkflowError(), &next)
+		require.Equal(t, name, next.WorkflowType.Name)
+		env.AssertActivityNotCalled(t, "Release", mock.Anything, mock.Anything)
+		if name == workflows.ScanName {
+			var in workflows.ScanInput
+			require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
+			require.NotEmpty(t, in.ScanID)
+		}
+	}
 }
