@@ -40,8 +40,8 @@ func (r Region) shrunken() bool { return r.Lost > smallLoss && 2*r.Lost > r.Befo
 type Sighting struct {
 	Memory       string
 	Root         string
-	Files        int64 // names seen that are no directories
-	Known        int64 // files known before, or sources when none are
+	Files        int64    // names seen that are no directories
+	Known        int64    // files known before, or sources when none are
 	Regions      []Region // those with files lost
 	Canaries     int64
 	CanariesGone int64
