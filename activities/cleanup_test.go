@@ -191,8 +191,10 @@ func TestWhatChangedSinceTheScansStaysAndIsCounted(t *testing.T) {
 
 func (b *scanBundle) plan(from, to string) {
 	b.Helper()
-	require.NoError(b, b.store.CreatePlan(b.Context(), store.NewPlan{ID: "m1", Memory: "docs", Strategy: resilience.Batch,
-		Renames: []resilience.RenameRule{{Old: from, New: to}}, WorkflowID: "w", RunID: "r", Rollback: []string{}}))
+	require.NoError(b, b.store.CreatePlan(b.Context(), store.NewPlan{
+		ID: "m1", Memory: "docs", Strategy: resilience.Batch,
+		Renames: []resilience.RenameRule{{Old: from, New: to}}, WorkflowID: "w", RunID: "r", Rollback: []string{},
+	}))
 }
 
 func TestRowThatSomebodyHasLockedIsSkipped(t *testing.T) {

@@ -105,7 +105,7 @@ func refused(format string, args ...any) error {
 // step was here, the next one goes on from where that came to.
 func outrun(op string, err error) error {
 	if errors.Is(err, store.ErrOutrun) {
-		return fmt.Errorf("%s: %v", op, err)
+		return fmt.Errorf("%s: %s", op, err.Error()) // not Fenced, which would end the run
 	}
 	return classify(op, err)
 }

@@ -57,8 +57,10 @@ func TestT8T11UnreadableDirectoryIsUnknownAndItsSiblingsAreJudged(t *testing.T) 
 	b.scan()
 	b.remove("in/a.md")
 	b.remove("out/d.md")
-	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.ETIMEDOUT, unix.ELOOP,
-		unix.ENAMETOOLONG, unix.EMFILE, unix.ENFILE, unix.EINTR, unix.ENOTDIR, unix.ENOENT} {
+	for _, errno := range []unix.Errno{
+		unix.EACCES, unix.EPERM, unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.ETIMEDOUT, unix.ELOOP,
+		unix.ENAMETOOLONG, unix.EMFILE, unix.ENFILE, unix.EINTR, unix.ENOTDIR, unix.ENOENT,
+	} {
 		b.hooks.listing = unreadable("in", &fs.PathError{Op: "open", Path: "in", Err: errno})
 		result := b.scan()
 		require.Equal(t, resilience.ScanIncomplete, result.Status)
@@ -111,8 +113,10 @@ func TestT11ErrorsOfTheSecondLookMeanUnknown(t *testing.T) {
 	b.source("a.md", "b.md", "c.md")
 	b.scan()
 	b.remove("a.md")
-	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.ETIMEDOUT, unix.ELOOP,
-		unix.ENAMETOOLONG, unix.EMFILE, unix.ENFILE, unix.EINTR, unix.ENOTDIR} {
+	for _, errno := range []unix.Errno{
+		unix.EACCES, unix.EPERM, unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.ETIMEDOUT, unix.ELOOP,
+		unix.ENAMETOOLONG, unix.EMFILE, unix.ENFILE, unix.EINTR, unix.ENOTDIR,
+	} {
 		b.hooks.stat = func(int, string) error { return &fs.PathError{Op: "lstat", Path: "a.md", Err: errno} }
 		require.EqualValues(t, 1, b.begin(resilience.ScanPolicy{}).classes()[resilience.ClassUnknown].Chunks, errno.Error())
 		require.Empty(t, b.orphans(), errno.Error())
@@ -344,8 +348,10 @@ func TestHeldAndInFlightChunksAreNoOrphans(t *testing.T) {
 	var id string
 	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT id::text FROM rehome.chunks WHERE path = 'a.md'`).Scan(&id))
 	require.NoError(t, b.store.Hold(t.Context(), "docs", id, "still needed"))
-	require.NoError(t, b.store.CreatePlan(t.Context(), store.NewPlan{ID: "m1", Memory: "docs", Strategy: resilience.Batch,
-		Renames: []resilience.RenameRule{{Old: "old", New: "new"}}, WorkflowID: "w", RunID: "r", Rollback: []string{}}))
+	require.NoError(t, b.store.CreatePlan(t.Context(), store.NewPlan{
+		ID: "m1", Memory: "docs", Strategy: resilience.Batch,
+		Renames: []resilience.RenameRule{{Old: "old", New: "new"}}, WorkflowID: "w", RunID: "r", Rollback: []string{},
+	}))
 	classes := b.begin(resilience.ScanPolicy{}).classes()
 	require.EqualValues(t, 1, classes[resilience.ClassHeld].Chunks)
 	require.EqualValues(t, 1, classes[resilience.ClassInFlight].Chunks)

@@ -5,7 +5,7 @@ import "time"
 // OrphanKind says why a chunk has no living source.
 type OrphanKind string
 
-// Missing: the source is gone.
+// Missing orphans have a source that is gone.
 const Missing OrphanKind = "missing"
 
 // Class is what a scan makes of a chunk. Only ClassMissing leads to an orphan;

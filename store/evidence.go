@@ -186,8 +186,10 @@ func (s *Store) Suspects(ctx context.Context, scan Scan, at ScanPosition, limit 
 		FROM rehome.scan_sources s LEFT JOIN rehome.files f ON f.memory = @memory AND f.path = s.path
 		WHERE s.scan_id = @scan AND s.verdict = 'missing' AND s.ordinal > @after::text::bigint
 		ORDER BY s.ordinal LIMIT @limit`
-	rows, err := s.pool.Query(ctx, query, pgx.NamedArgs{"scan": scan.ID, "memory": scan.Memory,
-		"prefix": memory.Mapping.StripPrefix, "after": at.At, "limit": limit})
+	rows, err := s.pool.Query(ctx, query, pgx.NamedArgs{
+		"scan": scan.ID, "memory": scan.Memory,
+		"prefix": memory.Mapping.StripPrefix, "after": at.At, "limit": limit,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list what scan %s missed: %w", scan.ID, interpret(err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -59,9 +60,7 @@ func (s *Store) orphans(ctx context.Context, memory, query string, args pgx.Name
 	}
 	all := confirmation(settings.Confirmation(false))
 	all["memory"] = memory
-	for name, value := range args {
-		all[name] = value
-	}
+	maps.Copy(all, args)
 	rows, err := s.pool.Query(ctx, query, all)
 	if err != nil {
 		return nil, interpret(err)

@@ -64,10 +64,10 @@ func everyTypeMemory(t *testing.T, s *store.Store, pool *pgxpool.Pool) resilienc
 	return m
 }
 
-// bytesOf returns every row of a table as text and as the bytes of each column.
-func bytesOf(t *testing.T, pool *pgxpool.Pool, table string) []string {
+// bytesOf returns every row of the table as text and as the bytes of each column.
+func bytesOf(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
-	return column[string](t, pool, `SELECT t::text || ' ' || md5(record_send(t)) FROM `+table+` t ORDER BY 1`)
+	return column[string](t, pool, `SELECT t::text || ' ' || md5(record_send(t)) FROM "My App"."Chunks" t ORDER BY 1`)
 }
 
 func column[T any](t *testing.T, pool *pgxpool.Pool, query string, args ...any) []T {
@@ -103,7 +103,7 @@ func TestRestoreGivesBackEveryTypeByteForByte(t *testing.T) {
 	pool := devtest.Pool(t)
 	s := store.New(pool)
 	m := everyTypeMemory(t, s, pool)
-	before := bytesOf(t, pool, `"My App"."Chunks"`)
+	before := bytesOf(t, pool)
 
 	require.NoError(t, s.QuarantineReplaced(t.Context(), m, []string{chunkA, chunkB, chunkD}, "run1"))
 	require.Equal(t, []string{chunkC}, column[string](t, pool, `SELECT "Id"::text FROM "My App"."Chunks"`))
@@ -117,7 +117,7 @@ func TestRestoreGivesBackEveryTypeByteForByte(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, back.Restored)
 	require.Empty(t, back.Left)
-	require.Equal(t, before, bytesOf(t, pool, `"My App"."Chunks"`))
+	require.Equal(t, before, bytesOf(t, pool))
 	require.Equal(t, []int64{0}, column[int64](t, pool, `SELECT count(*) FROM rehome.quarantine_docs`))
 
 	_, err = s.Restore(t.Context(), "docs", store.QuarantineFilter{Run: "run1"})
@@ -221,7 +221,7 @@ func TestT60OfTwoRestoresAtOnceOneWins(t *testing.T) {
 	pool := devtest.Pool(t)
 	s := store.New(pool)
 	m := everyTypeMemory(t, s, pool)
-	before := bytesOf(t, pool, `"My App"."Chunks"`)
+	before := bytesOf(t, pool)
 	for round := range 5 {
 		run := fmt.Sprintf("run%d", round)
 		require.NoError(t, s.QuarantineReplaced(t.Context(), m, []string{chunkA, chunkB}, run))
@@ -239,7 +239,7 @@ func TestT60OfTwoRestoresAtOnceOneWins(t *testing.T) {
 		}
 		require.NoError(t, group.Wait())
 		require.EqualValues(t, 2, restored[0]+restored[1]+restored[2]+restored[3])
-		require.Equal(t, before, bytesOf(t, pool, `"My App"."Chunks"`))
+		require.Equal(t, before, bytesOf(t, pool))
 	}
 }
 

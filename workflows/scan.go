@@ -103,8 +103,10 @@ func (s *scanRun) slices(ctx, options workflow.Context, activity any, phase stri
 }
 
 func scanProgress(phase string, p store.ScanProgress) Progress {
-	now := Progress{Phase: phase, Done: p.Files, Unit: "names", Facts: []Fact{
-		{"Directories", fmt.Sprint(p.Dirs)}, {"Directories that could not be read", fmt.Sprint(p.Unread)}}}
+	now := Progress{
+		Phase: phase, Done: p.Files, Unit: "names",
+		Facts: []Fact{{"Directories", fmt.Sprint(p.Dirs)}, {"Directories that could not be read", fmt.Sprint(p.Unread)}},
+	}
 	if p.Suspects > 0 {
 		now.Done, now.Total, now.Unit = p.Looked, p.Suspects, "sources"
 	}
