@@ -84,6 +84,29 @@ func TestT8T11UnreadableDirectoryIsUnknownAndItsSiblingsAreJudged(t *testing.T) 
 	require.Equal(t, map[string]int{"in/a.md": 1, "out/d.md": 15}, scans)
 }
 
+func TestT7NestedMountThatIsAbsentLeavesItsSourcesUnknown(t *testing.T) {
+	t.Parallel()
+	b := newScanBundle(t)
+	b.source("keep.md", "other.md")
+	b.file("ext/.keep")
+	b.remove("ext/.keep")
+	b.chunk("ext/a.md", "on the other file system")
+	b.chunk("ext/deep/b.md", "on the other file system")
+	b.hooks.listing = unreadable("ext", &fs.PathError{Op: "read directory", Path: "ext", Err: corpus.ErrOtherDevice})
+	require.Equal(t, resilience.ScanIncomplete, b.scan().Status)
+	b.hooks.listing = nil // unmounted: the mount point is a directory with nothing in it
+	for range 2 {
+		require.EqualValues(t, 2, b.scan().Classes[resilience.ClassUnknown].Chunks)
+	}
+	b.remove("ext")
+	require.EqualValues(t, 2, b.scan().Classes[resilience.ClassUnknown].Chunks)
+	require.Empty(t, b.orphans())
+	result, err := b.begin(resilience.ScanPolicy{AcceptShrinkage: true}).rest()
+	require.NoError(t, err)
+	require.EqualValues(t, 2, result.Orphans.Total)
+	require.EqualValues(t, 2, b.scan().Orphans.Total, "what a person accepted stays accepted")
+}
+
 func TestT9NameThatCannotBeLookedAtIsAlive(t *testing.T) {
 	t.Parallel()
 	b := newScanBundle(t)

@@ -135,7 +135,7 @@ func (w *walk) checkEmpty(dir corpus.Listing) error {
 func (w *walk) add(dir corpus.Listing) {
 	d := store.WalkedDir{Key: dir.Dir}
 	if dir.Err != nil {
-		d.Error = dir.Err.Error()
+		d.Error, d.Mount = dir.Err.Error(), errors.Is(dir.Err, corpus.ErrOtherDevice)
 	}
 	w.seen.Dirs = append(w.seen.Dirs, d)
 	for _, e := range dir.Entries {

@@ -222,7 +222,7 @@ func (c *cleaning) take(ctx context.Context, tx pgx.Tx, r removal, ordinals []in
 			AND %s IS TRUE AND %s = o.content_hash AND NOT %s AND NOT %s
 			AND NOT EXISTS (SELECT FROM rehome.files f WHERE f.memory = @memory AND f.path = o.file_path AND f.gone_at IS NULL)
 			AND %s = '{}'
-		FOR UPDATE OF t SKIP LOCKED`,
+		FOR UPDATE OF t, o SKIP LOCKED`,
 		liveMoves, t.name(), t.hasID("o.chunk_id"), t.scope(), confirmed,
 		t.locatorsAre("o.locator"), t.hash(), t.held(), inFlight("o.file_path"), ownersOf)
 	args := confirmation(c.rule)

@@ -16,6 +16,7 @@ import (
 type WalkedDir struct {
 	Key   string
 	Error string // empty: read to its end
+	Mount bool   // another file system is mounted here
 }
 
 // WalkedFile is a name in a directory.
@@ -67,10 +68,10 @@ func (s *Store) RecordWalk(ctx context.Context, scan Scan, at ScanPosition, seen
 }
 
 func copyWalked(ctx context.Context, tx pgx.Tx, scan string, seen Walked) error {
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"rehome", "scan_dirs"}, []string{"scan_id", "path", "error"},
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"rehome", "scan_dirs"}, []string{"scan_id", "path", "error", "mounted"},
 		pgx.CopyFromSlice(len(seen.Dirs), func(i int) ([]any, error) {
 			d := seen.Dirs[i]
-			return []any{scan, d.Key, d.Error}, nil
+			return []any{scan, d.Key, d.Error, d.Mount}, nil
 		}))
 	if err != nil {
 		return err
@@ -87,7 +88,8 @@ func copyWalked(ctx context.Context, tx pgx.Tx, scan string, seen Walked) error 
 // JudgeSources gives every source that the walk did not see its first verdict.
 // It is missing only when the deepest directory on its way that the walk found
 // was read to its end; everything else is unknown. Files of the catalogue that
-// have no chunks are judged with them.
+// have no chunks are judged with them. Where another file system was mounted in
+// an earlier scan nothing is missing now: its mount point is readable and empty.
 //
 // The verdict is one statement, which counts the evidence it judges by: when
 // any of it is gone, nothing is missing and the scan ends with ErrVerify.
@@ -131,11 +133,19 @@ const addCatalogue = `
 		AND NOT EXISTS (SELECT FROM rehome.scan_files x WHERE x.scan_id = @scan AND x.path = f.path)
 		AND NOT EXISTS (SELECT FROM rehome.scan_sources x WHERE x.scan_id = @scan AND x.path = f.path)`
 
+// mountsBefore are those of the scan before, unless a person said that what is
+// missing is right.
+const mountsBefore = `coalesce((
+		SELECT b.mounts FROM rehome.scans n JOIN rehome.scans b ON b.memory = n.memory AND b.cutoff < n.cutoff
+		WHERE n.scan_id = @scan AND NOT (n.policy->>'accept_shrinkage')::boolean AND b.status IN ('complete', 'incomplete')
+		ORDER BY b.cutoff DESC LIMIT 1), '{}')`
+
 const judge = `
 	WITH whole AS (
 		SELECT (SELECT status = 'running' FROM rehome.scans WHERE scan_id = @scan)
 			AND (SELECT count(*) FROM rehome.scan_dirs WHERE scan_id = @scan) = @dirs
-			AND (SELECT count(*) FROM rehome.scan_files WHERE scan_id = @scan) = @files AS holds),
+			AND (SELECT count(*) FROM rehome.scan_files WHERE scan_id = @scan) = @files AS holds,
+			` + mountsBefore + ` AS mounts),
 	read_to_end AS (
 		SELECT path FROM rehome.scan_dirs WHERE scan_id = @scan GROUP BY path HAVING bool_and(error = '')),
 	unseen AS MATERIALIZED (
@@ -154,6 +164,7 @@ const judge = `
 		UPDATE rehome.scan_sources s
 		SET witness = coalesce(d.path, '.'),
 			verdict = CASE WHEN (SELECT holds FROM whole) AND coalesce(d.passable, true) AND r.path IS NOT NULL
+					AND NOT rehome.path_prefixes(u.path) && (SELECT mounts FROM whole)
 				THEN 'missing' ELSE 'unknown' END
 		FROM unseen u
 		LEFT JOIN deepest d USING (ordinal)

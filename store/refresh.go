@@ -112,7 +112,10 @@ const countUp = `
 
 const closeScan = `
 	UPDATE rehome.scans
-	SET status = @status, reason = @reason, result = @result, device = @device, finished_at = now(), canaries = ARRAY(
+	SET mounts = ARRAY(
+			SELECT path FROM rehome.scan_dirs WHERE scan_id = @scan AND mounted
+			UNION SELECT unnest(` + mountsBefore + `)),
+		status = @status, reason = @reason, result = @result, device = @device, finished_at = now(), canaries = ARRAY(
 		SELECT path FROM rehome.scan_files WHERE scan_id = @scan AND kind = 'file' AND path <> ''
 		ORDER BY hashtext(path || scan_id), path LIMIT @canaries)
 	WHERE scan_id = @scan`

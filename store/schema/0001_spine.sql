@@ -118,6 +118,7 @@ CREATE TABLE rehome.scans (
     result      jsonb NOT NULL DEFAULT '{}',  -- as the command line shows it
     device      text NOT NULL DEFAULT '',     -- of the root
     canaries    text[] NOT NULL DEFAULT '{}', -- a sample of files that the next scan must find again
+    mounts      text[] NOT NULL DEFAULT '{}', -- directories where another file system was mounted, now or in an earlier scan
     reason      text NOT NULL DEFAULT '',     -- why it is not complete
     cutoff      timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
@@ -142,7 +143,8 @@ CREATE TABLE rehome.scan_sources (
 CREATE TABLE rehome.scan_dirs (
     scan_id text NOT NULL,
     path    text COLLATE "C" NOT NULL,          -- '.' is the root
-    error   text NOT NULL DEFAULT ''            -- empty: read to its end
+    error   text NOT NULL DEFAULT '',           -- empty: read to its end
+    mounted boolean NOT NULL DEFAULT false      -- another file system is mounted here
 );
 CREATE INDEX scan_dirs_scan ON rehome.scan_dirs (scan_id);
 CREATE TABLE rehome.scan_files (
