@@ -127,11 +127,12 @@ func (s *Store) JudgeSources(ctx context.Context, scan Scan) (int64, error) {
 
 const addCatalogue = `
 	INSERT INTO rehome.scan_sources (scan_id, ordinal, path, chunks, bytes)
-	SELECT @scan, (SELECT count(*) FROM rehome.scan_sources WHERE scan_id = @scan) + row_number() OVER (), f.path, 0, 0
-	FROM rehome.files f JOIN rehome.scans s ON s.scan_id = @scan
-	WHERE f.memory = @memory AND f.gone_at IS NULL AND f.seen_at < s.cutoff
-		AND NOT EXISTS (SELECT FROM rehome.scan_files x WHERE x.scan_id = @scan AND x.path = f.path)
-		AND NOT EXISTS (SELECT FROM rehome.scan_sources x WHERE x.scan_id = @scan AND x.path = f.path)`
+	SELECT @scan, (SELECT count(*) FROM rehome.scan_sources WHERE scan_id = @scan) + row_number() OVER (), path, 0, 0
+	FROM (
+		SELECT path FROM rehome.files
+		WHERE memory = @memory AND gone_at IS NULL AND seen_at < (SELECT cutoff FROM rehome.scans WHERE scan_id = @scan)
+		EXCEPT SELECT path FROM rehome.scan_files WHERE scan_id = @scan
+		EXCEPT SELECT path FROM rehome.scan_sources WHERE scan_id = @scan) f`
 
 // mountsBefore are those of the scan before, unless a person said that what is
 // missing is right.

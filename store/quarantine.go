@@ -49,14 +49,15 @@ func (r removal) take(ctx context.Context, tx pgx.Tx, chosen string, args pgx.Na
 	query := fmt.Sprintf(`
 		WITH chosen AS MATERIALIZED (%[1]s),
 		gone AS (
-			DELETE FROM %[2]s t USING chosen WHERE %[3]s AND %[4]s RETURNING t.*),
+			DELETE FROM %[2]s t USING chosen WHERE %[3]s AND %[4]s
+			RETURNING nextval('rehome.quarantine_quarantine_id_seq') AS %[10]s, t.*),
 		entries AS (
-			INSERT INTO rehome.quarantine (memory, chunk_id, file_path, reason, run_id, twin, bytes, retain_until)
-			SELECT @memory, %[5]s, coalesce(%[6]s, %[7]s, ''), @reason, @run, @twin, octet_length(%[8]s), now() + @retain::interval FROM gone t
-			RETURNING quarantine_id, chunk_id, bytes),
+			INSERT INTO rehome.quarantine (quarantine_id, memory, chunk_id, file_path, reason, run_id, twin, bytes, retain_until)
+			OVERRIDING SYSTEM VALUE
+			SELECT %[10]s, @memory, %[5]s, coalesce(%[6]s, %[7]s, ''), @reason, @run, @twin, octet_length(%[8]s), now() + @retain::interval FROM gone t
+			RETURNING chunk_id, bytes),
 		kept AS (
-			INSERT INTO %[9]s (%[10]s, %[11]s)
-			SELECT e.quarantine_id, %[12]s FROM gone t JOIN entries e ON e.chunk_id = %[5]s)
+			INSERT INTO %[9]s (%[10]s, %[11]s) SELECT %[10]s, %[12]s FROM gone t)
 		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint FROM entries`,
 		chosen, t.name(), t.hasID("chosen.chunk_id"), t.scope(), t.id(), t.key(), t.path(), t.text(),
 		r.twin.table(), twinLink, list(r.twin.columns, ""), list(r.twin.columns, "t."))

@@ -113,7 +113,9 @@ func (r *restoration) batch(ctx context.Context, tx pgx.Tx, ids []int64) (err er
 	if r.twin, err = readTwin(ctx, tx, r.memory.Mapping, r.from); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
+	// What a statement has put in or taken out, the planner takes for one row, and
+	// compares each with every other.
+	if _, err := tx.Exec(ctx, checkAtOnce+`; SET LOCAL enable_nestloop = off`); err != nil {
 		return err
 	}
 	why := map[int64]string{}
