@@ -86,8 +86,10 @@ var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 // were in a second.
 func (b *asking) pgbench(ctx context.Context, statement string) (float64, error) {
 	clients := strconv.Itoa(runtime.NumCPU())
-	args := []string{"--no-vacuum", "--protocol=prepared", "--random-seed=1", "--client=" + clients, "--jobs=" + clients,
-		fmt.Sprintf("--time=%.0f", b.scale.pgbench.Seconds())}
+	args := []string{
+		"--no-vacuum", "--protocol=prepared", "--random-seed=1", "--client=" + clients, "--jobs=" + clients,
+		fmt.Sprintf("--time=%.0f", b.scale.pgbench.Seconds()),
+	}
 	for i, l := range lookups {
 		script := filepath.Join(b.dir, fmt.Sprintf("lookup-%d.sql", i))
 		text := fmt.Sprintf("\\set n random(0, %d)\n"+statement+";\n", b.paths-1, l.path)
@@ -101,8 +103,10 @@ func (b *asking) pgbench(ctx context.Context, statement string) (float64, error)
 		return 0, fmt.Errorf("read our own database URL: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, b.program, args...)
-	cmd.Env = []string{"PGHOST=" + config.Host, "PGPORT=" + strconv.Itoa(int(config.Port)), "PGUSER=" + config.User,
-		"PGPASSWORD=" + config.Password, "PGDATABASE=" + config.Database, "LC_ALL=C"}
+	cmd.Env = []string{
+		"PGHOST=" + config.Host, "PGPORT=" + strconv.Itoa(int(config.Port)), "PGUSER=" + config.User,
+		"PGPASSWORD=" + config.Password, "PGDATABASE=" + config.Database, "LC_ALL=C",
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", cmd, err, out)

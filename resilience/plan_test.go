@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,7 +27,7 @@ func TestLegalMoves(t *testing.T) {
 	for _, from := range resilience.Statuses() {
 		var may string
 		for _, to := range resilience.Statuses() {
-			require.Equal(t, from.CanBecome(to), contains(to.Before(), from), "%s to %s", from, to)
+			require.Equal(t, from.CanBecome(to), slices.Contains(to.Before(), from), "%s to %s", from, to)
 			if from.CanBecome(to) {
 				if may != "" {
 					may += " "
@@ -36,15 +37,6 @@ func TestLegalMoves(t *testing.T) {
 		}
 		require.Equal(t, legal[from], may, "from %s", from)
 	}
-}
-
-func contains(all []resilience.Status, one resilience.Status) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }
 
 // TestAPlanThatCannotMoveOnOwnsNothing: from a status that is not live no

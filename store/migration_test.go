@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -260,9 +261,10 @@ func TestPlanHashIsOfMovesAndPolicy(t *testing.T) {
 		require.NoError(t, err)
 		return plan.Hash
 	}
-	require.Equal(t, hash(3, rule("a.md", "b.md")), hash(3, rule("a.md", "b.md")))
-	require.NotEqual(t, hash(3, rule("a.md", "b.md")), hash(3, rule("a.md", "c.md")))
-	require.NotEqual(t, hash(3, rule("a.md", "b.md")), hash(4, rule("a.md", "b.md")))
+	once := hash(3, rule("a.md", "b.md"))
+	require.Equal(t, once, hash(3, rule("a.md", "b.md")))
+	require.NotEqual(t, once, hash(3, rule("a.md", "c.md")))
+	require.NotEqual(t, once, hash(4, rule("a.md", "b.md")))
 }
 
 func TestWhatTheApplicationDidMeanwhileIsKept(t *testing.T) {
@@ -418,7 +420,7 @@ func TestJSONLocatorsAreRewrittenTogetherAndPutBackVerbatim(t *testing.T) {
 	require.Len(t, now, len(start))
 	differ := 0
 	for _, row := range start {
-		if !contains(now, row) {
+		if !slices.Contains(now, row) {
 			differ++
 		}
 	}
@@ -426,15 +428,6 @@ func TestJSONLocatorsAreRewrittenTogetherAndPutBackVerbatim(t *testing.T) {
 	require.NoError(t, m.pool.QueryRow(t.Context(), `
 		SELECT count(*) FROM public.data_docs WHERE id = 4 AND src LIKE '/srv/docs/guide/%' AND metadata_->>'file_path' = src AND metadata_->>'added' = 'true'`).Scan(&moved))
 	require.Equal(t, 1, moved, "its path is back, and its new content is kept")
-}
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }
 
 // TestAnyPlanCanBeRevertedAnywhere stops random plans after any batch, with an

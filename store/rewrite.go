@@ -35,10 +35,10 @@ func (t table) assignments(d direction) string {
 
 // rewritten is the new value of a column that holds one or more locators.
 func (t table) rewritten(column, typ string, d direction) string {
-	switch {
-	case typ == "json":
+	switch typ {
+	case "json":
 		return t.rewrittenJSON(column, d)
-	case typ == "jsonb":
+	case "jsonb":
 		return t.put(column, t.column(column), "p."+d.to)
 	default:
 		return fmt.Sprintf("p.%s::%s", d.to, typ)

@@ -128,15 +128,12 @@ func (in *installation) plan(id string) resilience.Plan {
 }
 
 // moving waits until some rows of a plan have moved and others have not.
-func (in *installation) moving(id string) resilience.Watermark {
+func (in *installation) moving(id string) {
 	in.Helper()
-	var at resilience.Watermark
 	require.Eventually(in, func() bool {
-		var err error
-		at, err = in.store.Watermark(in.Context(), id)
+		at, err := in.store.Watermark(in.Context(), id)
 		return err == nil && at.Last > 0 && at.Last < at.Total
 	}, 20*time.Second, 5*time.Millisecond)
-	return at
 }
 
 // ends waits for a run and returns the type of its error, empty when it has none.

@@ -56,6 +56,7 @@ type migration struct {
 	epoch    int64
 	sweeps   int // rounds done
 	paused   bool
+	orders   int // to pause or resume, so far
 	aborted  *Order
 	saga     Saga
 	progress *progress
@@ -196,6 +197,7 @@ func (m *migration) moveSlices(ctx workflow.Context) error {
 			}
 			continue
 		}
+		orders := m.orders
 		at, err := m.slice(ctx, "Move chunks to their new paths", database.MoveSlice)
 		if err != nil {
 			return err
@@ -203,11 +205,10 @@ func (m *migration) moveSlices(ctx workflow.Context) error {
 		if at.Wish == resilience.WishRun && at.Last == at.Total {
 			return nil
 		}
-		if at.Wish == resilience.WishPause && !m.paused {
-			// The pause is in Postgres and its handler is about to say so.
-			if err := workflow.Await(ctx, func() bool { return m.paused || m.aborted != nil }); err != nil {
-				return err
-			}
+		// A pause that this run was not told of is from before a reset. One that
+		// was followed by a resume while the slice came back is over.
+		if at.Wish == resilience.WishPause && m.orders == orders {
+			m.paused = true
 		}
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
 			return m.continueAsNew(ctx)
@@ -317,8 +318,10 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 	var plan resilience.Plan
 	err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, m.named(Order{})).Get(ctx, &plan)
 	if err == nil {
-		m.progress.set(ctx, Progress{Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks",
-			Facts: []Fact{{"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}}})
+		m.progress.set(ctx, Progress{
+			Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks",
+			Facts: []Fact{{"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}},
+		})
 	}
 	return plan, err
 }
@@ -335,7 +338,7 @@ func (m *migration) show(ctx workflow.Context, at resilience.Watermark) {
 	} else if passed := workflow.Now(ctx).Sub(m.began).Seconds(); passed > 0 && at.Last != m.beganAt {
 		rate := float64(max(at.Last-m.beganAt, m.beganAt-at.Last)) / passed
 		facts = append(facts, Fact{"Rate", fmt.Sprintf("%.0f chunks a second", rate)},
-			Fact{"Left", (time.Duration(float64(left) / rate * float64(time.Second))).Round(time.Second).String()})
+			Fact{"Left", time.Duration(float64(left) / rate * float64(time.Second)).Round(time.Second).String()})
 	}
 	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
 }
