@@ -77,8 +77,10 @@ func (d *demo) restore(ctx context.Context) (string, error) {
 	}
 	return "1 chunk", d.claims(
 		claim{"one chunk came back", int64(1), r.Restored},
-		claim{"its row is byte for byte what it was", ask[string](ctx, d, `SELECT row FROM demo.doomed WHERE id = $1`, chunk),
-			ask[string](ctx, d, `SELECT md5(record_send(c)) FROM rehome.chunks c WHERE id = $1`, chunk)},
+		claim{
+			"its row is byte for byte what it was", ask[string](ctx, d, `SELECT row FROM demo.doomed WHERE id = $1`, chunk),
+			ask[string](ctx, d, `SELECT md5(record_send(c)) FROM rehome.chunks c WHERE id = $1`, chunk),
+		},
 	)
 }
 
