@@ -234,8 +234,11 @@ func (x *examined) checkOthers(context.Context, pgx.Tx) error {
 		role, column string
 		types        []string
 	}{
-		{"content", m.Content, texts}, {"embedding", m.Embedding, nil}, {"metadata", m.Metadata, nil},
-		{"access time", m.Accessed, times}, {"access count", m.AccessCount, whole},
+		{"content", m.Content, texts},
+		{"embedding", m.Embedding, nil},
+		{"metadata", m.Metadata, nil},
+		{"access time", m.Accessed, times},
+		{"access count", m.AccessCount, whole},
 	} {
 		if want.column == "" && want.role != "content" {
 			continue
