@@ -83,8 +83,10 @@ func (v *verdict) report(ctx context.Context) error {
 	if r.Reason != "" {
 		r.Status = resilience.ScanIncomplete
 	}
-	_, err = v.tx.Exec(ctx, closeScan, v.args(pgx.NamedArgs{"status": r.Status, "reason": r.Reason, "result": r,
-		"device": v.at.Progress.Device, "canaries": resilience.SampledCanaries}))
+	_, err = v.tx.Exec(ctx, closeScan, v.args(pgx.NamedArgs{
+		"status": r.Status, "reason": r.Reason, "result": r,
+		"device": v.at.Progress.Device, "canaries": resilience.SampledCanaries,
+	}))
 	return err
 }
 
