@@ -63,6 +63,7 @@ func (m *migration) checkMoving(order string) error {
 }
 
 func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
+	m.orders++
 	if err := write(ctx, "Pause "+m.in.Migration, "PauseMigration", m.named(o)); err != nil {
 		return Answer{}, err
 	}
@@ -78,6 +79,7 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 }
 
 func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
+	m.orders++
 	if err := write(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o)); err != nil {
 		return Answer{}, err
 	}

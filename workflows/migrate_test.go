@@ -143,6 +143,26 @@ func TestPauseThrottleResume(t *testing.T) {
 	require.Equal(t, []string{"created ", "started ", "paused ana", "throttled ana", "resumed ben", "completed "}, who)
 }
 
+// TestOrdersThatCrossASliceAreNotLost pauses and resumes at once, many times: a
+// slice comes back paused when the run is not paused any more.
+func TestOrdersThatCrossASliceAreNotLost(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 400)
+	id, run := in.migrate(slowly(), rule("guide", "manual"))
+	in.moving(id)
+	for range 20 {
+		_, err := in.update(run, workflows.PauseUpdate, workflows.Order{})
+		require.NoError(t, err)
+		_, err = in.update(run, workflows.ResumeUpdate, workflows.Order{})
+		require.NoError(t, err)
+	}
+	_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100})
+	require.NoError(t, err)
+	require.Empty(t, ends(t, run, nil))
+	require.Equal(t, 400, in.count("manual"))
+}
+
 func TestAbortCancelAndTerminateEndAtTheStart(t *testing.T) {
 	t.Parallel()
 	for _, paused := range []bool{false, true} {

@@ -204,6 +204,21 @@ func TestAPausedRunStaysPausedAcrossContinueAsNew(t *testing.T) {
 	require.EqualValues(t, 30, a.at.Last)
 }
 
+// TestAPauseFromBeforeAResetHolds: the run was never told of the pause that
+// stands in Postgres.
+func TestAPauseFromBeforeAResetHolds(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.at.Wish = resilience.WishPause
+	env.RegisterDelayedCallback(func() {
+		require.Zero(t, a.at.Last)
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+	}, time.Hour)
+	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 30, a.at.Last)
+}
+
 func TestAbortWhilePlanningChangesNothing(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
