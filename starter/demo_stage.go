@@ -126,7 +126,7 @@ func (g *stage) startWorker(ctx context.Context) error {
 	}
 	program := filepath.Join(filepath.Dir(self), "worker")
 	if _, err := os.Stat(program); err != nil {
-		return fmt.Errorf("find the worker beside this program: %w; build both with `make build`", err)
+		return fail(exitNotFound, "there is no worker beside this program: %w; build both with `make build`", err)
 	}
 	cmd := exec.Command(program, "-listen", "127.0.0.1:0")
 	cmd.Env = g.env.Environ()
