@@ -135,7 +135,7 @@ func (s *Store) Resolve(ctx context.Context, memory, path string) (resilience.Re
 	// The history of a directory's alias is told as that of the path below it.
 	const history = `
 		SELECT l.lead || (v->>'path') || l.rest, (v->>'at')::timestamptz
-		FROM rehome.locate($1, $2) l
+		FROM rehome.locate($1, $2, rehome.strip_prefix($1)) l
 		JOIN rehome.version_aliases a ON a.memory = $1 AND a.original_path = l.original
 		CROSS JOIN LATERAL jsonb_array_elements(a.version_history) WITH ORDINALITY AS e (v, n)
 		ORDER BY n`

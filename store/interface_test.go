@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -85,6 +86,24 @@ func TestPathsInTheMemorysOwnForm(t *testing.T) {
 	require.Nil(t, null)
 }
 
+// A caller's column may be collated in any way: the answer is the same, and comes
+// from an index.
+func TestCurrentPathOfCollatedColumns(t *testing.T) {
+	t.Parallel()
+	pool := devtest.Pool(t)
+	b := newAliasBench(t, pool, "docs")
+	b.alias(t, "docs", "guide")
+	b.alias(t, "a.md", "b.md")
+	for _, collation := range []string{"C", "POSIX", "ucs_basic", "default"} {
+		query := fmt.Sprintf(`
+			SELECT string_agg(rehome.current_path(m, p) || rehome.resolve(m, p), ' ' ORDER BY n)
+			FROM (SELECT n, 'docs' COLLATE %[1]q AS m, p COLLATE %[1]q AS p FROM unnest(ARRAY['a.md', 'docs/x', 'y']) WITH ORDINALITY AS e (p, n)) x`, collation)
+		var got string
+		require.NoError(t, pool.QueryRow(b.ctx, query).Scan(&got), collation)
+		require.Equal(t, "b.mdb.md guide/xguide/x yy", got)
+	}
+}
+
 func TestFunctionsSayThatAMemoryIsUnknown(t *testing.T) {
 	t.Parallel()
 	pool := devtest.Pool(t)
@@ -134,7 +153,7 @@ func TestTouchAndRefer(t *testing.T) {
 }
 
 // An application's role needs nothing but USAGE on the schema, and cannot make
-// the functions run code of its own.
+// the functions that run with our rights run code of its own.
 func TestFunctionsServeAnUnprivilegedRole(t *testing.T) {
 	t.Parallel()
 	url := devtest.Database(t)
@@ -159,15 +178,17 @@ func TestFunctionsServeAnUnprivilegedRole(t *testing.T) {
 		_, err := conn.Exec(b.ctx, statement)
 		require.NoError(t, err, statement)
 	}
-	for _, function := range []string{"current_path", "resolve"} {
-		var now string
-		require.NoError(t, conn.QueryRow(b.ctx, `SELECT rehome.`+function+`('docs', 'docs/x.md')`).Scan(&now))
-		require.Equal(t, "guide/x.md", now)
-	}
+	var now string
+	require.NoError(t, conn.QueryRow(b.ctx, `SELECT rehome.resolve('docs', 'docs/x.md')`).Scan(&now))
+	require.Equal(t, "guide/x.md", now)
+	_, err = conn.Exec(b.ctx, `RESET search_path`)
+	require.NoError(t, err)
+	require.NoError(t, conn.QueryRow(b.ctx, `SELECT rehome.current_path('docs', 'docs/x.md')`).Scan(&now))
+	require.Equal(t, "guide/x.md", now)
 	_, err = conn.Exec(b.ctx, `SELECT rehome.touch('docs', '{1}'), rehome.refer('docs', '1', 'me')`)
 	require.NoError(t, err)
 	for _, statement := range []string{
-		`DELETE FROM rehome.version_aliases`, `SELECT FROM rehome.chunk_access`, `SELECT FROM rehome.aliases`, `UPDATE rehome.memories SET root = '/'`,
+		`DELETE FROM rehome.version_aliases`, `SELECT FROM rehome.chunk_access`, `SELECT FROM rehome.aliases`, `SELECT content_hash FROM rehome.files`, `UPDATE rehome.memories SET root = '/'`,
 	} {
 		_, err := conn.Exec(b.ctx, statement)
 		require.ErrorContains(t, err, "permission denied", statement)

@@ -1,42 +1,12 @@
 -- What applications call, in any language. A role needs USAGE on schema rehome
--- for the functions and SELECT on a view to read it; functions that write run
+-- for the functions and SELECT on a view to read it. Functions that write run
 -- with the rights of their owner, under a search_path nobody else can set.
 
--- find_alias looks from a canonical key upwards; the longest prefix with an
--- alias answers, unless an alias leads to a longer one: what was brought there is
--- at home, also below a directory that has an alias itself. (Left to itself the
--- planner plans anew at each call, for the number of directories at hand.)
-CREATE FUNCTION rehome.find_alias(in_memory text, key text, OUT original text, OUT target text)
-LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    dirs text[] := rehome.path_prefixes(key);
-BEGIN
-    SELECT x.original_path, x.current_path INTO original, target
-    FROM (
-        SELECT a.original_path AS at, a.original_path, a.current_path FROM rehome.version_aliases a
-        WHERE a.memory = in_memory AND a.original_path = ANY (dirs) AND (a.expires_at IS NULL OR a.expires_at > now())
-        UNION ALL
-        SELECT a.current_path, NULL, NULL FROM rehome.version_aliases a
-        WHERE a.memory = in_memory AND a.current_path = ANY (dirs)) x
-    ORDER BY x.at DESC, x.original_path LIMIT 1; -- of two prefixes the longer one sorts last
-END $$;
-
--- where_is says where the file of a canonical key is now. A file of the
--- catalogue is at home.
-CREATE FUNCTION rehome.where_is(in_memory text, in_key text) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    name text COLLATE "default" := in_memory; -- as in current_path
-    key text COLLATE "default" := in_key;
-    hit record;
-BEGIN
-    PERFORM FROM rehome.files f WHERE f.memory = name AND f.path = key AND f.gone_at IS NULL;
-    IF FOUND THEN
-        RETURN key;
-    END IF;
-    hit := rehome.find_alias(name, key);
-    RETURN coalesce(hit.target || substr(key, length(hit.original) + 1), key);
-END $$;
+-- Where files are is open to every role that may use the schema; current_path
+-- reads it with the rights of its caller, which is faster.
+GRANT SELECT (name, mapping) ON rehome.memories TO PUBLIC;
+GRANT SELECT (memory, original_path, current_path, expires_at) ON rehome.version_aliases TO PUBLIC;
+GRANT SELECT (memory, path, gone_at) ON rehome.files TO PUBLIC;
 
 -- strip_prefix is what stands before the paths of a memory, or an error.
 CREATE FUNCTION rehome.strip_prefix(in_memory text) RETURNS text
@@ -63,52 +33,61 @@ BEGIN
 END $$;
 
 -- locate finds the alias in force for a path as an application has it: relative
--- to the root, or in the memory's own form, whose prefix comes back in lead.
-CREATE FUNCTION rehome.locate(in_memory text, path text, OUT original text, OUT target text, OUT lead text, OUT rest text)
+-- to the root, or in the memory's own form, whose prefix comes back in lead. It
+-- looks from the path upwards; the longest prefix with an alias answers (of two
+-- prefixes the longer one sorts last), unless an alias leads to a longer one: what
+-- was brought there is at home, also below a directory that has an alias itself.
+-- So is a file of the catalogue. (SELECT dirs) hides from the planner how many
+-- directories there are, for which it would plan anew at each call.
+CREATE FUNCTION rehome.locate(in_memory text, path text, prefix text,
+    OUT original text, OUT lead text, OUT target text, OUT rest text, OUT moved text)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    relative text := rehome.path_rest(path, rehome.strip_prefix(in_memory));
+    relative text := rehome.path_rest(path, prefix);
     key text := normalize(relative, NFC);
-    hit record;
+    dirs text[] := rehome.path_prefixes(key);
 BEGIN
-    IF key <> path THEN -- as it stands it was looked for already
-        PERFORM FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL;
-        IF FOUND THEN
-            RETURN;
-        END IF;
+    SELECT a.original_path, a.current_path INTO original, target FROM rehome.version_aliases a
+    WHERE a.memory = in_memory AND a.original_path = ANY ((SELECT dirs)::text[]) AND (a.expires_at IS NULL OR a.expires_at > now())
+    ORDER BY a.original_path DESC LIMIT 1;
+    IF original IS NULL THEN
+        RETURN;
     END IF;
-    hit := rehome.find_alias(in_memory, key);
-    original := hit.original;
-    target := hit.target;
+    IF EXISTS (SELECT FROM rehome.files f WHERE f.memory = in_memory AND f.path = key AND f.gone_at IS NULL)
+        OR EXISTS (
+            SELECT FROM rehome.version_aliases a
+            WHERE a.memory = in_memory AND a.current_path = ANY ((SELECT dirs)::text[]) AND length(a.current_path) > length(original)) THEN
+        original := NULL;
+        target := NULL;
+        RETURN;
+    END IF;
     lead := left(path, length(path) - length(relative));
-    rest := CASE relative WHEN key THEN substr(key, length(original) + 1) ELSE rehome.below(relative, original) END;
+    rest := rehome.below(relative, original);
+    moved := lead || target || rest;
+END $$;
+
+-- where_is says where the file of a canonical key is now.
+CREATE FUNCTION rehome.where_is(in_memory text, key text) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((rehome.locate(in_memory COLLATE "default", key COLLATE "default", '')).moved, key COLLATE "default");
 END $$;
 
 -- current_path says where the file of a path is now, in the form the path was
 -- given in; a path without an alias comes back as it is. It writes nothing.
--- Nearly every path has an alias of its own or is a living file, and is answered
--- by its key in an index; a path that has an alias never is a living file.
+-- Nearly every path has an alias of its own or is a living file (never both), and
+-- is answered by one look at two indexes. The collations are ours whatever a
+-- caller's column has, or no index would serve.
 CREATE FUNCTION rehome.current_path(memory text, path text) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    -- A caller's column may have a collation of its own, which would be compared
-    -- by, and no index of ours would serve.
-    name text COLLATE "default" := memory;
-    given text COLLATE "default" := path;
-    moved text;
-    hit record;
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    SELECT a.current_path INTO moved FROM rehome.version_aliases a
-    WHERE a.memory = name AND a.original_path = given AND (a.expires_at IS NULL OR a.expires_at > now());
-    IF FOUND THEN
-        RETURN moved;
-    END IF;
-    PERFORM FROM rehome.files f WHERE f.memory = name AND f.path = given AND f.gone_at IS NULL;
-    IF FOUND THEN
-        RETURN given;
-    END IF;
-    hit := rehome.locate(name, given);
-    RETURN coalesce(hit.lead || hit.target || hit.rest, given);
+    RETURN coalesce(
+        (SELECT a.current_path FROM rehome.version_aliases a
+            WHERE a.memory = $1 COLLATE "default" AND a.original_path = $2 COLLATE "C" AND (a.expires_at IS NULL OR a.expires_at > now())),
+        (SELECT f.path FROM rehome.files f
+            WHERE f.memory = $1 COLLATE "default" AND f.path = $2 COLLATE "C" AND f.gone_at IS NULL),
+        (rehome.locate($1 COLLATE "default", $2 COLLATE "default", rehome.strip_prefix($1 COLLATE "default"))).moved,
+        $2 COLLATE "default");
 END $$;
 
 -- resolve does the same and counts the access at the alias. The alias's row
@@ -118,13 +97,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     name text COLLATE "default" := memory; -- as in current_path
     given text COLLATE "default" := path;
-    moved text := rehome.current_path(name, given);
-    used text := given;
+    moved text COLLATE "default" := rehome.current_path(name, given);
+    used text COLLATE "default" := given;
 BEGIN
     IF moved IS DISTINCT FROM given THEN
         PERFORM FROM rehome.version_aliases a WHERE a.memory = name AND a.original_path = given AND a.current_path = moved;
         IF NOT FOUND THEN
-            SELECT l.original INTO used FROM rehome.locate(name, given) l;
+            SELECT l.original INTO used FROM rehome.locate(name, given, rehome.strip_prefix(name)) l;
         END IF;
         UPDATE rehome.version_aliases a SET access_count = a.access_count + 1, last_accessed_at = clock_timestamp()
         WHERE a.memory = name AND a.original_path = used;
@@ -139,7 +118,7 @@ BEGIN
     PERFORM rehome.strip_prefix($1);
     -- In the order of ids, so that two callers never wait for each other.
     INSERT INTO rehome.chunk_access AS c (memory, chunk_id, last_accessed_at, access_count)
-    SELECT $1, id, clock_timestamp(), count(*) FROM unnest($2) AS id WHERE id IS NOT NULL GROUP BY id ORDER BY id
+    SELECT $1, id, clock_timestamp(), count(*) FROM unnest($2) AS id WHERE id IS NOT NULL GROUP BY id ORDER BY id COLLATE "C"
     ON CONFLICT ON CONSTRAINT chunk_access_pkey DO UPDATE
     SET last_accessed_at = greatest(c.last_accessed_at, excluded.last_accessed_at),
         access_count = c.access_count + excluded.access_count;
