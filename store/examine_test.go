@@ -41,30 +41,38 @@ func TestExamineCompletesTheMappingsThatPeopleHave(t *testing.T) {
 		types   []string
 	}{
 		"Plain": {chunksTable, chunksMapping(), "text", []string{"text"}},
-		"LangChain": {`
+		"LangChain": {
+			`
 			CREATE TABLE langchain_pg_collection (uuid uuid PRIMARY KEY, name varchar NOT NULL);
 			CREATE TABLE langchain_pg_embedding (id varchar PRIMARY KEY, collection_id uuid REFERENCES langchain_pg_collection ON DELETE CASCADE,
 				embedding real[], document varchar, cmetadata jsonb)`,
 			resilience.Mapping{
 				Table: "langchain_pg_embedding", ID: "id", Content: "document", Embedding: "embedding", Metadata: "cmetadata",
 				Locators: locators(t, "cmetadata->source"), Scope: []resilience.Scope{{Column: "collection_id", Value: "6ad5c4b2-3a5c-4a0e-8f4e-0d4cbe1f2a3b"}},
-			}, "character varying", []string{"jsonb"},
+			},
+			"character varying",
+			[]string{"jsonb"},
 		},
 		"LangChainJS": {
 			`CREATE TABLE testlangchainjs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), text text, metadata jsonb, embedding real[])`,
-			resilience.Mapping{Table: "testlangchainjs", ID: "id", Content: "text", Locators: locators(t, "metadata->'source'")}, "uuid", []string{"jsonb"},
+			resilience.Mapping{Table: "testlangchainjs", ID: "id", Content: "text", Locators: locators(t, "metadata->'source'")},
+			"uuid",
+			[]string{"jsonb"},
 		},
 		"LlamaIndex": {
 			`CREATE TABLE data_llamaindex (id bigserial PRIMARY KEY, text varchar NOT NULL, metadata_ json, node_id varchar, embedding real[])`,
 			resilience.Mapping{Table: "data_llamaindex", ID: "id", Content: "text", Locators: locators(t, "metadata_->>file_path", "metadata_->>doc->>path")},
-			"bigint", []string{"json", "json"},
+			"bigint",
+			[]string{"json", "json"},
 		},
 		"AwkwardNames": {
 			`CREATE SCHEMA "My ""Schema"; CREATE TABLE "My ""Schema"."Ta.ble; --" ("ID" integer PRIMARY KEY, "we""ird col" text, "Pa th" varchar(10), "Scope'd" text)`,
 			resilience.Mapping{
 				Schema: `My "Schema`, Table: "Ta.ble; --", ID: "ID", Content: `we"ird col`,
 				Locators: []resilience.Locator{{Column: "Pa th"}}, Scope: []resilience.Scope{{Column: "Scope'd", Value: `'; DROP TABLE x --`}},
-			}, "integer", []string{"character varying"},
+			},
+			"integer",
+			[]string{"character varying"},
 		},
 		"Partitioned": {
 			`CREATE TABLE chunks (id smallint PRIMARY KEY, content text, path text) PARTITION BY HASH (id);
