@@ -254,8 +254,10 @@ func TestPlanHashIsOfMovesAndPolicy(t *testing.T) {
 	hash := func(batch int, rules ...resilience.RenameRule) string {
 		m := newMigrations(t, resilience.BuiltinMapping("docs"))
 		m.fill(5, "a.md")
-		require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{ID: "m", Memory: "docs", Strategy: resilience.Batch, Renames: rules,
-			Policy: resilience.Policy{BatchSize: batch}, Rollback: []string{"undo"}}))
+		require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{
+			ID: "m", Memory: "docs", Strategy: resilience.Batch, Renames: rules,
+			Policy: resilience.Policy{BatchSize: batch}, Rollback: []string{"undo"},
+		}))
 		require.NoError(t, m.store.Journal(t.Context(), "m"))
 		plan, err := m.store.Plan(t.Context(), "m")
 		require.NoError(t, err)
