@@ -116,7 +116,10 @@ func unreachable(err error) bool {
 	if errors.Is(err, store.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	if _, ok := errors.AsType[*net.OpError](err); ok { // not net.Error, which the errno of a missing file is too
+		return true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return true
 	}
 	if _, ok := errors.AsType[*serviceerror.Unavailable](err); ok {

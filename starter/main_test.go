@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,10 +52,14 @@ func TestExitCodes(t *testing.T) {
 		{step(workflows.Aborted), exitFailed},
 		// A server that goes away in the middle.
 		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), exitUnreachable},
+		{fmt.Errorf("ask: %w", &net.DNSError{Err: "no such host", Name: "db.example", IsNotFound: true}), exitUnreachable},
 		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, exitUnreachable},
 		{fmt.Errorf("ask: %w", context.DeadlineExceeded), exitUnreachable},
 		{serviceerror.NewUnavailable("away"), exitUnreachable},
 		{serviceerror.NewDeadlineExceeded("late"), exitUnreachable},
+		// A file is no server.
+		{fmt.Errorf("read the list: %w", &fs.PathError{Op: "open", Path: "renames.tsv", Err: syscall.ENOENT}), exitFailed},
+		{fmt.Errorf("read the list: %w", &fs.PathError{Op: "read", Path: "renames.tsv", Err: syscall.EIO}), exitFailed},
 	} {
 		require.Equal(t, c.code, exitCode(c.err), "%v", c.err)
 	}
