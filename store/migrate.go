@@ -85,7 +85,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("look for schema rehome: %w", interpret(err))
 	}
 	if !exists {
-		return problem(ErrSchema, "schema rehome is not in this database; start a worker, which installs it, or check DATABASE_URL")
+		return problem(ErrSchema, "schema rehome is not in this database; start a worker, which installs it, and wait until it says serving, or check DATABASE_URL")
 	}
 	var have int32
 	if err := s.pool.QueryRow(ctx, `SELECT version FROM rehome.schema_version`).Scan(&have); err != nil {
@@ -96,10 +96,12 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("list the embedded schema: %w", err)
 	}
 	switch want := int32(len(entries)); {
+	case have == 0:
+		return problem(ErrSchema, "schema rehome is not installed yet; a worker that starts is at it: wait until it says serving, or start one")
 	case have > want:
 		return newerSchema(have, want)
 	case have < want:
-		return problem(ErrSchema, "schema rehome is at version %d and this program needs %d; start a worker of this version, which brings it up to date", have, want)
+		return problem(ErrSchema, "schema rehome is at version %d and this program needs %d; start a worker of this version, which brings it up to date, and wait until it says serving", have, want)
 	}
 	return nil
 }
