@@ -78,12 +78,11 @@ func (d *display) show(now workflows.Progress) {
 	if d.bar == nil || d.phase != now.Phase || d.bar.GetMax64() != total {
 		d.close()
 		d.phase = now.Phase
+		// Without a rate: what is done was not all done since the bar was begun.
 		d.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(d.session.err),
 			progressbar.OptionSetDescription(now.Phase),
-			progressbar.OptionSetItsString(now.Unit),
 			progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(),
 			progressbar.OptionSetWidth(30),
 			progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetSpinnerChangeInterval(0), // drawn at each look; its own routine would race with close
