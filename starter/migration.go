@@ -69,7 +69,7 @@ type shownPlan struct {
 
 func migrationShow(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show a migration: its renames, how far it is, what happened", Args: cobra.ExactArgs(1),
+		Use: "show ID", Short: "Show a migration: its renames, how far it is, what happened", Args: exactly(1),
 		Example: "  starter migration show m-20261124-1532-x7k2",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])
@@ -117,7 +117,7 @@ func (s *session) plan(ctx context.Context, id string) (resilience.Plan, error) 
 // migrationOrder is a verb that sends an update without more to say.
 func migrationOrder(s *session, update, short, example string) *cobra.Command {
 	return &cobra.Command{
-		Use: update + " ID", Short: short, Example: example, Args: cobra.ExactArgs(1),
+		Use: update + " ID", Short: short, Example: example, Args: exactly(1),
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			return s.orderAndShow(ctx, args[0], update, workflows.Order{Author: author()})
 		}),
@@ -127,7 +127,7 @@ func migrationOrder(s *session, update, short, example string) *cobra.Command {
 func migrationThrottle(s *session) *cobra.Command {
 	var pace resilience.Pace
 	c := &cobra.Command{
-		Use: "throttle ID --rate CHUNKS/S", Short: "Change the pace of a migration from its next batch on", Args: cobra.ExactArgs(1),
+		Use: "throttle ID --rate CHUNKS/S", Short: "Change the pace of a migration from its next batch on", Args: exactly(1),
 		Example: "  starter migration throttle m-20261124-1532-x7k2 --rate 200\n  starter migration throttle m-20261124-1532-x7k2 --rate 0 --batch-size 1000",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			if err := checkPace(pace.Rate, pace.Check()); err != nil {
@@ -198,7 +198,7 @@ func migrationAbort(s *session) *cobra.Command {
 	var reason string
 	var detach bool
 	c := &cobra.Command{
-		Use: "abort ID", Short: "Stop a running migration and put every chunk back", Args: cobra.ExactArgs(1),
+		Use: "abort ID", Short: "Stop a running migration and put every chunk back", Args: exactly(1),
 		Example: "  starter migration abort m-20261124-1532-x7k2 --reason 'wrong folder'",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])
@@ -239,7 +239,7 @@ func (s *session) abort(ctx context.Context, plan resilience.Plan, reason string
 func migrationRollback(s *session) *cobra.Command {
 	var detach bool
 	c := &cobra.Command{
-		Use: "rollback ID", Short: "Undo a migration", Args: cobra.ExactArgs(1),
+		Use: "rollback ID", Short: "Undo a migration", Args: exactly(1),
 		Long: `Undo a migration. A completed one is undone by a new migration, whose id is
 shown; one that still runs is aborted; one whose run was terminated is brought
 back to its start.`,
@@ -277,5 +277,8 @@ func (s *session) rollback(ctx context.Context, plan resilience.Plan, detach boo
 	if finished, err := s.perform(ctx, t, detach, &undone); err != nil || !finished {
 		return err
 	}
-	return s.showPlan(undone)
+	return s.show(undone, func(w io.Writer) {
+		row(w, plan.ID+" is rolled back") // the rest may be of the migration that undid it
+		planRows(w, undone)
+	})
 }

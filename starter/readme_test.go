@@ -89,7 +89,7 @@ func TestReadmeFiveMinutes(t *testing.T) {
 	require.Contains(t, answers["scan"].out, "5, ")
 	require.Equal(t, 5, strings.Count(answers["orphans"].out, "guide/gone.md"))
 	require.Equal(t, "handbook/install.md\n", answers["resolve"].out)
-	require.Contains(t, answers["migration"].out, migration)
+	require.Contains(t, answers["migration"].out, migration+" is rolled back\n")
 	require.Equal(t, start, b.table())
 }
 
