@@ -18,7 +18,7 @@ func aliasCommand(s *session) *cobra.Command {
 func aliasAdd(s *session) *cobra.Command {
 	var pairs []string
 	c := &cobra.Command{
-		Use: "add OLD NEW", Short: "Let an old path, of a file or a directory, resolve to a new one", Args: cobra.ExactArgs(2),
+		Use: "add OLD NEW", Short: "Let an old path, of a file or a directory, resolve to a new one", Args: exactly(2),
 		Long: `Let an old path, of a file or a directory, resolve to a new one. Chunks stay as
 they are: to move them, use "starter migrate". Paths are relative to the
 memory's root; what led to OLD leads on to NEW.`,
@@ -91,7 +91,7 @@ func aliasList(s *session) *cobra.Command {
 
 func aliasRemove(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove OLD", Short: "Forget the alias of an old path", Args: cobra.ExactArgs(1),
+		Use: "remove OLD", Short: "Forget the alias of an old path", Args: exactly(1),
 		Example: "  starter alias remove guide/old.md",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			alias, err := s.alias(ctx, args[0])
@@ -108,7 +108,7 @@ func aliasRemove(s *session) *cobra.Command {
 
 func aliasHistory(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "history OLD", Short: "Show where an old path has led", Args: cobra.ExactArgs(1),
+		Use: "history OLD", Short: "Show where an old path has led", Args: exactly(1),
 		Example: "  starter alias history guide/old.md",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			alias, err := s.alias(ctx, args[0])
@@ -140,7 +140,7 @@ func versionRows(w io.Writer, history []resilience.Version) {
 
 func resolveCommand(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "resolve PATH", Short: "Say where the file of a path is now", Args: cobra.ExactArgs(1),
+		Use: "resolve PATH", Short: "Say where the file of a path is now", Args: exactly(1),
 		Long: `Say where the file of a path is now, and count the access. The path may be
 relative to the memory's root or in the form in which the memory keeps paths; a
 path that nothing is known of resolves to itself.`,

@@ -76,5 +76,5 @@ func cleanupRows(w io.Writer, r resilience.CleanupResult) {
 	row(w, "run", r.RunID)
 	row(w, "orphans", fmt.Sprintf("%d confirmed, %d %s, %d skipped, %d failed", r.TotalOrphans, r.CleanedOrphans, what, r.Skipped, r.FailedCleanups))
 	row(w, "text", size(r.BytesFreed))
-	row(w, "took", milliseconds(r.DurationMS))
+	row(w, "took", took(r.DurationMS))
 }

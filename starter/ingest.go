@@ -59,5 +59,5 @@ func ingestRows(w io.Writer, r workflows.IngestResult) {
 	}
 	row(w, "chunks", fmt.Sprintf("%d new, %d kept, %d replaced (in quarantine)", c.New, c.Kept, c.Replaced))
 	row(w, "text", size(r.Bytes))
-	row(w, "took", milliseconds(r.DurationMS))
+	row(w, "took", took(r.DurationMS))
 }

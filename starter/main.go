@@ -47,9 +47,9 @@ func main() {
 func execute(ctx context.Context, p process, args []string) int {
 	s := &session{process: p}
 	defer s.close()
-	err := newRoot(s, args).ExecuteContext(ctx)
+	command, err := newRoot(s, args).ExecuteContextC(ctx)
 	if err != nil && !s.running { // cobra's own: an unknown command, flag or argument
-		err = fail(exitUsage, "%v; see `starter --help`", err)
+		err = fail(exitUsage, "%v; see `%s --help`", err, command.CommandPath())
 	}
 	code := exitCode(err)
 	if code == exitDone {

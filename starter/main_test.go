@@ -67,6 +67,13 @@ func TestExitCodes(t *testing.T) {
 	require.Equal(t, "one line only", message(errors.New("one\n\tline only\n")))
 }
 
+func TestTook(t *testing.T) {
+	t.Parallel()
+	for ms, text := range map[int64]string{0: "0 ms", 999: "999 ms", 3094: "3.1 s", 127_400: "2m7s"} {
+		require.Equal(t, text, took(ms))
+	}
+}
+
 func TestStatusWithoutTemporal(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -47,7 +47,7 @@ func tableOf(m resilience.Memory) string {
 
 func memoryShow(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "Show a memory and its mapping", Args: cobra.ExactArgs(1),
+		Use: "show NAME", Short: "Show a memory and its mapping", Args: exactly(1),
 		Example: "  starter memory show docs",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			s.memory = args[0]
@@ -90,7 +90,7 @@ func memoryRows(w io.Writer, m resilience.Memory) {
 
 func memoryRemove(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove NAME", Short: "Forget a memory; its chunks stay", Args: cobra.ExactArgs(1),
+		Use: "remove NAME", Short: "Forget a memory; its chunks stay", Args: exactly(1),
 		Long: strings.TrimSpace(`
 Forget a memory: its catalogue of files, aliases, scans and orphans. Chunks and
 what is in quarantine stay, and are found again when a memory of that name is

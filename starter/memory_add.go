@@ -33,7 +33,7 @@ func memoryAdd(s *session) *cobra.Command {
 	var marker bool
 	var typed mappingFlags
 	c := &cobra.Command{
-		Use: "add NAME --root DIR", Short: "Name a chunk table and the tree its chunks were cut from", Args: cobra.ExactArgs(1),
+		Use: "add NAME --root DIR", Short: "Name a chunk table and the tree its chunks were cut from", Args: exactly(1),
 		Long: `Name a chunk table and the tree its chunks were cut from. Without --table the
 chunks are kept in rehome's own table, and "starter ingest" fills it. With it
 they stay in a table of yours: only the columns named here are ever looked at,

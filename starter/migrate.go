@@ -132,9 +132,9 @@ func cutRename(text string) (before, after string, ok bool) {
 
 // renameTable shows the first renames in the web UI.
 func renameTable(rules []resilience.RenameRule) string {
-	const shown = 20
+	const shown = 10
 	var b strings.Builder
-	b.WriteString("| old path | new path |\n|---|---|\n")
+	b.WriteString(count(len(rules), "rename") + "\n\n| old path | new path |\n|---|---|\n")
 	for _, r := range rules[:min(len(rules), shown)] {
 		fmt.Fprintf(&b, "| %.200s | %.200s |\n", strings.ReplaceAll(r.Old, "|", `\|`), strings.ReplaceAll(r.New, "|", `\|`))
 	}
@@ -163,8 +163,12 @@ func planRows(w io.Writer, p resilience.Plan) {
 		row(w, "undone by", p.UndoneBy)
 	}
 	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}))
-	row(w, "chunks", fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished, %d left out since their paths disagree", p.Moves, p.Moved, p.Drifted, p.Vanished, p.Disagree))
+	chunks := fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished", p.Moves, p.Moved, p.Drifted, p.Vanished)
+	if p.Disagree > 0 {
+		chunks += fmt.Sprintf(", %d left out since their paths disagree", p.Disagree)
+	}
+	row(w, "chunks", chunks)
 	row(w, "text", size(p.Bytes))
-	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", milliseconds(p.DurationMS), milliseconds(p.PlanningMS), milliseconds(p.ApplyMS)))
+	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", took(p.DurationMS), took(p.PlanningMS), took(p.ApplyMS)))
 	row(w, "workflow", p.WorkflowID)
 }

@@ -45,7 +45,7 @@ func orphansList(s *session) *cobra.Command {
 
 func orphansShow(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "show CHUNK", Short: "Show why a chunk is an orphan", Args: cobra.ExactArgs(1),
+		Use: "show CHUNK", Short: "Show why a chunk is an orphan", Args: exactly(1),
 		Example: "  starter orphans show 4711",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			chunk, err := s.chunk(ctx, args[0])
@@ -100,7 +100,7 @@ type hold struct {
 func orphansHold(s *session) *cobra.Command {
 	var reason string
 	c := &cobra.Command{
-		Use: "hold CHUNK", Short: "Keep a chunk from ever being an orphan", Args: cobra.ExactArgs(1),
+		Use: "hold CHUNK", Short: "Keep a chunk from ever being an orphan", Args: exactly(1),
 		Example: "  starter orphans hold 4711 --reason 'source lives in the archive'",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			if !storable(reason) {
@@ -122,7 +122,7 @@ func orphansHold(s *session) *cobra.Command {
 
 func orphansUnhold(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use: "unhold CHUNK", Short: "Let a chunk be judged like any other again", Args: cobra.ExactArgs(1),
+		Use: "unhold CHUNK", Short: "Let a chunk be judged like any other again", Args: exactly(1),
 		Example: "  starter orphans unhold 4711",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			chunk, err := s.chunk(ctx, args[0])

@@ -82,3 +82,14 @@ func (s *session) do(work func(ctx context.Context, args []string) error) func(*
 		return work(c.Context(), args)
 	}
 }
+
+// exactly wants the n arguments that the usage line names after the verb.
+func exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		wanted := strings.Join(strings.Fields(c.Use)[1:n+1], " ")
+		return fmt.Errorf("%s: want %s, got %s", c.CommandPath(), wanted, count(len(args), "argument"))
+	}
+}

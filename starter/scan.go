@@ -66,13 +66,17 @@ func scanRows(w io.Writer, r resilience.ScanResult) {
 		row(w, "reason", r.Reason)
 	}
 	f := r.Files
-	row(w, "files", fmt.Sprintf("%d seen, %d new, %d changed, %d missing, %d renamed", f.Seen, f.New, f.Changed, f.Missing, f.Renamed))
+	files := fmt.Sprintf("%d seen, %d new, %d changed, %d missing", f.Seen, f.New, f.Changed, f.Missing)
+	if f.Renamed > 0 {
+		files += fmt.Sprintf(", %d renamed", f.Renamed)
+	}
+	row(w, "files", files)
 	row(w, "orphans", fmt.Sprintf("%d, %s", r.Orphans.Total, size(r.Orphans.Bytes)))
 	for _, class := range slices.Sorted(maps.Keys(r.Classes)) {
 		row(w, "  chunks "+string(class), r.Classes[class].Chunks)
 	}
 	row(w, "conflicts", r.Conflicts)
-	row(w, "took", milliseconds(r.DurationMS))
+	row(w, "took", took(r.DurationMS))
 }
 
 // confirmed reports whether a person typed the memory's name for a flag that
