@@ -27,7 +27,7 @@ func text(ctx context.Context, size int) (string, error) {
 	}
 	var b strings.Builder
 	err = fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".go" {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".go" {
 			return err
 		}
 		content, err := os.ReadFile(filepath.Join(dir, path))
