@@ -97,15 +97,19 @@ func (a *actor) ReadMigration(context.Context, activities.PlanInput) (resilience
 func (a *actor) BeginMigration(context.Context, activities.PlanInput) error {
 	return a.do("BeginMigration")
 }
+
 func (a *actor) CancelMigration(context.Context, activities.PlanInput) error {
 	return a.do("CancelMigration")
 }
+
 func (a *actor) SwitchAliases(context.Context, activities.PlanInput) error {
 	return a.do("SwitchAliases")
 }
+
 func (a *actor) UndoSwitchAliases(context.Context, activities.PlanInput) error {
 	return a.do("UndoSwitchAliases")
 }
+
 func (a *actor) CompleteMigration(context.Context, activities.PlanInput) error {
 	return a.do("CompleteMigration")
 }
