@@ -19,14 +19,14 @@ func claimed(ctx workflow.Context, in activities.ClaimInput, work func(workflow.
 	// A cancel must not part us from the answer: the claim could be taken after all.
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if err := workflow.ExecuteActivity(brief(detached, "Claim the "+in.Kind+" of "+in.Memory), database.Claim, in).Get(detached, nil); err != nil {
+	if err := workflow.ExecuteActivity(brief(detached, "See that no other "+in.Kind+" of "+in.Memory+" runs"), database.Claim, in).Get(detached, nil); err != nil {
 		return err
 	}
 	err := work(ctx)
 	if workflow.IsContinueAsNewError(err) {
 		return err // the next run goes on under the same claim
 	}
-	releaseErr := workflow.ExecuteActivity(brief(detached, "Release the "+in.Kind+" of "+in.Memory), database.Release, in).Get(detached, nil)
+	releaseErr := workflow.ExecuteActivity(brief(detached, "Let the next "+in.Kind+" of "+in.Memory+" run"), database.Release, in).Get(detached, nil)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,9 @@ func (p *progress) markdown() string {
 		fmt.Fprintf(&b, "| Done | %d %s |\n", p.last.Done, p.last.Unit)
 	}
 	for _, f := range p.last.Facts {
+		if f.Value == "0" {
+			continue // nothing to look at
+		}
 		fmt.Fprintf(&b, "| %s | %s |\n", f.Name, f.Value)
 	}
 	return b.String()
