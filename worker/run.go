@@ -17,7 +17,7 @@ import (
 
 // serve runs a worker on the servers that the environment names.
 func serve(ctx context.Context, s settings, logger *slog.Logger) error {
-	where, err := fromEnvironment()
+	where, err := fromEnvironment(logger)
 	if err != nil {
 		return err
 	}
@@ -78,6 +78,7 @@ func work(ctx context.Context, where addresses, serving string, listener net.Lis
 	if err != nil {
 		return asked(ctx, err)
 	}
+	where.temporal.Identity = identity(serving)
 	temporal, err := where.dialTemporal(ctx, handler, logger)
 	if err != nil {
 		return asked(ctx, err)

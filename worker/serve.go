@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,9 +33,19 @@ func workerOptions(connections int32, failed chan<- error) worker.Options {
 		MaxConcurrentActivityExecutionSize:      max(1, int(connections)/3),
 		MaxConcurrentLocalActivityExecutionSize: max(1, int(connections)/4),
 		WorkerStopTimeout:                       drainTime,
+		StickyScheduleToStartTimeout:            2 * time.Second, // a killed worker's workflows wait so long before another gets them
 		MaxHeartbeatThrottleInterval:            5 * time.Second, // a killed worker's slice resumes from a recent watermark
 		OnFatalError:                            func(err error) { failed <- err },
 	}
+}
+
+// identity is what the web UI shows of who did a step.
+func identity(serving string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s:%d %s", host, os.Getpid(), strings.Replace(serving, "all", "main+files", 1))
 }
 
 // start starts the workers for the queues named.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -62,7 +63,8 @@ func TestWorkerInstallsTheSchemaAndServes(t *testing.T) {
 func TestWorkerServesTheQueuesItIsGiven(t *testing.T) {
 	t.Parallel()
 	database := devtest.Database(t)
-	launch(t, t.TempDir(), servers(t, database), anyPort, "-queues=files").awaitReady(200)
+	w := launch(t, t.TempDir(), servers(t, database), anyPort, "-queues=files")
+	w.awaitReady(200)
 	installation, err := store.New(devtest.Connect(t, database)).Installation(t.Context())
 	require.NoError(t, err)
 	c := devtest.Temporal(t)
@@ -70,6 +72,9 @@ func TestWorkerServesTheQueuesItIsGiven(t *testing.T) {
 		described, err := c.DescribeTaskQueue(t.Context(), queue, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
 		require.NoError(t, err)
 		require.Len(t, described.Pollers, want, queue)
+		for _, poller := range described.Pollers {
+			require.Contains(t, poller.Identity, fmt.Sprintf(":%d files", w.cmd.Process.Pid))
+		}
 	}
 }
 
