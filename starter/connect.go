@@ -113,7 +113,7 @@ func (s *session) findStack() error {
 	var err error
 	s.stack, err = dev.Find(s.dir)
 	if err != nil {
-		return fail(exitUnreachable, "no server is named by DATABASE_URL, PG* or TEMPORAL_*, and %w", err)
+		return fail(exitUnreachable, "DATABASE_URL, PG* and TEMPORAL_* do not name both servers, and %w", err)
 	}
 	return nil
 }
@@ -145,8 +145,8 @@ func (s *session) engineError(err error) error {
 	return fmt.Errorf("cannot reach Temporal at %s: %w; check that it runs, and TEMPORAL_ADDRESS or --profile", s.site.address, err)
 }
 
-// temporalOptions come from Temporal's own configuration, or from the
-// development stack when that says nothing.
+// temporalOptions come from Temporal's own configuration; when that names no
+// address, from the development stack if one runs here.
 func (s *session) temporalOptions() (client.Options, error) {
 	profile, err := envconfig.LoadClientConfigProfile(envconfig.LoadClientConfigProfileOptions{
 		ConfigFileProfile: s.profile, ConfigFileStrict: true, EnvLookup: s.env,
@@ -155,9 +155,14 @@ func (s *session) temporalOptions() (client.Options, error) {
 		return client.Options{}, fail(exitUsage, "Temporal's configuration cannot be used: %w; see --profile, TEMPORAL_PROFILE and TEMPORAL_CONFIG_FILE", err)
 	}
 	ui := s.lookup("TEMPORAL_UI_URL")
-	if profile.Address == "" && s.stack != nil { // the database is the stack's, so the engine is too
-		profile.Address, profile.Namespace = s.stack.TemporalAddress, s.stack.Namespace
-		ui = cmp.Or(ui, s.stack.UIAddress)
+	if profile.Address == "" {
+		switch err := s.findStack(); {
+		case err == nil:
+			profile.Address, profile.Namespace = s.stack.TemporalAddress, cmp.Or(profile.Namespace, s.stack.Namespace)
+			ui = cmp.Or(ui, s.stack.UIAddress)
+		case !errors.Is(err, dev.ErrNotRunning): // else it is where Temporal is by default
+			return client.Options{}, err
+		}
 	}
 	options, err := profile.ToClientOptions(envconfig.ToClientOptionsRequest{IncludeRemoteCodec: true})
 	if err != nil {

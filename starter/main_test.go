@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"rehome/activities"
+	"rehome/internal/dev"
 	"rehome/store"
 	"rehome/workflows"
 )
@@ -84,4 +85,24 @@ func TestStatusWithoutTemporal(t *testing.T) {
 	require.Regexp(t, `(?m)^memory default +never scanned$`, a.out)
 	require.Regexp(t, `(?m)^healthy +false$`, a.out)
 	require.Contains(t, a.err, "cannot reach Temporal at 127.0.0.1:9")
+}
+
+// TestTemporalOfTheStack is about where Temporal is when nothing or little
+// names it and the stack of this checkout runs.
+func TestTemporalOfTheStack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		env  environment
+		want site
+	}{
+		{environment{}, site{address: "127.0.0.1:1", namespace: "default", ui: "http://127.0.0.1:2"}},
+		{environment{"DATABASE_URL": "postgres://elsewhere/db"}, site{address: "127.0.0.1:1", namespace: "default", ui: "http://127.0.0.1:2"}},
+		{environment{"TEMPORAL_UI_URL": "http://ui", "TEMPORAL_NAMESPACE": "own"}, site{address: "127.0.0.1:1", namespace: "own", ui: "http://ui"}},
+		{environment{"TEMPORAL_ADDRESS": "elsewhere:7233"}, site{address: "elsewhere:7233", namespace: "default"}},
+	} {
+		s := &session{process: process{env: c.env}, stack: &dev.Running{TemporalAddress: "127.0.0.1:1", Namespace: "default", UIAddress: "http://127.0.0.1:2"}}
+		_, err := s.temporalOptions()
+		require.NoError(t, err)
+		require.Equal(t, c.want, s.site)
+	}
 }

@@ -15,8 +15,8 @@ chunks whose source was renamed, moved or deleted, lets them follow, and cleans
 up what is left, as durable workflows on Temporal and Postgres.
 
 Postgres is found by DATABASE_URL or PG*, Temporal by TEMPORAL_* or a profile of
-its configuration file; with neither set, the stack that "worker -dev" runs for
-this checkout is used. TEMPORAL_UI_URL is the address of the Temporal web UI.`
+its configuration file; what these do not name is that of the stack which
+"worker -dev" runs for this checkout. TEMPORAL_UI_URL is the address of the Temporal web UI.`
 
 // exitStatus ends the help of every command.
 const exitStatus = `

@@ -32,23 +32,30 @@ type addresses struct {
 	temporal client.Options
 }
 
-// fromEnvironment reads where the servers are, and looks for the stack of this
-// checkout where the environment names none.
-func fromEnvironment() (addresses, error) {
+// fromEnvironment reads where the servers are. Each that the environment does
+// not name is that of the stack of this checkout; without such a stack Temporal
+// is where it is by default.
+func fromEnvironment(logger *slog.Logger) (addresses, error) {
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return addresses{}, fmt.Errorf("read Temporal's configuration: %w; see TEMPORAL_CONFIG_FILE and TEMPORAL_PROFILE", err)
 	}
 	where := addresses{database: os.Getenv("DATABASE_URL"), temporal: options}
+	stack, err := dev.Find(".")
 	if where.database == "" && !namedByPG() {
-		stack, err := dev.Find(".")
 		if err != nil {
 			return addresses{}, fmt.Errorf("neither DATABASE_URL nor PG* names a Postgres, and %w", err)
 		}
 		where.database = stack.DatabaseURL
-		if options.HostPort == "" {
-			where.temporal.HostPort, where.temporal.Namespace = stack.TemporalAddress, stack.Namespace
+		logger.Info("using the Postgres of the stack of this checkout", "stack", stack.Dir)
+	}
+	if options.HostPort == "" && !errors.Is(err, dev.ErrNotRunning) {
+		if err != nil {
+			return addresses{}, fmt.Errorf("TEMPORAL_ADDRESS names no Temporal, and %w", err)
 		}
+		where.temporal.HostPort = stack.TemporalAddress
+		where.temporal.Namespace = cmp.Or(options.Namespace, stack.Namespace)
+		logger.Info("using the Temporal of the stack of this checkout", "stack", stack.Dir)
 	}
 	where.temporal.HostPort = cmp.Or(where.temporal.HostPort, client.DefaultHostPort)
 	where.temporal.Namespace = cmp.Or(where.temporal.Namespace, client.DefaultNamespace)

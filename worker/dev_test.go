@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"rehome/internal/dev"
+	"rehome/internal/dev/devtest"
 	"rehome/workflows"
 )
 
@@ -53,6 +54,12 @@ func TestDevBringsItsStack(t *testing.T) {
 		other.awaitReady(200)
 		other.signal(syscall.SIGTERM)
 		require.Zero(t, other.code())
+	})
+	t.Run("OtherWorkersTakeOnlyWhatIsNotNamed", func(t *testing.T) {
+		other := launch(t, dir, []string{"DATABASE_URL=" + devtest.Database(t)}, anyPort)
+		other.awaitReady(200)
+		require.NotNil(t, other.logged("using the Temporal of the stack of this checkout"))
+		require.Nil(t, other.logged("using the Postgres of the stack of this checkout"))
 	})
 	t.Run("KilledItStartsAgain", func(t *testing.T) {
 		first.signal(syscall.SIGKILL)

@@ -1,10 +1,10 @@
 // Command worker runs rehome's workflows and activities.
 //
 // It connects to Postgres by DATABASE_URL or PG*, and to Temporal by its
-// configuration file and TEMPORAL_*; with neither it finds the stack that
-// `worker -dev` keeps running for this checkout. It waits for both servers,
-// brings schema rehome up to date, serves /healthz, /readyz and /metrics, and
-// on SIGTERM finishes what it has begun.
+// configuration file and TEMPORAL_*; what these do not name is that of the stack
+// which `worker -dev` keeps running for this checkout. It waits for both
+// servers, brings schema rehome up to date, serves /healthz, /readyz and
+// /metrics, and on SIGTERM finishes what it has begun.
 package main
 
 import (
