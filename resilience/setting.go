@@ -11,29 +11,34 @@ import (
 // found too late.
 const day = 24 * time.Hour
 
+// maxDays is what a duration can hold, and more than anybody waits.
+const maxDays = 100_000
+
 // Set reads the value of one setting as it is kept in Postgres. Durations are
 // written 90m, 36h or 7d.
 func (s *Settings) Set(key, value string) error {
+	next := *s // a value that is refused changes nothing
 	var err error
 	switch key {
 	case "max_version_history":
-		s.MaxVersionHistory, err = number(value, 1, 1000)
+		next.MaxVersionHistory, err = number(value, 1, 1000)
 	case "migration_batch_size":
-		s.MigrationBatchSize, err = number(value, 1, MaxBatchSize)
+		next.MigrationBatchSize, err = number(value, 1, MaxBatchSize)
 	case "max_cleanup_operations":
-		s.MaxCleanupOperations, err = number(value, 1, 1_000_000_000)
+		next.MaxCleanupOperations, err = number(value, 1, 1_000_000_000)
 	case "orphan_grace":
-		s.OrphanGrace, err = span(value, day)
+		next.OrphanGrace, err = span(value, day)
 	case "orphan_scan_gap":
-		s.OrphanScanGap, err = span(value, 0)
+		next.OrphanScanGap, err = span(value, 0)
 	case "quarantine_retention":
-		s.QuarantineRetention, err = span(value, day)
+		next.QuarantineRetention, err = span(value, day)
 	default:
 		return fmt.Errorf("there is no setting %q", key)
 	}
 	if err != nil {
 		return fmt.Errorf("setting %s: %w", key, err)
 	}
+	*s = next
 	return nil
 }
 
@@ -50,7 +55,10 @@ func span(value string, least time.Duration) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(value, "d"); ok {
 		var n float64
 		n, err = strconv.ParseFloat(days, 64)
-		d = time.Duration(n * float64(day))
+		d = -1
+		if n >= 0 && n <= maxDays { // not so for NaN
+			d = time.Duration(n * float64(day))
+		}
 	}
 	if err != nil || d < least {
 		return 0, fmt.Errorf("%q: want a duration such as 90m, 36h or 7d, at least %s", value, least)

@@ -145,12 +145,11 @@ func refuseBusy(ctx context.Context, tx pgx.Tx, memory string) error {
 	if _, err := tx.Exec(ctx, `LOCK TABLE rehome.migration_plans, rehome.claims IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		return err
 	}
-	live := slices.DeleteFunc(resilience.Statuses(), func(st resilience.Status) bool { return !st.Live() })
 	const query = `
 		SELECT format('migration %s is %s', plan_id, status) FROM rehome.migration_plans WHERE memory = $1 AND status = ANY($2)
 		UNION ALL
 		SELECT format('its %s is being done by %s', kind, workflow_id) FROM rehome.claims WHERE memory = $1`
-	rows, err := tx.Query(ctx, query, memory, live)
+	rows, err := tx.Query(ctx, query, memory, resilience.LiveStatuses())
 	if err != nil {
 		return err
 	}

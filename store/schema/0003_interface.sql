@@ -62,7 +62,7 @@ BEGIN
         RETURN;
     END IF;
     lead := left(path, length(path) - length(relative));
-    rest := rehome.below(relative, original);
+    rest := CASE relative WHEN key THEN substr(key, length(original) + 1) ELSE rehome.below(relative, original) END;
     moved := lead || target || rest;
 END $$;
 
