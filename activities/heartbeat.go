@@ -11,7 +11,7 @@ import (
 type Slice struct {
 	// Time is how long the call may work before it returns with more to do.
 	// Zero means DefaultSlice.
-	Time time.Duration `json:"time,omitempty"`
+	Time Duration `json:"time,omitempty"`
 }
 
 // DefaultSlice keeps the number of activities proportional to time: one costs
@@ -20,7 +20,7 @@ const DefaultSlice = 20 * time.Second
 
 func (s Slice) length() time.Duration {
 	if s.Time > 0 {
-		return s.Time
+		return time.Duration(s.Time)
 	}
 	return DefaultSlice
 }

@@ -76,7 +76,7 @@ func (b *ingestBundle) owner() activities.Owner {
 func (b *ingestBundle) slice(length time.Duration) (activities.IngestSliceResult, error) {
 	var result activities.IngestSliceResult
 	encoded, err := b.env.ExecuteActivity((*activities.Files)(nil).IngestSlice, activities.IngestSliceInput{
-		Owner: b.owner(), Memory: "docs", MaxFileBytes: 1 << 20, Slice: activities.Slice{Time: length},
+		Owner: b.owner(), Memory: "docs", MaxFileBytes: 1 << 20, Slice: activities.Slice{Time: activities.Duration(length)},
 	})
 	if err == nil {
 		err = encoded.Get(&result)

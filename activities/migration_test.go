@@ -51,7 +51,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	activities.Register(env, a)
 
 	named := activities.PlanInput{Migration: "m-1", Author: "ana", Reason: "a test"}
-	slice := activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: time.Minute}}
+	slice := activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: activities.Duration(time.Minute)}}
 	twice := func(activity any, in any) {
 		t.Helper()
 		_, err := env.ExecuteActivity(activity, in)
@@ -119,7 +119,7 @@ func TestASliceGoesOnWhereTheDatabaseIs(t *testing.T) {
 	_, err = env.ExecuteActivity(a.BeginMigration, activities.PlanInput{Migration: "m-1"})
 	require.NoError(t, err)
 	for want := int64(10); want <= 50; want += 10 {
-		value, err := env.ExecuteActivity(a.MoveSlice, activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: time.Nanosecond}})
+		value, err := env.ExecuteActivity(a.MoveSlice, activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: 1}})
 		require.NoError(t, err)
 		var at resilience.Watermark
 		require.NoError(t, value.Get(&at))

@@ -7,6 +7,8 @@ import (
 	"io"
 	"reflect"
 	"strings"
+
+	"rehome/activities"
 )
 
 // claim is something the demo says, with what would make it true and what is.
@@ -93,7 +95,7 @@ func command[T any](ctx context.Context, d *demo, args ...string) (T, error) {
 	if isTerminal(d.talk.err) {
 		p.err = d.talk.err // for the progress bar
 	}
-	p.tuning.Heartbeat = silence
+	p.tuning.Heartbeat = activities.Duration(silence)
 	p.seen = func(shown any) { result, _ = shown.(T) }
 	if code := execute(ctx, p, args); code != exitDone {
 		return result, fmt.Errorf("`starter %s` ended with exit code %d, expected 0", typed(args), code)

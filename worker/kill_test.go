@@ -83,7 +83,7 @@ func startKilled(t *testing.T, rows int64) *killed {
 			Origin: activities.Origin{Installation: installation}, Memory: "docs", Migration: migration,
 			Renames: []resilience.RenameRule{{Old: "guide", New: "manual"}},
 			Policy:  resilience.Policy{BatchSize: 50, Rate: 1500},
-			Tuning:  workflows.Tuning{Heartbeat: 2 * time.Second},
+			Tuning:  workflows.Tuning{Heartbeat: activities.Duration(2 * time.Second)},
 		})
 	require.NoError(t, err)
 	return k

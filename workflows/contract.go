@@ -55,8 +55,8 @@ func RollbackID(installation, memory, plan string) string {
 
 // Tuning holds the timings of a run. The zero value is right outside tests.
 type Tuning struct {
-	Slice     activities.Slice `json:"slice,omitzero"`
-	Heartbeat time.Duration    `json:"heartbeat,omitempty"` // zero means 30 s
+	Slice     activities.Slice    `json:"slice,omitzero"`
+	Heartbeat activities.Duration `json:"heartbeat,omitempty"` // zero means 30 s
 }
 
 // IngestInput starts an ingest.

@@ -76,7 +76,7 @@ func (in *installation) count(path string) int {
 
 // quick are timings for tests: slices of a few batches, short heartbeats.
 func quick() workflows.Tuning {
-	return workflows.Tuning{Slice: activities.Slice{Time: 200 * time.Millisecond}, Heartbeat: 2 * time.Second}
+	return workflows.Tuning{Slice: activities.Slice{Time: activities.Duration(200 * time.Millisecond)}, Heartbeat: activities.Duration(2 * time.Second)}
 }
 
 // migrate starts a migration of docs with batches of 10 rows.

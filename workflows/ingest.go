@@ -24,7 +24,7 @@ type IngestResult struct {
 
 // ingestSlice is shorter than others, so that who waits for an ingest sees it
 // get on: how many files there are is known only at its end.
-const ingestSlice = 5 * time.Second
+const ingestSlice = activities.Duration(5 * time.Second)
 
 // Ingest reads the root of a builtin memory into its chunks. Chunks whose text
 // is still in their file stay; those whose text was edited away go to

@@ -54,7 +54,7 @@ func onFiles(ctx workflow.Context, installation string) workflow.Context {
 
 func (t Tuning) heartbeat() time.Duration {
 	if t.Heartbeat > 0 {
-		return t.Heartbeat
+		return time.Duration(t.Heartbeat)
 	}
 	return 30 * time.Second
 }
