@@ -35,6 +35,11 @@ func (s *Store) Builtin(ctx context.Context, name string) (resilience.Memory, er
 func (s *Store) Ingest(ctx context.Context, memory resilience.Memory, claim Claim, batch IngestBatch) (resilience.Ingested, error) {
 	counts := batch.Counts.Clone()
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		// A plan kept from when the tables were empty would read all of them for
+		// each batch.
+		if _, err := tx.Exec(ctx, `SELECT set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
+			return err
+		}
 		if err := advance(ctx, tx, claim, batch.Next, counts); err != nil {
 			return err
 		}
