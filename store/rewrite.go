@@ -94,19 +94,24 @@ func (t table) put(column, document, text string) string {
 	return document
 }
 
-// print is a hash of what a move must not change: the id, the text, the rest
-// of the documents that hold locators, and the stored size of the embedding.
-// Each part seeds the next: hashing a whole ROW would copy every text first.
-func (t table) print() string {
-	print := "0"
+// print is a hash of what a move must not change: the id, the stored sizes of
+// text and embedding, the rest of the documents that hold locators, and, where
+// it is to be read, the text itself. Each part seeds the next: hashing a whole
+// ROW would copy every text first.
+func (t table) print(readText bool) string {
+	sizes := "coalesce(pg_column_size(" + t.column(t.m.Content) + "), 0)"
 	if t.m.Embedding != "" {
-		print = "coalesce(pg_column_size(" + t.column(t.m.Embedding) + "), 0)"
+		sizes += " + 65536::bigint * coalesce(pg_column_size(" + t.column(t.m.Embedding) + "), 0)"
 	}
-	print = fmt.Sprintf("hashtextextended(%s, %s)", t.id(), print)
+	print := fmt.Sprintf("hashtextextended(%s, %s)", t.id(), sizes)
 	for _, rest := range t.restOfDocuments() {
 		print = fmt.Sprintf("coalesce(jsonb_hash_extended(%s, %s), 0)", rest, print)
 	}
-	return fmt.Sprintf("hashtextextended(%s, %s)", t.text(), print)
+	whole := fmt.Sprintf("hashtextextended(%s, %s)", t.text(), print)
+	if readText {
+		return whole
+	}
+	return fmt.Sprintf("CASE WHEN p.ordinal %% %d = 0 THEN %s ELSE %s END", sampled, whole, print)
 }
 
 // restOfDocuments is each json or jsonb column that holds locators, as jsonb
