@@ -69,7 +69,7 @@ func TestBadMemories(t *testing.T) {
 	mapped := " --table public.rag --id id --content body --path meta->source "
 	before := b.checksum()
 	for _, c := range []bad{
-		{"memory add", exitUsage, "accepts 1 arg(s)"},
+		{"memory add", exitUsage, "want NAME, got 0 arguments"},
 		{"memory add docs", exitUsage, "want --root DIR"},
 		{"memory add Docs! --root " + root, exitUsage, `memory name "Docs!"`},
 		{"memory add docs --root " + root + "/nowhere", exitNotFound, "make or mount it first"},
