@@ -36,7 +36,7 @@ func (r report) markdown() string {
 		b.WriteString(row.markdown(r.scale.judged))
 	}
 	fmt.Fprintf(&b, `
-Medians of %d rounds. Each side of a round starts from the same physical state,
+Medians of the rounds, %d in all. Each side of a round starts from the same physical state,
 and they take turns at being first. A ratio is the median of the rounds' ratios.
 
 - **apply**: first batch to last commit by the server's clock, verification included.
@@ -44,7 +44,8 @@ and they take turns at being first. A ratio is the median of the rounds' ratios.
 - **end to end**: the command, from its start to its exit; both and the orchestration.
 - By hand a rename is one `+"`UPDATE … FROM`"+` a ready, analysed table of (id, old path, new path).
 - By hand an ingest is a walk that reads and cuts the files while one COPY stores the same chunks.
-- By hand a path is looked up by primary key in a table of as many rows.
+- By hand a path is looked up by primary key in a table of the old and the new paths. Of ten paths
+  asked for, five have an alias, four are living files, and one was never heard of.
 
 `, r.scale.rounds)
 	b.WriteString(r.machine.markdown())
