@@ -19,7 +19,7 @@ import (
 // memory do not count and that a heartbeat comes several times a second.
 const (
 	batchFiles = 512
-	batchBytes = 4 << 20
+	batchBytes = 8 << 20
 	batchDirs  = 512
 )
 
