@@ -280,7 +280,7 @@ CREATE INDEX migration_paths_plan ON rehome.migration_paths (plan_id);
 -- The journal: every row of a plan, with all that undo needs. Narrow, since
 -- planning writes a row of it for each chunk.
 CREATE TABLE rehome.migration_moves (
-    plan      integer NOT NULL REFERENCES rehome.migration_plans (number) ON DELETE CASCADE,
+    plan      integer NOT NULL,                 -- migration_plans.number; a foreign key would be checked for every row
     ordinal   bigint NOT NULL,
     path_id   bigint NOT NULL,                  -- the file's old and new path
     chunk_id  text NOT NULL,
