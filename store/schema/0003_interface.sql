@@ -76,18 +76,23 @@ END $$;
 -- current_path says where the file of a path is now, in the form the path was
 -- given in; a path without an alias comes back as it is. It writes nothing.
 -- Nearly every path has an alias of its own or is a living file (never both), and
--- is answered by one look at two indexes. The collations are ours whatever a
+-- is answered by a look at one index or two. The collations are ours whatever a
 -- caller's column has, or no index would serve.
 CREATE FUNCTION rehome.current_path(memory text, path text) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    answer text;
 BEGIN
-    RETURN coalesce(
-        (SELECT a.current_path FROM rehome.version_aliases a
-            WHERE a.memory = $1 COLLATE "default" AND a.original_path = $2 COLLATE "C" AND (a.expires_at IS NULL OR a.expires_at > now())),
-        (SELECT f.path FROM rehome.files f
-            WHERE f.memory = $1 COLLATE "default" AND f.path = $2 COLLATE "C" AND f.gone_at IS NULL),
-        (rehome.locate($1 COLLATE "default", $2 COLLATE "default", rehome.strip_prefix($1 COLLATE "default"))).moved,
-        $2 COLLATE "default");
+    SELECT a.current_path INTO answer FROM rehome.version_aliases a
+    WHERE a.memory = $1 COLLATE "default" AND a.original_path = $2 COLLATE "C" AND (a.expires_at IS NULL OR a.expires_at > now());
+    IF answer IS NULL THEN
+        SELECT f.path INTO answer FROM rehome.files f
+        WHERE f.memory = $1 COLLATE "default" AND f.path = $2 COLLATE "C" AND f.gone_at IS NULL;
+    END IF;
+    IF answer IS NULL THEN
+        answer := (rehome.locate($1 COLLATE "default", $2 COLLATE "default", rehome.strip_prefix($1 COLLATE "default"))).moved;
+    END IF;
+    RETURN coalesce(answer, $2);
 END $$;
 
 -- resolve does the same and counts the access at the alias. The alias's row
