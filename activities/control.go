@@ -17,11 +17,6 @@ type PlanInput struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
-// BeginMigration lets a planned migration run.
-func (a *Database) BeginMigration(ctx context.Context, in PlanInput) error {
-	return classify("begin", a.Store.Begin(ctx, in.Migration))
-}
-
 // CancelMigration ends a plan that has had no effect.
 func (a *Database) CancelMigration(ctx context.Context, in PlanInput) error {
 	return classify("cancel", a.Store.CancelPlan(ctx, in.Migration, in.Reason))
@@ -30,11 +25,6 @@ func (a *Database) CancelMigration(ctx context.Context, in PlanInput) error {
 // PauseMigration makes a plan stop before its next batch.
 func (a *Database) PauseMigration(ctx context.Context, in PlanInput) error {
 	return classify("pause", a.Store.Pause(ctx, in.Migration, in.Author, in.Reason))
-}
-
-// ResumeMigration lets a paused plan go on.
-func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) error {
-	return classify("resume", a.Store.Resume(ctx, in.Migration, in.Author, in.Reason))
 }
 
 // ThrottleInput asks for another pace.
@@ -63,6 +53,25 @@ func (a *Database) EndUndo(ctx context.Context, in PlanInput) error {
 // FailUndo records that a rollback could not finish, and why.
 func (a *Database) FailUndo(ctx context.Context, in PlanInput) error {
 	return classify("record the failed rollback", a.Store.FailUndo(ctx, in.Migration, in.Reason))
+}
+
+// ReadWatermark returns how far a plan has come.
+func (a *Database) ReadWatermark(ctx context.Context, in PlanInput) (resilience.Watermark, error) {
+	at, err := a.Store.Watermark(ctx, in.Migration)
+	return at, classify("read the watermark", err)
+}
+
+// ChangeInput asks for another strategy.
+type ChangeInput struct {
+	PlanInput
+	Strategy resilience.Strategy `json:"strategy"`
+}
+
+// ChangeStrategy lets a queued or paused plan go on by another strategy, and
+// returns its hash, of which the strategy is part.
+func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, error) {
+	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, in.Strategy, in.Author)
+	return hash, classify("change the strategy", err)
 }
 
 // SweepMigration journals chunks that appeared at the old paths since the plan

@@ -67,9 +67,19 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	}
 	start := snapshot(t, pool)["chunks"]
 	twice(a.PlanMigration, plan)
-	twice(a.BeginMigration, named)
+	twice(a.RequestApproval, named)
+	value, err := env.ExecuteActivity(a.ReadMigration, named)
+	require.NoError(t, err)
+	var planned resilience.Plan
+	require.NoError(t, value.Get(&planned))
+	twice(a.ApproveMigration, activities.ApproveInput{PlanInput: named, Hash: planned.Hash})
+	twice(a.QueueMigration, named)
+	twice(a.TakeSlot, named)
+	twice(a.BeginMigration, activities.BeginInput{PlanInput: named, Recheck: true})
 	twice(a.PauseMigration, named)
+	twice(a.ChangeStrategy, activities.ChangeInput{PlanInput: named, Strategy: resilience.Immediate})
 	twice(a.ResumeMigration, named)
+	twice(a.ReadWatermark, named)
 	twice(a.ThrottleMigration, activities.ThrottleInput{Migration: "m-1", Pace: resilience.Pace{BatchSize: 6}})
 	twice(a.MoveSlice, slice)
 	twice(a.SweepMigration, named)
@@ -91,7 +101,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	plan.Migration, named.Migration, slice.Migration = "m-3", "m-3", "m-3"
 	for _, step := range []struct {
 		activity, in any
-	}{{a.PlanMigration, plan}, {a.BeginMigration, named}, {a.MoveSlice, slice}, {a.SwitchAliases, named}} {
+	}{{a.PlanMigration, plan}, {a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}}, {a.MoveSlice, slice}, {a.SwitchAliases, named}} {
 		_, err := env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
 	}
@@ -116,7 +126,9 @@ func TestASliceGoesOnWhereTheDatabaseIs(t *testing.T) {
 		Renames: []resilience.RenameRule{{Old: "a.md", New: "b.md"}}, Policy: resilience.Policy{BatchSize: 10}, Rollback: []string{"undo"},
 	})
 	require.NoError(t, err)
-	_, err = env.ExecuteActivity(a.BeginMigration, activities.PlanInput{Migration: "m-1"})
+	_, err = env.ExecuteActivity(a.QueueMigration, activities.PlanInput{Migration: "m-1"})
+	require.NoError(t, err)
+	_, err = env.ExecuteActivity(a.BeginMigration, activities.BeginInput{PlanInput: activities.PlanInput{Migration: "m-1"}})
 	require.NoError(t, err)
 	for want := int64(10); want <= 50; want += 10 {
 		value, err := env.ExecuteActivity(a.MoveSlice, activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: 1}})

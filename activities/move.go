@@ -17,6 +17,7 @@ type SliceInput struct {
 	Migration string `json:"migration"`
 	Epoch     int64  `json:"epoch"` // of the plan when the order was given
 	Slice     Slice  `json:"slice,omitzero"`
+	store.Bounds
 }
 
 // Metrics of the moves, as /metrics has them.
@@ -26,23 +27,37 @@ const (
 )
 
 // MoveSlice moves chunks to their new place, batch by batch, until the slice
-// is over, all are there, or the operator wants something else; the watermark
+// is over, all within its bounds are there, or the operator wants something else; the watermark
 // it returns says which.
 func (a *Database) MoveSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	return a.slice(ctx, in, sliceOrder{wish: resilience.WishRun, end: func(w resilience.Watermark) bool { return w.Last == w.Total }, step: (*store.Mover).Apply})
+	return a.slice(ctx, in, sliceOrder{wish: resilience.WishRun, end: in.arrived, step: (*store.Mover).Apply})
 }
 
-// RevertSlice moves chunks back to where they were, last moved first.
+func (in SliceInput) arrived(w resilience.Watermark) bool {
+	return w.Last == w.Total || in.Until > 0 && w.Last >= in.Until
+}
+
+// RevertSlice moves chunks back to where they were, last moved first. A part of
+// a plan that is to be tried again goes back to a floor.
 func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	return a.slice(ctx, in, sliceOrder{wish: resilience.WishUndo, end: func(w resilience.Watermark) bool { return w.Last == 0 }, step: (*store.Mover).Revert})
+	order := sliceOrder{wish: resilience.WishUndo, end: func(w resilience.Watermark) bool { return w.Last <= in.Floor }, step: (*store.Mover).Revert}
+	if !in.Partial {
+		return a.slice(ctx, in, order)
+	}
+	order.wish = "" // whatever it is: nobody else works on the plan
+	at, err := a.slice(ctx, in, order)
+	if err == nil && order.end(at) {
+		err = classify("forget what is to be tried again", a.Store.Forget(ctx, in.Migration, at))
+	}
+	return at, err
 }
 
-// sliceOrder is a direction of work: while the plan's wish is this, take the
-// step until the end.
+// sliceOrder is a direction of work: while the plan's wish is this (empty: any),
+// take the step until the end.
 type sliceOrder struct {
 	wish resilience.Wish
 	end  func(resilience.Watermark) bool
-	step func(*store.Mover, context.Context, resilience.Watermark) (resilience.Watermark, error)
+	step func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
 }
 
 func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (resilience.Watermark, error) {
@@ -56,14 +71,14 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	}
 	metrics := activity.GetMetricsHandler(ctx)
 	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
-		if order.end(at) || at.Wish != order.wish {
+		if order.end(at) || order.wish != "" && at.Wish != order.wish {
 			return at, true, nil
 		}
 		if at.Epoch != in.Epoch {
 			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
 		}
 		began := time.Now()
-		next, err := order.step(mover, ctx, at)
+		next, err := order.step(mover, ctx, at, in.Bounds)
 		if err != nil {
 			return at, false, err
 		}
@@ -76,7 +91,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	if err != nil {
 		return at, classify("move chunks", err)
 	}
-	if order.wish == resilience.WishRun && order.end(at) {
+	if order.wish == resilience.WishRun && at.Last == at.Total {
 		_, err = a.Store.MarkApplied(ctx, in.Migration)
 	}
 	return at, classify("mark the end of the moves", err)

@@ -9,15 +9,23 @@ import (
 // Strategy names the way a plan's moves are carried out.
 type Strategy string
 
-// Batch moves a fixed number of rows in each transaction, back to back.
-const Batch Strategy = "batch"
+// The strategies.
+const (
+	Immediate   Strategy = "immediate"   // all rows in one transaction
+	Batch       Strategy = "batch"       // a fixed number of rows in each transaction, back to back
+	Gradual     Strategy = "gradual"     // growing stages with pauses, each slice behind a health gate
+	Intelligent Strategy = "intelligent" // looks first, and picks a way and a pace for each group
+)
+
+// Strategies lists every strategy.
+func Strategies() []Strategy { return []Strategy{Immediate, Batch, Gradual, Intelligent} }
 
 // ParseStrategy returns the strategy called s.
 func ParseStrategy(s string) (Strategy, error) {
-	if Strategy(s) != Batch {
-		return "", fmt.Errorf("strategy %q: want %s", s, Batch)
+	if !slices.Contains(Strategies(), Strategy(s)) {
+		return "", fmt.Errorf("strategy %q: want one of immediate, batch, gradual, intelligent", s)
 	}
-	return Batch, nil
+	return Strategy(s), nil
 }
 
 // Kind of a plan.
@@ -29,32 +37,35 @@ const Rename Kind = "rename"
 // Status of a plan.
 type Status string
 
-// The states of a plan. Every state but Completed, RolledBack, Failed and
-// Cancelled is live: the plan owns its chunks.
+// The states of a plan. From Queued on until it has ended, a plan owns its chunks.
 const (
-	Pending     Status = "pending"
-	Executing   Status = "executing"
-	Paused      Status = "paused"
-	Completed   Status = "completed"
-	RollingBack Status = "rolling_back"
-	RolledBack  Status = "rolled_back"
-	Failed      Status = "failed"    // the rollback itself could not finish
-	Cancelled   Status = "cancelled" // before any effect on the memory
+	Pending          Status = "pending"           // being planned
+	AwaitingApproval Status = "awaiting_approval" // a person has to say yes
+	Queued           Status = "queued"            // waits for a slot
+	Executing        Status = "executing"
+	Paused           Status = "paused"
+	Completed        Status = "completed"
+	RollingBack      Status = "rolling_back"
+	RolledBack       Status = "rolled_back"
+	Failed           Status = "failed"    // the rollback itself could not finish
+	Cancelled        Status = "cancelled" // before any effect on the memory
 )
 
 // legalMoves is the one table of what a plan's status may become.
 var legalMoves = map[Status][]Status{
-	Pending:     {Executing, Cancelled},
-	Executing:   {Paused, Completed, RollingBack},
-	Paused:      {Executing, RollingBack},
-	Completed:   {RolledBack}, // by the completion of the plan that undoes it
-	RollingBack: {RolledBack, Failed},
-	Failed:      {RollingBack},
+	Pending:          {AwaitingApproval, Queued, Cancelled},
+	AwaitingApproval: {Queued, Cancelled},
+	Queued:           {Executing, AwaitingApproval, Cancelled}, // the table drifted while it waited: approval again
+	Executing:        {Paused, Completed, RollingBack},
+	Paused:           {Executing, RollingBack},
+	Completed:        {RolledBack}, // by the completion of the plan that undoes it
+	RollingBack:      {RolledBack, Failed},
+	Failed:           {RollingBack},
 }
 
 // Statuses lists every status.
 func Statuses() []Status {
-	return []Status{Pending, Executing, Paused, Completed, RollingBack, RolledBack, Failed, Cancelled}
+	return []Status{Pending, AwaitingApproval, Queued, Executing, Paused, Completed, RollingBack, RolledBack, Failed, Cancelled}
 }
 
 // CanBecome reports whether a plan in status s may go to next.
@@ -76,12 +87,18 @@ func LiveStatuses() []Status {
 	return slices.DeleteFunc(Statuses(), func(s Status) bool { return !s.Live() })
 }
 
-// Live reports whether a plan in status s still owns its chunks.
+// OpenStatuses lists the statuses of plans that may still go on.
+func OpenStatuses() []Status { return slices.DeleteFunc(Statuses(), Status.Ended) }
+
+// Ended reports whether nothing more happens to a plan in status s by itself.
+func (s Status) Ended() bool { return s == Completed || s == RolledBack || s == Cancelled }
+
+// Live reports whether a plan in status s owns its chunks: no other may touch them.
 func (s Status) Live() bool {
 	switch s {
-	case Pending, Executing, Paused, RollingBack, Failed:
+	case Pending, Queued, Executing, Paused, RollingBack, Failed:
 		return true
-	case Completed, RolledBack, Cancelled:
+	case AwaitingApproval, Completed, RolledBack, Cancelled:
 		return false
 	}
 	return false
@@ -100,8 +117,15 @@ type Plan struct {
 	Moved      int64     `json:"moved"`
 	Drifted    int64     `json:"drifted"`
 	Vanished   int64     `json:"vanished"`
-	Disagree   int64     `json:"disagree"` // rows left out since their locators disagree
+	Disagree   int64     `json:"disagree"`  // rows left out since their locators disagree
+	Conflicts  int64     `json:"conflicts"` // why it cannot be carried out; one is enough
 	Bytes      int64     `json:"bytes"`
+	Physics    Physics   `json:"physics"`
+	Way        Way       `json:"way"`
+	Risk       Risk      `json:"risk"`
+	Estimate   Estimate  `json:"estimate"`
+	EstimateMS int64     `json:"estimate_ms"` // its p50
+	Approval   *Approval `json:"approval,omitempty"`
 	Hash       string    `json:"plan_hash"`
 	Policy     Policy    `json:"policy"`
 	WorkflowID string    `json:"workflow_id"`
@@ -117,10 +141,45 @@ type Plan struct {
 // Policy is what the operator asked of a plan. It is stored with the plan and
 // read from there; no later phase reads a default again.
 type Policy struct {
-	BatchSize int     `json:"batch_size"`       // rows in one transaction, 1 to MaxBatchSize
-	Rate      float64 `json:"rate,omitempty"`   // rows a second; 0 is unlimited
-	Author    string  `json:"author,omitempty"` // who started it
+	BatchSize int       `json:"batch_size"`           // rows in one transaction, 1 to MaxBatchSize
+	Rate      float64   `json:"rate,omitempty"`       // rows a second; 0 is unlimited
+	OnFailure OnFailure `json:"on_failure,omitempty"` // empty: UndoAll
+	GroupSize int64     `json:"group_size,omitempty"` // rows of a group, for UndoGroup; 0 is DefaultGroupSize
+	Way       Way       `json:"way,omitempty"`        // empty: Update, or what intelligent chooses
+	Hours     string    `json:"hours,omitempty"`      // of the day in which gradual may work, see ParseHours; empty: all
+	Author    string    `json:"author,omitempty"`     // who started it
 }
+
+// OnFailure says what becomes of a plan of which a batch fails for good.
+type OnFailure string
+
+// The failure policies.
+const (
+	UndoAll   OnFailure = "undo_all"   // put everything back
+	Stop      OnFailure = "stop"       // keep what is done, and pause
+	UndoGroup OnFailure = "undo_group" // put the group in work back, and pause
+)
+
+// DefaultGroupSize is how many rows are put back by UndoGroup at most.
+const DefaultGroupSize = 10_000
+
+// ParseOnFailure returns the failure policy called s.
+func ParseOnFailure(s string) (OnFailure, error) {
+	if p := OnFailure(s); p == UndoAll || p == Stop || p == UndoGroup {
+		return p, nil
+	}
+	return "", fmt.Errorf("failure policy %q: want one of undo_all, stop, undo_group", s)
+}
+
+// Approval is a person's yes to one plan, as it was.
+type Approval struct {
+	Hash string    `json:"plan_hash"`
+	By   string    `json:"by"`
+	At   time.Time `json:"at"`
+}
+
+// ApprovalLasts is how long after an approval a plan may begin.
+const ApprovalLasts = 24 * time.Hour
 
 // Outcome of one planned row. A row without an exception was moved.
 type Outcome string
@@ -129,4 +188,5 @@ type Outcome string
 const (
 	Drifted  Outcome = "drifted"  // its path or id is no longer the journalled one; left alone
 	Vanished Outcome = "vanished" // the application deleted it
+	Clashed  Outcome = "conflict" // something else came to be where it would go
 )

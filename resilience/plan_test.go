@@ -14,14 +14,16 @@ import (
 func TestLegalMoves(t *testing.T) {
 	t.Parallel()
 	legal := map[resilience.Status]string{
-		resilience.Pending:     "executing cancelled",
-		resilience.Executing:   "paused completed rolling_back",
-		resilience.Paused:      "executing rolling_back",
-		resilience.Completed:   "rolled_back",
-		resilience.RollingBack: "rolled_back failed",
-		resilience.RolledBack:  "",
-		resilience.Failed:      "rolling_back",
-		resilience.Cancelled:   "",
+		resilience.Pending:          "awaiting_approval queued cancelled",
+		resilience.AwaitingApproval: "queued cancelled",
+		resilience.Queued:           "awaiting_approval executing cancelled",
+		resilience.Executing:        "paused completed rolling_back",
+		resilience.Paused:           "executing rolling_back",
+		resilience.Completed:        "rolled_back",
+		resilience.RollingBack:      "rolled_back failed",
+		resilience.RolledBack:       "",
+		resilience.Failed:           "rolling_back",
+		resilience.Cancelled:        "",
 	}
 	require.Len(t, legal, len(resilience.Statuses()))
 	for _, from := range resilience.Statuses() {
@@ -39,18 +41,20 @@ func TestLegalMoves(t *testing.T) {
 	}
 }
 
-// TestAPlanThatCannotMoveOnOwnsNothing: from a status that is not live no
-// status that is can be reached, but for the undo of a completed plan.
-func TestAPlanThatCannotMoveOnOwnsNothing(t *testing.T) {
+// TestAnEndedPlanOwnsNothing: from a status in which a plan has ended no status
+// that is live can be reached.
+func TestAnEndedPlanOwnsNothing(t *testing.T) {
 	t.Parallel()
 	for _, from := range resilience.Statuses() {
 		for _, to := range resilience.Statuses() {
-			if from.CanBecome(to) && to.Live() {
-				require.True(t, from.Live(), "%s to %s", from, to)
+			if from.Ended() && from.CanBecome(to) {
+				require.False(t, to.Live(), "%s to %s", from, to)
 			}
 		}
+		require.False(t, from.Ended() && from.Live(), from)
 	}
-	require.NotContains(t, resilience.LiveStatuses(), resilience.Completed)
+	require.NotContains(t, resilience.LiveStatuses(), resilience.AwaitingApproval)
+	require.Contains(t, resilience.OpenStatuses(), resilience.AwaitingApproval)
 	require.Contains(t, resilience.LiveStatuses(), resilience.Failed)
 }
 

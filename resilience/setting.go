@@ -24,6 +24,8 @@ func (s *Settings) Set(key, value string) error {
 		next.MaxVersionHistory, err = number(value, 1, 1000)
 	case "migration_batch_size":
 		next.MigrationBatchSize, err = number(value, 1, MaxBatchSize)
+	case "max_concurrent_migrations":
+		next.MaxConcurrentMigrations, err = number(value, 1, 1000)
 	case "max_cleanup_operations":
 		next.MaxCleanupOperations, err = number(value, 1, 1_000_000_000)
 	case "orphan_grace":

@@ -33,12 +33,22 @@ type Pace struct {
 	Rate      float64 `json:"rate"`                 // rows a second; 0 is unlimited
 	BatchSize int     `json:"batch_size,omitempty"` // rows in one transaction; 0 leaves it as it is
 	Author    string  `json:"author,omitempty"`
+	Expires   Seconds `json:"expires,omitempty"` // after so many seconds the plan's own pace is in force again; 0: never
 }
+
+// Seconds is a duration as a person writes it into JSON.
+type Seconds float64
+
+// Seconds of it.
+func (s Seconds) Seconds() float64 { return float64(s) }
 
 // Check refuses a pace that cannot be kept.
 func (p Pace) Check() error {
 	if p.Rate < 0 || p.Rate != p.Rate {
 		return fmt.Errorf("rate %v: want rows a second, 0 for no bound", p.Rate)
+	}
+	if p.Expires < 0 || p.Expires != p.Expires {
+		return fmt.Errorf("expiry after %v seconds: want more than 0, or 0 for never", float64(p.Expires))
 	}
 	if p.BatchSize < 0 || p.BatchSize > MaxBatchSize {
 		return fmt.Errorf("batch size %d: want 1 to %d rows, 0 to leave it", p.BatchSize, MaxBatchSize)
@@ -54,6 +64,9 @@ func (p Pace) String() string {
 	}
 	if p.BatchSize > 0 {
 		rate += fmt.Sprintf(", %d rows a batch", p.BatchSize)
+	}
+	if p.Expires > 0 {
+		rate += fmt.Sprintf(", for %s", time.Duration(float64(p.Expires)*float64(time.Second)))
 	}
 	return rate
 }

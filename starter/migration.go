@@ -165,7 +165,7 @@ var errClosed = errors.New("its workflow is closed")
 // order sends an update to the run of a migration and waits for its answer.
 func (s *session) order(ctx context.Context, plan resilience.Plan, update string, arg any) (workflows.Answer, error) {
 	var answer workflows.Answer
-	if !plan.Status.Live() {
+	if plan.Status.Ended() {
 		return answer, fail(exitConflict, "migration %s is %s; there is nothing to %s (`starter migration show %s`)", plan.ID, plan.Status, update, plan.ID)
 	}
 	engine, err := s.temporal(ctx)
@@ -249,7 +249,7 @@ back to its start.`,
 			if err != nil {
 				return err
 			}
-			if plan.Status.Live() {
+			if !plan.Status.Ended() {
 				err := s.abort(ctx, plan, "rolled back", detach)
 				if !errors.Is(err, errClosed) {
 					return err

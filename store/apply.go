@@ -54,26 +54,46 @@ const meddlers = `
 	SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal AND tgtype & 17 = 17) -- for each row, on update
 		OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = $1::regclass AND ev_type = '2')`
 
+// Bounds of the next batches, as a strategy sets them. An operator's throttle
+// stands above them.
+type Bounds struct {
+	Until   int64 `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
+	Batch   int   `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
+	Floor   int64 `json:"floor,omitempty"`   // revert no row up to this one
+	Partial bool  `json:"partial,omitempty"` // revert rows although the plan is not being undone
+}
+
+// pace is the rate and the size in force for a batch: the throttle's, while it lasts.
+const pace = `
+	SELECT CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END AS rate,
+		coalesce(CASE WHEN throttle_until > now() THEN throttle_batch END, nullif(@batch, 0), batch_size) AS batch`
+
+// rows of the next batch: under a rate what a second allows, so that a change
+// is in force within one.
+const rows = `CASE WHEN p.rate > 0 THEN least(p.batch, greatest(1, ceil(p.rate)::bigint)) ELSE p.batch END`
+
 // Apply moves the batch after the watermark to its new place and returns the
 // new watermark. When at is no longer the state of the plan (a pause, an abort,
 // another attempt), nothing is done and the present state is returned.
-func (m *Mover) Apply(ctx context.Context, at resilience.Watermark) (resilience.Watermark, error) {
-	// Under a rate, a batch is what a second allows, so that a change is in force within one.
-	return m.step(ctx, at, m.apply, `
-		UPDATE rehome.migration_progress
-		SET last = least(total, last + CASE WHEN rate > 0 THEN least(batch_size, greatest(1, ceil(rate))) ELSE batch_size END),
-			first_at = coalesce(first_at, clock_timestamp()), last_at = NULL
+func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	return m.step(ctx, at, b, m.apply, `
+		UPDATE rehome.migration_progress g
+		SET last = least(g.total, CASE WHEN @until > 0 THEN @until::bigint ELSE g.total END, g.last + `+rows+`),
+			first_at = coalesce(g.first_at, clock_timestamp()), last_at = NULL
+		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'run' AND last < total
-		RETURNING @at, last, last, total, epoch, wish, rate`)
+		RETURNING @at::bigint, g.last, g.last, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // Revert moves the batch below the watermark back to its old place; see Apply.
-func (m *Mover) Revert(ctx context.Context, at resilience.Watermark) (resilience.Watermark, error) {
-	return m.step(ctx, at, m.revert, `
-		UPDATE rehome.migration_progress
-		SET last = greatest(0, last - CASE WHEN rate > 0 THEN least(batch_size, greatest(1, ceil(rate))) ELSE batch_size END)
-		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'undo' AND last > 0
-		RETURNING last, @at, last, total, epoch, wish, rate`)
+// A plan that is not being undone goes back only when that is asked for.
+func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	return m.step(ctx, at, b, m.revert, `
+		UPDATE rehome.migration_progress g
+		SET last = greatest(@floor::bigint, g.last - `+rows+`)
+		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
+		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial)
+		RETURNING g.last, @at::bigint, g.last, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // transient are the errors of a transaction that a second try mends:
@@ -87,9 +107,10 @@ func transient(err error) bool {
 // the retry is left to Temporal, which backs off.
 const tries = 10
 
-func (m *Mover) step(ctx context.Context, at resilience.Watermark, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
+	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"] = b.Until, b.Floor, b.Batch, b.Partial
 	for range tries {
 		if next, err = m.batch(ctx, at, move, advance); !transient(err) {
 			break
@@ -196,11 +217,23 @@ func moveStatement(t table, d direction, readText bool) string {
 		SELECT was.planned, was.present, was.here, is_now.moved, is_now.there AND was.print = is_now.print FROM was, is_now`)
 }
 
+// Forget drops what was recorded of rows after the watermark: they are to be
+// tried again.
+func (s *Store) Forget(ctx context.Context, plan string, at resilience.Watermark) error {
+	_, err := s.pool.Exec(ctx, `
+		DELETE FROM rehome.migration_exceptions e USING rehome.migration_progress g
+		WHERE g.plan_id = $1 AND g.last = $2 AND g.epoch = $3 AND e.plan_id = $1 AND e.ordinal > g.last`, plan, at.Last, at.Epoch)
+	if err != nil {
+		return fmt.Errorf("forget the exceptions of %s after row %d: %w", plan, at.Last, interpret(err))
+	}
+	return nil
+}
+
 // Watermark returns how far a plan has come and what the operator wants of it.
 func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermark, error) {
 	var w resilience.Watermark
 	err := s.pool.QueryRow(ctx, `
-		SELECT last, total, epoch, wish, rate,
+		SELECT last, total, epoch, wish, CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END,
 			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'drifted'),
 			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'vanished')
 		FROM rehome.migration_progress g WHERE plan_id = $1`, plan).

@@ -9,7 +9,52 @@ import (
 	"rehome/resilience"
 )
 
-// Begin lets a planned migration run: from here on it has effects.
+// RequestApproval lets a plan wait for a person's yes; one from before counts no more.
+func (s *Store) RequestApproval(ctx context.Context, plan, reason string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET approved_hash = '', approved_by = '', approved_at = NULL
+			WHERE plan_id = $1 AND status <> $2`, plan, resilience.AwaitingApproval)
+		if err != nil {
+			return err
+		}
+		return become(ctx, tx, resilience.AwaitingApproval, event{Plan: plan, What: "awaiting approval", Detail: reason})
+	})
+	if err != nil {
+		return fmt.Errorf("request the approval of plan %s: %w", plan, err)
+	}
+	return nil
+}
+
+// Approve records a person's yes to a plan as it was when its hash was hash.
+func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET approved_hash = $2, approved_by = $3, approved_at = now()
+			WHERE plan_id = $1 AND plan_hash = $2 AND status = $4 AND approved_hash <> $2`, plan, hash, author, resilience.AwaitingApproval)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 1 {
+			return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: author, Detail: hash})
+		}
+		var approved bool
+		if err := tx.QueryRow(ctx, `SELECT approved_hash = $2 FROM rehome.migration_plans WHERE plan_id = $1`, plan, hash).Scan(&approved); err != nil {
+			return err
+		}
+		if !approved {
+			return problem(ErrConflict, "migration %s is not awaiting approval, or its plan hash is not %s; look at it again: `starter migration show %s`", plan, hash, plan)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("approve plan %s: %w", plan, err)
+	}
+	return nil
+}
+
+// Begin lets a queued plan run: from here on it has effects. An approval that
+// is too old by now is an ErrConflict.
 func (s *Store) Begin(ctx context.Context, plan string) error {
 	return s.change(ctx, resilience.Executing, event{Plan: plan, What: "started"})
 }
@@ -24,19 +69,45 @@ func (s *Store) Pause(ctx context.Context, plan, author, reason string) error {
 	return s.wish(ctx, resilience.WishPause, resilience.Paused, event{Plan: plan, What: "paused", Author: author, Detail: reason})
 }
 
-// Resume lets a paused plan go on.
-func (s *Store) Resume(ctx context.Context, plan, author, reason string) error {
-	return s.wish(ctx, resilience.WishRun, resilience.Executing, event{Plan: plan, What: "resumed", Author: author, Detail: reason})
+// Resume lets a paused plan go on, if there is a slot for it; otherwise the
+// plan stays paused and waits in the queue, and resumed is false. Plans in gone
+// do not stand before it, see TakeSlot.
+func (s *Store) Resume(ctx context.Context, plan, author, reason string, gone []string) (resumed bool, before []Slot, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET queued_at = now() WHERE plan_id = $1 AND status = $2 AND queued_at IS NULL`, plan, resilience.Paused)
+		if err != nil {
+			return err
+		}
+		asked := tag.RowsAffected() == 1
+		if resumed, before, err = takeSlot(ctx, tx, plan, gone); err != nil {
+			return err
+		}
+		if !resumed {
+			if asked {
+				return recordEvent(ctx, tx, event{Plan: plan, What: "resume asked", Author: author, Detail: reason})
+			}
+			return nil
+		}
+		return wish(ctx, tx, resilience.WishRun, resilience.Executing, event{Plan: plan, What: "resumed", Author: author, Detail: reason})
+	})
+	if err != nil {
+		return false, nil, fmt.Errorf("resume plan %s: %w", plan, err)
+	}
+	return resumed, before, nil
 }
 
-// Throttle bounds a plan's pace from its next batch on. A rate of 0 rows a
-// second means no bound; a batch size of 0 leaves the size as it is.
+// Throttle bounds a plan's pace from its next batch on, until the pace expires.
+// A rate of 0 rows a second means no bound; a batch size of 0 leaves the size
+// as it is.
 func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE rehome.migration_progress
-			SET rate = $2, batch_size = CASE WHEN $3 > 0 THEN $3 ELSE batch_size END WHERE plan_id = $1`,
-			plan, pace.Rate, pace.BatchSize)
+			SET throttle_rate = $2, throttle_batch = nullif($3, 0),
+				throttle_until = CASE WHEN $4::bigint > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
+			WHERE plan_id = $1`,
+			plan, pace.Rate, pace.BatchSize, int64(pace.Expires.Seconds()))
 		if err != nil {
 			return err
 		}
@@ -49,6 +120,39 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 		return fmt.Errorf("throttle plan %s: %w", plan, err)
 	}
 	return nil
+}
+
+// ChangeStrategy lets a queued or paused plan go on by another strategy, and
+// returns its new hash. A person approved the moves, so what was approved is
+// approved still.
+func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resilience.Strategy, author string) (string, error) {
+	var hash string
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		j, err := openJournal(ctx, tx, plan)
+		if err != nil {
+			return err
+		}
+		before := j.strategy
+		j.strategy = strategy
+		if hash, err = j.hash(ctx); err != nil || before == strategy {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_plans
+			SET strategy = $2, plan_hash = $3, approved_hash = CASE WHEN approved_hash = plan_hash THEN $3 ELSE approved_hash END
+			WHERE plan_id = $1 AND status IN ('queued', 'paused')`, plan, strategy, hash)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return problem(ErrConflict, "migration %s is neither queued nor paused; see `starter migration show %s`", plan, plan)
+		}
+		return recordEvent(ctx, tx, event{Plan: plan, What: "strategy changed", Author: author, Detail: fmt.Sprintf("from %s to %s", before, strategy)})
+	})
+	if err != nil {
+		return "", fmt.Errorf("change the strategy of plan %s: %w", plan, err)
+	}
+	return hash, nil
 }
 
 // BeginUndo turns a plan round: its epoch is raised, which waits for the batch
@@ -163,17 +267,19 @@ func (s *Store) change(ctx context.Context, next resilience.Status, e event) err
 
 // wish sets what the operator wants, which the next batch reads.
 func (s *Store) wish(ctx context.Context, want resilience.Wish, next resilience.Status, e event) error {
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		if err := become(ctx, tx, next, e); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `UPDATE rehome.migration_progress SET wish = $2 WHERE plan_id = $1 AND wish <> 'undo'`, e.Plan, want)
-		return err
-	})
+	err := s.inTx(ctx, func(tx pgx.Tx) error { return wish(ctx, tx, want, next, e) })
 	if err != nil {
 		return fmt.Errorf("%s plan %s: %w", want, e.Plan, err)
 	}
 	return nil
+}
+
+func wish(ctx context.Context, tx pgx.Tx, want resilience.Wish, next resilience.Status, e event) error {
+	if err := become(ctx, tx, next, e); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE rehome.migration_progress SET wish = $2 WHERE plan_id = $1 AND wish <> 'undo'`, e.Plan, want)
+	return err
 }
 
 // Events lists what happened to a plan, oldest first.

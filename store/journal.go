@@ -323,8 +323,8 @@ func (j *journal) listUndone(ctx context.Context) error {
 	return err
 }
 
-// seal hashes the journal and opens the watermark at 0.
-func (j *journal) seal(ctx context.Context) error {
+// hash identifies what the journal says, together with the plan's policy.
+func (j *journal) hash(ctx context.Context) (string, error) {
 	// Each move is hashed with its place, twice, and the sums of the hashes stand
 	// for all of them: sorting and joining their texts would take as long as
 	// writing the journal.
@@ -336,9 +336,14 @@ func (j *journal) seal(ctx context.Context) error {
 			WHERE m.plan = @number) g`
 	var moves string
 	if err := j.tx.QueryRow(ctx, digest, j.args(nil)).Scan(&moves); err != nil {
-		return err
+		return "", err
 	}
-	hash, err := resilience.PlanHash(moves, j.strategy, j.policy)
+	return resilience.PlanHash(moves, j.strategy, j.policy)
+}
+
+// seal hashes the journal and opens the watermark at 0.
+func (j *journal) seal(ctx context.Context) error {
+	hash, err := j.hash(ctx)
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func refuseBusy(ctx context.Context, tx pgx.Tx, memory string) error {
 		SELECT format('migration %s is %s', plan_id, status) FROM rehome.migration_plans WHERE memory = $1 AND status = ANY($2)
 		UNION ALL
 		SELECT format('its %s is being done by %s', kind, workflow_id) FROM rehome.claims WHERE memory = $1`
-	rows, err := tx.Query(ctx, query, memory, resilience.LiveStatuses())
+	rows, err := tx.Query(ctx, query, memory, resilience.OpenStatuses())
 	if err != nil {
 		return err
 	}

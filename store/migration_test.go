@@ -95,13 +95,18 @@ func (m *migrations) plan(undoes string, rules ...resilience.RenameRule) (string
 func (m *migrations) apply(id string, n int) resilience.Watermark {
 	m.Helper()
 	ctx := m.Context()
+	plan, err := m.store.Plan(ctx, id)
+	require.NoError(m, err)
+	if plan.Status == resilience.Pending {
+		require.NoError(m, m.store.Queue(ctx, id))
+	}
 	require.NoError(m, m.store.Begin(ctx, id))
 	mover, err := m.store.Mover(ctx, id)
 	require.NoError(m, err)
 	at, err := m.store.Watermark(ctx, id)
 	require.NoError(m, err)
 	for ; at.Last < at.Total && n != 0; n-- {
-		at, err = mover.Apply(ctx, at)
+		at, err = mover.Apply(ctx, at, store.Bounds{})
 		require.NoError(m, err)
 	}
 	return at
@@ -129,7 +134,7 @@ func (m *migrations) revert(id string) {
 	mover, err := m.store.Mover(ctx, id)
 	require.NoError(m, err)
 	for at.Last > 0 {
-		at, err = mover.Revert(ctx, at)
+		at, err = mover.Revert(ctx, at, store.Bounds{})
 		require.NoError(m, err)
 	}
 	require.NoError(m, m.store.EndUndo(ctx, id))
@@ -324,12 +329,12 @@ func TestStaleWritersAreFenced(t *testing.T) {
 
 	mover, err := m.store.Mover(t.Context(), id)
 	require.NoError(t, err)
-	at, err := mover.Apply(t.Context(), resilience.Watermark{Last: zombie.Last - 3, Total: 9, Epoch: 1})
+	at, err := mover.Apply(t.Context(), resilience.Watermark{Last: zombie.Last - 3, Total: 9, Epoch: 1}, store.Bounds{})
 	require.NoError(t, err)
 	require.Equal(t, now, at, "an attempt behind the watermark moves nothing and learns where it is")
 
 	m.revert(id)
-	at, err = mover.Apply(t.Context(), resilience.Watermark{Last: 0, Total: 9, Epoch: 1})
+	at, err = mover.Apply(t.Context(), resilience.Watermark{Last: 0, Total: 9, Epoch: 1}, store.Bounds{})
 	require.NoError(t, err)
 	require.Equal(t, resilience.WishUndo, at.Wish)
 	require.Equal(t, start, m.rows("rehome.chunks"), "an attempt of an older epoch moves nothing")
@@ -345,11 +350,13 @@ func TestPausedPlansMoveNothing(t *testing.T) {
 	require.NoError(t, m.store.Pause(t.Context(), id, "ana", "lunch"))
 	mover, err := m.store.Mover(t.Context(), id)
 	require.NoError(t, err)
-	got, err := mover.Apply(t.Context(), at)
+	got, err := mover.Apply(t.Context(), at, store.Bounds{})
 	require.NoError(t, err)
 	require.Equal(t, resilience.WishPause, got.Wish)
 	require.Equal(t, at.Last, got.Last)
-	require.NoError(t, m.store.Resume(t.Context(), id, "ana", ""))
+	resumed, _, err := m.store.Resume(t.Context(), id, "ana", "", nil)
+	require.NoError(t, err)
+	require.True(t, resumed)
 	require.EqualValues(t, 9, m.apply(id, -1).Last)
 	events, err := m.store.Events(t.Context(), id)
 	require.NoError(t, err)
@@ -357,7 +364,7 @@ func TestPausedPlansMoveNothing(t *testing.T) {
 	for _, e := range events {
 		told = append(told, e.What)
 	}
-	require.Equal(t, []string{"created", "started", "paused", "resumed"}, told)
+	require.Equal(t, []string{"created", "queued", "started", "paused", "resumed"}, told)
 }
 
 func TestATriggerThatChangesTextIsFound(t *testing.T) {
@@ -369,12 +376,13 @@ func TestATriggerThatChangesTextIsFound(t *testing.T) {
 	start := m.rows("rehome.chunks")
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
+	require.NoError(t, m.store.Queue(t.Context(), id))
 	require.NoError(t, m.store.Begin(t.Context(), id))
 	mover, err := m.store.Mover(t.Context(), id)
 	require.NoError(t, err)
 	at, err := m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
-	_, err = mover.Apply(t.Context(), at)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{})
 	require.ErrorIs(t, err, store.ErrVerify)
 	require.Equal(t, start, m.rows("rehome.chunks"), "the batch was rolled back")
 }

@@ -87,7 +87,9 @@ func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 const selectPlans = `
 	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
 		coalesce((SELECT u.plan_id FROM rehome.migration_plans u WHERE u.undoes = p.plan_id AND u.status = 'completed' ORDER BY u.created_at DESC LIMIT 1), ''),
-		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished, x.drifted, x.vanished, p.disagree, p.bytes, p.plan_hash, p.policy,
+		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished, x.drifted, x.vanished, p.disagree, p.conflicts, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
+		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
+		p.plan_hash, p.policy,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
 		coalesce(extract(epoch FROM g.last_at - g.first_at) * 1000, 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
@@ -101,7 +103,8 @@ const selectPlans = `
 func scanPlan(row pgx.CollectableRow) (resilience.Plan, error) {
 	var p resilience.Plan
 	err := row.Scan(&p.ID, &p.Memory, &p.Strategy, &p.Kind, &p.Status, &p.Undoes, &p.UndoneBy,
-		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Bytes, &p.Hash, &p.Policy,
+		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Conflicts, &p.Bytes, &p.Physics, &p.Way, &p.Risk, &p.Estimate, &p.EstimateMS, &p.Approval,
+		&p.Hash, &p.Policy,
 		&p.WorkflowID, &p.RunID, &p.Reason, &p.Steps, &p.CreatedAt, &p.PlanningMS, &p.ApplyMS, &p.DurationMS)
 	return p, err
 }
@@ -157,13 +160,16 @@ func become(ctx context.Context, tx pgx.Tx, next resilience.Status, e event) err
 	tag, err := tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
 		SET status = $2, reason = CASE WHEN $3 = '' OR $6 THEN reason ELSE $3 END,
-			finished_at = CASE WHEN $4 THEN NULL ELSE now() END
+			finished_at = CASE WHEN $4 THEN now() END
 		WHERE plan_id = $1 AND status = ANY($5)`,
-		e.Plan, next, e.Detail, next.Live(), next.Before(), next == resilience.Executing || next == resilience.Paused)
+		e.Plan, next, e.Detail, next.Ended(), next.Before(), next == resilience.Executing || next == resilience.Paused)
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() == 1 {
+		if err := leaveQueue(ctx, tx, e.Plan, next); err != nil {
+			return err
+		}
 		return recordEvent(ctx, tx, e)
 	}
 	var have resilience.Status
@@ -174,6 +180,21 @@ func become(ctx context.Context, tx pgx.Tx, next resilience.Status, e event) err
 		return problem(ErrConflict, "migration %s is %s and cannot become %s; see `starter migration show %s`", e.Plan, have, next, e.Plan)
 	}
 	return nil
+}
+
+// leaveQueue gives back what a plan in status next has no use for: its slot
+// unless it works, its place in the queue unless it waits there.
+func leaveQueue(ctx context.Context, tx pgx.Tx, plan string, next resilience.Status) error {
+	if next != resilience.Queued {
+		if _, err := tx.Exec(ctx, `UPDATE rehome.migration_plans SET queued_at = NULL WHERE plan_id = $1 AND queued_at IS NOT NULL`, plan); err != nil {
+			return err
+		}
+	}
+	if next == resilience.Executing {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM rehome.migration_slots WHERE plan_id = $1`, plan)
+	return err
 }
 
 type event struct{ Plan, What, Author, Detail string }

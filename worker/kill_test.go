@@ -79,7 +79,7 @@ func startKilled(t *testing.T, rows int64) *killed {
 	require.NoError(t, err)
 	k.run, err = k.temporal.ExecuteWorkflow(t.Context(),
 		client.StartWorkflowOptions{ID: workflows.MigrateID(installation, "docs", migration), TaskQueue: workflows.TaskQueue(installation)},
-		workflows.MigrateBatchName, workflows.MigrateInput{
+		workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
 			Origin: activities.Origin{Installation: installation}, Memory: "docs", Migration: migration,
 			Renames: []resilience.RenameRule{{Old: "guide", New: "manual"}},
 			Policy:  resilience.Policy{BatchSize: 50, Rate: 1500},

@@ -17,6 +17,7 @@ import (
 
 	"rehome/internal/dev"
 	"rehome/internal/dev/devtest"
+	"rehome/resilience"
 	"rehome/store"
 	"rehome/workflows"
 )
@@ -156,7 +157,7 @@ func startMigration(t *testing.T, installation string) string {
 	t.Helper()
 	in := workflows.MigrateInput{Memory: "none", Migration: "m1"}
 	in.Installation = installation
-	run, err := devtest.Temporal(t).ExecuteWorkflow(t.Context(), startOptions(installation), workflows.MigrateBatchName, in)
+	run, err := devtest.Temporal(t).ExecuteWorkflow(t.Context(), startOptions(installation), workflows.MigrateName(resilience.Batch), in)
 	require.NoError(t, err)
 	return run.GetID()
 }

@@ -9,11 +9,10 @@ import (
 
 // Registered names. They are in histories: never renamed.
 const (
-	IngestName       = "ingest"
-	ScanName         = "orphan-scan"
-	CleanupName      = "cleanup"
-	MigrateBatchName = "migrate-batch"
-	RollbackName     = "rollback"
+	IngestName   = "ingest"
+	ScanName     = "orphan-scan"
+	CleanupName  = "cleanup"
+	RollbackName = "rollback"
 )
 
 // MigrateName is the workflow that carries out a strategy.
@@ -25,6 +24,8 @@ const (
 	ResumeUpdate   = "resume"
 	ThrottleUpdate = "throttle"
 	AbortUpdate    = "abort"
+	ApproveUpdate  = "approve"
+	StrategyUpdate = "strategy"
 	ProgressQuery  = "progress"
 )
 
@@ -98,16 +99,34 @@ type MigrateInput struct {
 	Renames   []resilience.RenameRule `json:"renames,omitempty"`
 	Undoes    string                  `json:"undoes,omitempty"`
 	Policy    resilience.Policy       `json:"policy"`
+	PlanOnly  bool                    `json:"plan_only,omitempty"` // plan, and wait for an approval whatever the risk
+	Approve   bool                    `json:"approve,omitempty"`   // who started it approves it, whatever the risk
 	Tuning    Tuning                  `json:"tuning,omitzero"`
 	Resume    *Resume                 `json:"resume,omitempty"` // set by the run before, at continue-as-new
 }
 
 // Resume is what one run of a migration hands to the next.
 type Resume struct {
-	Epoch  int64 `json:"epoch"`
-	Sweeps int   `json:"sweeps"`
-	Paused bool  `json:"paused"`
-	Saga   Saga  `json:"saga"`
+	Phase     phase     `json:"phase"`
+	Hash      string    `json:"plan_hash"`
+	Admission admission `json:"admission,omitzero"`
+	Epoch     int64     `json:"epoch"`
+	Sweeps    int       `json:"sweeps"`
+	Paused    bool      `json:"paused"`
+	Resuming  *Order    `json:"resuming,omitempty"`
+	Saga      Saga      `json:"saga"`
+}
+
+// Approval is the argument of the update approve: yes to a plan with this hash.
+type Approval struct {
+	Hash   string `json:"plan_hash"`
+	Author string `json:"author,omitempty"`
+}
+
+// NewStrategy is the argument of the update strategy.
+type NewStrategy struct {
+	Strategy resilience.Strategy `json:"strategy"`
+	Author   string              `json:"author,omitempty"`
 }
 
 // Order is the argument of the updates pause, resume and abort.

@@ -20,7 +20,9 @@ func (m *migration) handle(ctx workflow.Context) error {
 	}{
 		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there.", m.pause, m.checkPause},
 		{ResumeUpdate, "Go on after a pause.", m.resume, m.checkResume},
-		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction.", m.throttle, m.checkThrottle},
+		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again.", m.throttle, m.checkThrottle},
+		{ApproveUpdate, "Say yes to the plan with this plan_hash.", m.approve, m.checkApprove},
+		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused.", m.change, m.checkChange},
 		{AbortUpdate, "Stop and put every chunk back where it was.", m.abort, m.checkAbort},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler,
@@ -35,12 +37,17 @@ func (m *migration) handle(ctx workflow.Context) error {
 // write gives an operator's wish to Postgres, where the next batch reads it.
 // Local activities, since it is a row or two and should be in force at once.
 func write(ctx workflow.Context, summary, activity string, in any) error {
+	return ask(ctx, summary, activity, in, nil)
+}
+
+// ask is write with an answer.
+func ask(ctx workflow.Context, summary, activity string, in, answer any) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: time.Minute,
 		RetryPolicy:            patience(),
 		Summary:                summary,
 	})
-	return workflow.ExecuteLocalActivity(ctx, activity, in).Get(ctx, nil)
+	return workflow.ExecuteLocalActivity(ctx, activity, in).Get(ctx, answer)
 }
 
 func rejected(format string, args ...any) error {
@@ -67,7 +74,7 @@ func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
 	if err := write(ctx, "Pause "+m.in.Migration, "PauseMigration", m.named(o)); err != nil {
 		return Answer{}, err
 	}
-	m.paused = true
+	m.paused, m.resuming = true, nil
 	return Answer{resilience.Paused}, nil
 }
 
@@ -78,13 +85,70 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 	return m.checkMoving("resume")
 }
 
+// resume lets the plan go on as soon as there is a slot for it: the one it had
+// went to others.
 func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
 	m.orders++
-	if err := write(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o)); err != nil {
+	var resumed bool
+	if err := ask(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o), &resumed); err != nil {
 		return Answer{}, err
 	}
 	m.paused = false
+	if !resumed {
+		m.resuming = &o
+		return Answer{resilience.Paused}, nil
+	}
 	return Answer{resilience.Executing}, nil
+}
+
+func (m *migration) checkApprove(_ workflow.Context, a Approval) error {
+	if m.phase != approving || m.approved {
+		return rejected("migration %s is %s; there is nothing to approve", m.in.Migration, m.phase)
+	}
+	if a.Hash != m.hash {
+		return rejected("the plan hash of migration %s is %s, not %q; look at it again: `starter migration show %s`", m.in.Migration, m.hash, a.Hash, m.in.Migration)
+	}
+	return nil
+}
+
+func (m *migration) approve(ctx workflow.Context, a Approval) (Answer, error) {
+	err := write(ctx, "Approve "+m.in.Migration, "ApproveMigration",
+		activities.ApproveInput{PlanInput: m.named(Order{Author: a.Author}), Hash: a.Hash})
+	if err != nil {
+		return Answer{}, err
+	}
+	m.approved = true
+	return Answer{resilience.Queued}, nil
+}
+
+func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
+	if _, err := resilience.ParseStrategy(string(n.Strategy)); err != nil {
+		return temporal.NewNonRetryableApplicationError(err.Error(), activities.Invalid, nil)
+	}
+	switch {
+	case m.aborted != nil || m.phase != queueing && (m.phase != moving || !m.paused):
+		return rejected("migration %s is %s; its strategy can be changed while it is queued or paused", m.in.Migration, m.phase)
+	case n.Strategy == m.strategy:
+		return rejected("migration %s is %s already", m.in.Migration, n.Strategy)
+	case m.next != "":
+		return rejected("migration %s is changing to %s already", m.in.Migration, m.next)
+	}
+	return nil
+}
+
+// change lets another workflow go on with the plan, at the same watermark.
+func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) {
+	var hash string
+	err := ask(ctx, fmt.Sprintf("Go on with %s by %s", m.in.Migration, n.Strategy), "ChangeStrategy",
+		activities.ChangeInput{PlanInput: m.named(Order{Author: n.Author}), Strategy: n.Strategy}, &hash)
+	if err != nil {
+		return Answer{}, err
+	}
+	m.hash, m.next = hash, n.Strategy
+	if m.paused {
+		return Answer{resilience.Paused}, nil
+	}
+	return Answer{resilience.Queued}, nil
 }
 
 func (m *migration) checkThrottle(_ workflow.Context, pace resilience.Pace) error {
@@ -117,7 +181,10 @@ func (m *migration) checkAbort(workflow.Context, Order) error {
 // the slice in flight; the main routine then undoes what was done.
 func (m *migration) abort(ctx workflow.Context, o Order) (Answer, error) {
 	m.aborted = &o
-	if m.phase != moving {
+	switch m.phase {
+	case planning, approving, queueing:
+		return Answer{resilience.Cancelled}, nil
+	case switching:
 		return Answer{resilience.RollingBack}, nil
 	}
 	return Answer{resilience.RollingBack}, write(ctx, "Abort "+m.in.Migration, "BeginUndo", m.named(o))

@@ -87,7 +87,7 @@ func (in *installation) migrate(policy resilience.Policy, renames ...resilience.
 	if policy.BatchSize == 0 {
 		policy.BatchSize = 10
 	}
-	run := in.start(workflows.MigrateID(in.id, "docs", id), workflows.MigrateBatchName, workflows.MigrateInput{
+	run := in.start(workflows.MigrateID(in.id, "docs", id), workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
 		Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Renames: renames, Policy: policy, Tuning: quick(),
 	})
 	return id, run

@@ -10,13 +10,36 @@ import (
 
 	"rehome/activities"
 	"rehome/resilience"
+	"rehome/store"
 )
 
-// MigrateBatch lets chunks follow their files: rows in fixed batches, back to
-// back, each its own transaction. When a step fails for good, or a person
-// aborts or cancels, everything is put back.
-func MigrateBatch(ctx workflow.Context, in MigrateInput) (resilience.Plan, error) {
-	m, err := newMigration(ctx, resilience.Batch, in)
+// manner is what one strategy does differently from the others: before each
+// slice it says how far and how fast to go, and may wait first.
+type manner interface {
+	next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error)
+}
+
+// leg is the way that one slice is to go.
+type leg struct {
+	bounds  store.Bounds
+	slice   activities.Slice // zero: as tuned
+	summary string           // empty: the usual one
+	stop    bool             // there is something to wait for first: look again
+}
+
+// manners is the table in which a strategy is found.
+func manners(s resilience.Strategy) manner {
+	switch s {
+	case resilience.Immediate:
+		return atOnce{}
+	}
+	return steady{}
+}
+
+// migrate carries out a plan by a strategy. When a step fails for good, or a
+// person aborts or cancels, everything is put back.
+func migrate(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (resilience.Plan, error) {
+	m, err := newMigration(ctx, strategy, in)
 	if err != nil {
 		return resilience.Plan{}, err
 	}
@@ -28,6 +51,8 @@ type phase string
 
 const (
 	planning   phase = "being planned"
+	approving  phase = "awaiting approval"
+	queueing   phase = "queued"
 	moving     phase = "moving chunks"
 	switching  phase = "switching its aliases"
 	completing phase = "completing"
@@ -50,18 +75,24 @@ const maxSweeps = 5
 
 // migration is the skeleton of a run: what all strategies share.
 type migration struct {
-	in       MigrateInput
-	strategy resilience.Strategy
-	phase    phase
-	epoch    int64
-	sweeps   int // rounds done
-	paused   bool
-	orders   int // to pause or resume, so far
-	aborted  *Order
-	saga     Saga
-	progress *progress
-	began    time.Time // of the moves of this run, for the rate
-	beganAt  int64     // watermark then
+	in        MigrateInput
+	strategy  resilience.Strategy
+	manner    manner
+	phase     phase
+	hash      string // of the plan
+	admission admission
+	approved  bool // as it stands
+	epoch     int64
+	sweeps    int // rounds done
+	paused    bool
+	resuming  *Order              // a person asked to go on
+	orders    int                 // to pause or resume, so far
+	next      resilience.Strategy // a person asked to go on by it
+	aborted   *Order
+	saga      Saga
+	progress  *progress
+	began     time.Time // of the moves of this run, for the rate
+	beganAt   int64     // watermark then
 }
 
 func newMigration(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (*migration, error) {
@@ -69,9 +100,10 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 	if err != nil {
 		return nil, err
 	}
-	m := &migration{in: in, strategy: strategy, phase: planning, progress: shown}
-	if in.Resume != nil {
-		m.phase, m.epoch, m.sweeps, m.paused, m.saga = moving, in.Resume.Epoch, in.Resume.Sweeps, in.Resume.Paused, in.Resume.Saga
+	m := &migration{in: in, strategy: strategy, manner: manners(strategy), phase: planning, progress: shown}
+	if r := in.Resume; r != nil {
+		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
+		m.resuming = r.Resuming
 	}
 	return m, m.handle(ctx)
 }
@@ -79,13 +111,14 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 // run plans the migration, carries it out, and undoes it if that fails.
 func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
 	var err error
-	if m.in.Resume == nil {
-		if err = m.plan(ctx); err == nil {
-			err = m.begin(ctx)
-		}
-		if err != nil && m.giveUp(ctx, err) {
-			return resilience.Plan{}, err
-		}
+	if m.phase == planning {
+		err = m.plan(ctx)
+	}
+	if err == nil && m.phase != moving {
+		err = m.admit(ctx)
+	}
+	if err != nil && !workflow.IsContinueAsNewError(err) && m.giveUp(ctx, err) {
+		return resilience.Plan{}, err
 	}
 	if err == nil {
 		err = m.carryOut(ctx)
@@ -113,13 +146,8 @@ func (m *migration) plan(ctx workflow.Context) error {
 	if err == nil && m.aborted != nil {
 		err = m.abortion()
 	}
+	m.hash, m.admission.Ask = plan.Hash, m.askFirst(plan)
 	return err
-}
-
-// begin lets the plan run: from here on it has effects.
-func (m *migration) begin(ctx workflow.Context) error {
-	m.saga.owe(closePlan)
-	return workflow.ExecuteActivity(brief(ctx, "Start moving"), database.BeginMigration, m.named(Order{})).Get(ctx, nil)
 }
 
 // giveUp ends a plan that never had an effect, and reports whether it did. A
@@ -182,44 +210,104 @@ func (m *migration) moveAll(ctx workflow.Context) error {
 
 // moveSlices orders slices until the watermark is at the end of the journal.
 func (m *migration) moveSlices(ctx workflow.Context) error {
-	if m.epoch == 0 {
-		m.epoch = 1 // of a plan that nobody has turned round
-	}
+	m.epoch = max(m.epoch, 1) // that of a plan that nobody has turned round
 	m.began = workflow.Now(ctx)
 	m.beganAt = -1
-	for {
-		if m.aborted != nil {
-			return m.abortion()
-		}
-		if m.paused {
-			if err := workflow.Await(ctx, func() bool { return !m.paused || m.aborted != nil }); err != nil {
-				return err
-			}
-			continue
-		}
-		orders := m.orders
-		at, err := m.slice(ctx, "Move chunks to their new paths", database.MoveSlice)
-		if err != nil {
-			return err
-		}
-		if at.Wish == resilience.WishRun && at.Last == at.Total {
-			return nil
-		}
-		// A pause that this run was not told of is from before a reset. One that
-		// was followed by a resume while the slice came back is over.
-		if at.Wish == resilience.WishPause && m.orders == orders {
-			m.paused = true
-		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+	at, err := m.where(ctx)
+	for err == nil && (at.Wish != resilience.WishRun || at.Last < at.Total) {
+		at, err = m.moveSlice(ctx, at)
+		if err == nil && (m.next != "" || workflow.GetInfo(ctx).GetContinueAsNewSuggested()) {
 			return m.continueAsNew(ctx)
 		}
 	}
+	return err
+}
+
+// moveSlice does what is next: it waits out a pause, or moves a slice.
+func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	if m.aborted != nil {
+		return at, m.abortion()
+	}
+	if m.paused {
+		return m.waitOut(ctx, at)
+	}
+	if m.resuming != nil {
+		if err := m.comeBack(ctx); err != nil {
+			return at, err
+		}
+	}
+	orders := m.orders
+	way, err := m.manner.next(ctx, m, at)
+	if err != nil || way.stop {
+		return at, err
+	}
+	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), database.MoveSlice, way)
+	if err != nil {
+		return m.failed(ctx, at, err)
+	}
+	// A pause that this run was not told of is from before a reset. One that
+	// was followed by a resume while the slice came back is over.
+	if next.Wish == resilience.WishPause && m.orders == orders {
+		m.paused = true
+	}
+	return next, nil
+}
+
+// waitOut waits until a pause ends.
+func (m *migration) waitOut(ctx workflow.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	err := workflow.Await(ctx, func() bool { return !m.paused || m.aborted != nil || m.next != "" })
+	return at, err
+}
+
+// where reads the watermark.
+func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
+	var at resilience.Watermark
+	err := workflow.ExecuteActivity(brief(ctx, "See how far the plan is"), database.ReadWatermark, m.named(Order{})).Get(ctx, &at)
+	return at, err
+}
+
+// failed does what the plan's policy says of a batch that fails for good: undo
+// everything (it returns the error), or put the group in work back and pause,
+// or only pause.
+func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
+	policy := m.in.Policy.OnFailure
+	if m.aborted != nil || temporal.IsCanceledError(cause) || policy == "" || policy == resilience.UndoAll || kind(cause) == activities.Fenced {
+		return from, cause
+	}
+	if policy == resilience.UndoGroup {
+		size := cmp.Or(m.in.Policy.GroupSize, resilience.DefaultGroupSize)
+		back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
+		for {
+			at, err := m.slice(ctx, "Put the group in work back", database.RevertSlice, back)
+			if err != nil {
+				return from, err
+			}
+			if at.Last <= back.bounds.Floor {
+				break
+			}
+		}
+	}
+	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
+		return from, err
+	}
+	return m.where(ctx)
+}
+
+// halt pauses the plan by itself, with a reason that people see.
+func (m *migration) halt(ctx workflow.Context, reason string) error {
+	m.orders++
+	if err := workflow.ExecuteActivity(brief(ctx, "Pause: "+reason), database.PauseMigration, m.named(Order{Reason: reason})).Get(ctx, nil); err != nil {
+		return err
+	}
+	m.paused = true
+	m.progress.set(ctx, Progress{Phase: "Paused: " + reason})
+	return nil
 }
 
 // slice orders one slice of moves and shows how far it came.
-func (m *migration) slice(ctx workflow.Context, summary string, move any) (resilience.Watermark, error) {
+func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
 	var at resilience.Watermark
-	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: m.in.Tuning.Slice}
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds}
 	err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), move, in).Get(ctx, &at)
 	if err == nil {
 		m.show(ctx, at)
@@ -236,8 +324,11 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 		return m.abortion()
 	}
 	next := m.in
-	next.Resume = &Resume{Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Saga: m.saga}
-	return workflow.NewContinueAsNewError(ctx, MigrateName(m.strategy), next)
+	next.Resume = &Resume{
+		Phase: m.phase, Hash: m.hash, Admission: m.admission,
+		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga,
+	}
+	return workflow.NewContinueAsNewError(ctx, MigrateName(cmp.Or(m.next, m.strategy)), next)
 }
 
 // abortion is the error of a run that a person told to stop.
@@ -301,7 +392,7 @@ func (m *migration) compensations() map[string]func(workflow.Context) error {
 		moveBack: func(ctx workflow.Context) error {
 			m.began, m.beganAt = workflow.Now(ctx), -1
 			for {
-				at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice)
+				at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, leg{})
 				if err != nil || at.Last == 0 {
 					return err
 				}

@@ -140,7 +140,7 @@ func TestPauseThrottleResume(t *testing.T) {
 	for _, e := range events {
 		who = append(who, e.What+" "+e.Author)
 	}
-	require.Equal(t, []string{"created ", "started ", "paused ana", "throttled ana", "resumed ben", "completed "}, who)
+	require.Equal(t, []string{"created ", "queued ", "started ", "paused ana", "throttled ana", "resumed ben", "completed "}, who)
 }
 
 // TestOrdersThatCrossASliceAreNotLost pauses and resumes at once, many times: a

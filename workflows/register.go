@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"rehome/activities"
+	"rehome/resilience"
 )
 
 // Nil receivers that give activities their names.
@@ -15,11 +16,12 @@ var (
 
 // registered is the one list of workflows.
 var registered = map[string]any{
-	CleanupName:      Cleanup,
-	IngestName:       Ingest,
-	MigrateBatchName: MigrateBatch,
-	RollbackName:     Rollback,
-	ScanName:         OrphanScan,
+	CleanupName:                       Cleanup,
+	IngestName:                        Ingest,
+	MigrateName(resilience.Batch):     MigrateBatch,
+	MigrateName(resilience.Immediate): MigrateImmediate,
+	RollbackName:                      Rollback,
+	ScanName:                          OrphanScan,
 }
 
 // Register adds every workflow under its name.

@@ -30,7 +30,7 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 			return resilience.Plan{}, err
 		}
 		return m.run(ctx)
-	case resilience.Pending:
+	case resilience.Pending, resilience.AwaitingApproval, resilience.Queued:
 		if err := workflow.ExecuteActivity(brief(ctx, "Cancel the plan"), database.CancelMigration, named).Get(ctx, nil); err != nil {
 			return resilience.Plan{}, err
 		}

@@ -27,6 +27,9 @@ type actor struct {
 	at     resilience.Watermark
 	slice  int64 // rows that one slice moves
 	sweeps []int64
+	plan   resilience.Plan // as planning returns it
+	busy   int             // how many times there is no slot
+	drifts []string        // why a beginning is refused, one for each try
 }
 
 func (a *actor) do(name string, effect ...func()) error {
@@ -43,7 +46,7 @@ func (a *actor) PlanMigration(context.Context, activities.PlanMigrationInput) (r
 	if a.until != nil {
 		<-a.until
 	}
-	return resilience.Plan{}, a.do("PlanMigration")
+	return a.plan, a.do("PlanMigration")
 }
 
 func (a *actor) MoveSlice(context.Context, activities.SliceInput) (at resilience.Watermark, err error) {
@@ -86,16 +89,59 @@ func (a *actor) PauseMigration(context.Context, activities.PlanInput) error {
 	return a.do("PauseMigration", func() { a.at.Wish = resilience.WishPause })
 }
 
-func (a *actor) ResumeMigration(context.Context, activities.PlanInput) error {
-	return a.do("ResumeMigration", func() { a.at.Wish = resilience.WishRun })
+func (a *actor) ResumeMigration(context.Context, activities.PlanInput) (resumed bool, err error) {
+	err = a.do("ResumeMigration", func() {
+		if a.busy > 0 {
+			a.busy--
+			return
+		}
+		a.at.Wish, resumed = resilience.WishRun, true
+	})
+	return resumed, err
+}
+
+func (a *actor) ReadWatermark(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
+	err = a.do("ReadWatermark", func() { at = a.at })
+	return at, err
+}
+
+func (a *actor) QueueMigration(context.Context, activities.PlanInput) error {
+	return a.do("QueueMigration")
+}
+
+func (a *actor) TakeSlot(context.Context, activities.PlanInput) (granted bool, err error) {
+	err = a.do("TakeSlot", func() {
+		if granted = a.busy == 0; !granted {
+			a.busy--
+		}
+	})
+	return granted, err
+}
+
+func (a *actor) RequestApproval(context.Context, activities.PlanInput) error {
+	return a.do("RequestApproval")
+}
+
+func (a *actor) ApproveMigration(context.Context, activities.ApproveInput) error {
+	return a.do("ApproveMigration")
+}
+
+func (a *actor) ChangeStrategy(context.Context, activities.ChangeInput) (string, error) {
+	return "changed", a.do("ChangeStrategy")
 }
 
 func (a *actor) ReadMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
 	return resilience.Plan{}, a.do("ReadMigration")
 }
 
-func (a *actor) BeginMigration(context.Context, activities.PlanInput) error {
-	return a.do("BeginMigration")
+func (a *actor) BeginMigration(context.Context, activities.BeginInput) (b activities.Beginning, err error) {
+	err = a.do("BeginMigration", func() {
+		b = activities.Beginning{Begun: true}
+		if len(a.drifts) > 0 {
+			b, a.drifts = activities.Beginning{Why: a.drifts[0]}, a.drifts[1:]
+		}
+	})
+	return b, err
 }
 
 func (a *actor) CancelMigration(context.Context, activities.PlanInput) error {
@@ -145,7 +191,7 @@ func TestCompensationsRunNewestFirst(t *testing.T) {
 			t.Parallel()
 			env, a := rehearsal(t)
 			a.fails[step] = errInjected
-			env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 			require.ErrorContains(t, env.GetWorkflowError(), "injected")
 			require.Equal(t, want, a.ran[len(a.ran)-len(want):])
 		})
@@ -156,7 +202,7 @@ func TestAFailedCompensationDoesNotKeepTheOthersFromRunning(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
 	a.fails["CompleteMigration"], a.fails["UndoSwitchAliases"] = errInjected, errInjected
-	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	var app *temporal.ApplicationError
 	require.ErrorAs(t, env.GetWorkflowError(), &app)
 	require.Equal(t, workflows.RollbackFailed, app.Type())
@@ -169,7 +215,7 @@ func TestSweepsEnd(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
 	a.sweeps = []int64{5, 5, 5, 5, 5, 5, 5, 5, 5}
-	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.Len(t, a.sweeps, 4, "five rounds, however fast the application is")
 	require.Equal(t, a.at.Total, a.at.Last, "what was swept was moved")
@@ -179,20 +225,20 @@ func TestStateCrossesContinueAsNew(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
 	env.SetContinueAsNewSuggested(true)
-	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	var again *workflow.ContinueAsNewError
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
-	require.Equal(t, workflows.MigrateBatchName, again.WorkflowType.Name)
+	require.Equal(t, workflows.MigrateName(resilience.Batch), again.WorkflowType.Name)
 	var next workflows.MigrateInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
 
 	env, b := rehearsal(t)
 	b.at = a.at
 	b.fails["CompleteMigration"] = errInjected
-	env.ExecuteWorkflow(workflows.MigrateBatchName, next)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), next)
 	require.ErrorContains(t, env.GetWorkflowError(), "injected")
 	require.Equal(t, []string{
-		"MoveSlice", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration", // neither planned nor begun again
+		"ReadWatermark", "MoveSlice", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration", // neither planned nor begun again
 		"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration", // all that both runs owe
 	}, b.ran)
 }
@@ -202,12 +248,12 @@ func TestAPausedRunStaysPausedAcrossContinueAsNew(t *testing.T) {
 	env, a := rehearsal(t)
 	a.at.Wish = resilience.WishPause
 	in := planned()
-	in.Resume = &workflows.Resume{Epoch: 1, Paused: true}
+	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1, Paused: true}
 	env.RegisterDelayedCallback(func() {
-		require.Empty(t, a.ran, "nothing runs while it is paused")
+		require.Equal(t, []string{"ReadWatermark"}, a.ran, "nothing runs while it is paused")
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
 	}, 48*time.Hour)
-	env.ExecuteWorkflow(workflows.MigrateBatchName, in)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
 	require.NoError(t, env.GetWorkflowError())
 	require.EqualValues(t, 30, a.at.Last)
 }
@@ -222,7 +268,7 @@ func TestAPauseFromBeforeAResetHolds(t *testing.T) {
 		require.Zero(t, a.at.Last)
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
 	}, time.Hour)
-	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.EqualValues(t, 30, a.at.Last)
 }
@@ -235,7 +281,7 @@ func TestAbortWhilePlanningChangesNothing(t *testing.T) {
 		env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
 		close(a.until)
 	}, 0)
-	env.ExecuteWorkflow(workflows.MigrateBatchName, planned())
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
 	require.NotContains(t, a.ran, "MoveSlice")
 }

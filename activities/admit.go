@@ -1,0 +1,100 @@
+package activities
+
+import (
+	"context"
+
+	"rehome/store"
+)
+
+// RequestApproval lets a plan wait for a person's yes.
+func (a *Database) RequestApproval(ctx context.Context, in PlanInput) error {
+	return classify("request the approval", a.Store.RequestApproval(ctx, in.Migration, in.Reason))
+}
+
+// ApproveInput says yes to a plan as it was when its hash was this.
+type ApproveInput struct {
+	PlanInput
+	Hash string `json:"plan_hash"`
+}
+
+// ApproveMigration records a person's yes. Another hash than the plan's is a Conflict.
+func (a *Database) ApproveMigration(ctx context.Context, in ApproveInput) error {
+	return classify("approve", a.Store.Approve(ctx, in.Migration, in.Hash, in.Author))
+}
+
+// QueueMigration lets a plan wait for a slot; from here on it owns its chunks.
+func (a *Database) QueueMigration(ctx context.Context, in PlanInput) error {
+	return classify("queue", a.Store.Queue(ctx, in.Migration))
+}
+
+// TakeSlot gives a plan one of the slots for working plans, and reports whether
+// there was one. Runs that are closed neither hold a slot nor stand in the queue.
+func (a *Database) TakeSlot(ctx context.Context, in PlanInput) (bool, error) {
+	taken, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
+		return a.Store.TakeSlot(ctx, in.Migration, gone)
+	})
+	return taken, classify("take a slot", err)
+}
+
+// ResumeMigration lets a paused plan go on, and reports whether there was a
+// slot for it; without one it stays paused, in the queue.
+func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) (bool, error) {
+	resumed, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
+		return a.Store.Resume(ctx, in.Migration, in.Author, in.Reason, gone)
+	})
+	return resumed, classify("resume", err)
+}
+
+// amongOpen tries to get a slot, and again without those whose runs turn out
+// to be closed.
+func (a *Database) amongOpen(ctx context.Context, try func(gone []string) (bool, []store.Slot, error)) (bool, error) {
+	var gone []string
+	for {
+		granted, before, err := try(gone)
+		if granted || err != nil {
+			return granted, err
+		}
+		known := len(gone)
+		for _, b := range before {
+			open, err := isOpen(ctx, a.Temporal, b.WorkflowID, b.RunID)
+			if err != nil {
+				return false, err
+			}
+			if !open {
+				gone = append(gone, b.Plan)
+			}
+		}
+		if len(gone) == known {
+			return false, nil
+		}
+	}
+}
+
+// Beginning is the answer to BeginMigration: the plan works, or it has to be
+// approved again, and why.
+type Beginning struct {
+	Begun bool   `json:"begun"`
+	Why   string `json:"why,omitempty"`
+}
+
+// BeginInput starts a plan.
+type BeginInput struct {
+	PlanInput
+	Recheck bool `json:"recheck,omitempty"` // time has passed since it was planned
+}
+
+// BeginMigration lets a planned migration run, unless the table is no longer
+// what was planned, or its approval is too old.
+func (a *Database) BeginMigration(ctx context.Context, in BeginInput) (Beginning, error) {
+	if in.Recheck {
+		var why string
+		err := beating(ctx, func(ctx context.Context) (err error) {
+			why, err = a.Store.Recheck(ctx, in.Migration)
+			return err
+		})
+		if err != nil || why != "" {
+			return Beginning{Why: why}, classify("look at the table again", err)
+		}
+	}
+	return Beginning{Begun: true}, classify("begin", a.Store.Begin(ctx, in.Migration))
+}

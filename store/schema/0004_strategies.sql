@@ -1,0 +1,89 @@
+-- Four strategies: what a plan was found to be, who approved it, where it waits,
+-- how it goes, and what past runs cost.
+
+ALTER TABLE rehome.migration_plans DROP CONSTRAINT migration_plans_status_check;
+ALTER TABLE rehome.migration_plans
+    ADD CONSTRAINT migration_plans_status_check CHECK (status IN
+        ('pending', 'awaiting_approval', 'queued', 'executing', 'paused', 'completed', 'rolling_back', 'rolled_back', 'failed', 'cancelled')),
+    ADD COLUMN conflicts     bigint NOT NULL DEFAULT 0,   -- rows of migration_conflicts
+    ADD COLUMN physics       jsonb NOT NULL DEFAULT '{}', -- what stands around the path: resilience.Physics
+    ADD COLUMN way           text NOT NULL DEFAULT 'update', -- how rows change their path: resilience.Way
+    ADD COLUMN risk          jsonb NOT NULL DEFAULT '{}', -- resilience.Risk
+    ADD COLUMN estimate      jsonb NOT NULL DEFAULT '{}', -- resilience.Estimate
+    ADD COLUMN approved_hash text NOT NULL DEFAULT '',    -- plan_hash that a person approved
+    ADD COLUMN approved_by   text NOT NULL DEFAULT '',
+    ADD COLUMN approved_at   timestamptz,
+    ADD COLUMN queued_at     timestamptz;                 -- the queue is served in this order
+
+-- Why a plan cannot be carried out as it was asked for.
+CREATE TABLE rehome.migration_conflicts (
+    plan_id text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    ordinal bigint NOT NULL,
+    kind    text NOT NULL,                      -- resilience.ConflictKind
+    source  text NOT NULL,
+    target  text NOT NULL,
+    detail  text NOT NULL,
+    PRIMARY KEY (plan_id, ordinal)
+);
+
+-- An operator's throttle, while it lasts, stands above what the plan asks for.
+ALTER TABLE rehome.migration_progress
+    ADD COLUMN throttle_rate  double precision,
+    ADD COLUMN throttle_batch integer,
+    ADD COLUMN throttle_until timestamptz;      -- NULL: there is none
+
+-- The groups an intelligent plan runs one after another, and why it made them so.
+CREATE TABLE rehome.migration_groups (
+    plan_id      text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    position     integer NOT NULL,              -- 1 runs first
+    name         text NOT NULL,                 -- what its chunks have in common
+    until        bigint NOT NULL,               -- last ordinal; the first follows the group before
+    strategy     text NOT NULL,
+    way          text NOT NULL,
+    batch_size   integer NOT NULL,
+    rate         double precision NOT NULL,
+    inputs       jsonb NOT NULL,                -- what was measured
+    alternatives jsonb NOT NULL,                -- what else was thought of, with its expected cost
+    reason       text NOT NULL,
+    PRIMARY KEY (plan_id, position)
+);
+
+-- What a group's or a whole plan's moves really cost.
+CREATE TABLE rehome.performance_samples (
+    sample_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    memory       text NOT NULL,
+    plan_id      text NOT NULL,
+    kind         text NOT NULL,
+    strategy     text NOT NULL,
+    way          text NOT NULL,
+    index_class  text NOT NULL,                 -- resilience.IndexClass
+    batch_size   integer NOT NULL,
+    rows         bigint NOT NULL,
+    row_bytes    bigint NOT NULL,
+    apply_ms     double precision NOT NULL,     -- first batch to last commit
+    duration_ms  double precision NOT NULL,     -- without waiting for people, queue and pauses
+    estimated_ms double precision NOT NULL,     -- p50 as it was shown; 0: none was
+    at           timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX performance_samples_like ON rehome.performance_samples (memory, kind, index_class, at DESC);
+
+-- Why a plan waits, for as long as it does.
+CREATE TABLE rehome.migration_gates (
+    plan_id text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    gate    text NOT NULL,
+    detail  text NOT NULL,
+    since   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan_id, gate)
+);
+
+CREATE OR REPLACE VIEW rehome.migrations AS
+    SELECT p.plan_id AS migration_id, p.memory, p.strategy, p.kind, p.status, p.undoes, p.moves,
+        coalesce(g.last, 0) AS done, p.disagree, p.bytes, p.reason, p.workflow_id, p.created_at, p.finished_at,
+        p.conflicts, p.risk, p.estimate
+    FROM rehome.migration_plans p LEFT JOIN rehome.migration_progress g USING (plan_id);
+
+-- The plans that may work at this moment, at most max_concurrent_migrations.
+CREATE TABLE rehome.migration_slots (
+    plan_id  text PRIMARY KEY REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    taken_at timestamptz NOT NULL DEFAULT now()
+);

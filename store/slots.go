@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// Slot is one of the places that executing plans take: there are
+// max_concurrent_migrations of them. A plan that waits has none yet.
+type Slot struct {
+	Plan       string
+	WorkflowID string
+	RunID      string
+	Taken      bool // false: it waits, and waited before us
+}
+
+// TakeSlot gives a plan a slot when there is one for it: first come, first
+// served. When there is none it returns those that stand before it, holders
+// and waiting, except for the ones in gone, whose runs are known to be closed.
+func (s *Store) TakeSlot(ctx context.Context, plan string, gone []string) (granted bool, before []Slot, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		granted, before, err = takeSlot(ctx, tx, plan, gone)
+		return err
+	})
+	if err != nil {
+		return false, nil, fmt.Errorf("take a slot for plan %s: %w", plan, err)
+	}
+	return granted, before, nil
+}
+
+// slotsKey is the advisory lock under which slots are given out.
+const slotsKey = "rehome migration slots"
+
+func takeSlot(ctx context.Context, tx pgx.Tx, plan string, gone []string) (bool, []Slot, error) {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, slotsKey); err != nil {
+		return false, nil, err
+	}
+	settings, err := readSettings(ctx, tx)
+	if err != nil {
+		return false, nil, err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM rehome.migration_slots WHERE plan_id = ANY($1)`, gone); err != nil {
+		return false, nil, err
+	}
+	const query = `
+		WITH me AS (SELECT queued_at, number FROM rehome.migration_plans WHERE plan_id = $1)
+		SELECT p.plan_id, p.workflow_id, p.run_id, s.plan_id IS NOT NULL AS taken
+		FROM rehome.migration_plans p LEFT JOIN rehome.migration_slots s USING (plan_id), me
+		WHERE p.plan_id <> ALL($2) AND (s.plan_id IS NOT NULL
+			OR p.queued_at IS NOT NULL AND p.status IN ('queued', 'paused') AND (p.queued_at, p.number) < (me.queued_at, me.number))
+		ORDER BY taken DESC, p.queued_at, p.number`
+	rows, err := tx.Query(ctx, query, plan, gone)
+	if err != nil {
+		return false, nil, err
+	}
+	before, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Slot])
+	if err != nil {
+		return false, nil, err
+	}
+	for _, b := range before {
+		if b.Plan == plan {
+			return true, nil, nil
+		}
+	}
+	if len(before) >= settings.MaxConcurrentMigrations {
+		return false, before, nil
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO rehome.migration_slots (plan_id) VALUES ($1) ON CONFLICT DO NOTHING`, plan)
+	return err == nil, nil, err
+}
+
+// Queue lets a plan wait for a slot. From here on it owns its chunks: another
+// plan that touches them is refused, as this one is when another came first.
+func (s *Store) Queue(ctx context.Context, plan string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		j, err := openJournal(ctx, tx, plan)
+		if err != nil {
+			return err
+		}
+		if err := j.checkOverlap(ctx); err != nil {
+			return err
+		}
+		if err := become(ctx, tx, resilience.Queued, event{Plan: plan, What: "queued"}); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE rehome.migration_plans SET queued_at = coalesce(queued_at, now()) WHERE plan_id = $1`, plan)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("queue plan %s: %w", plan, err)
+	}
+	return nil
+}

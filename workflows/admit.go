@@ -1,0 +1,139 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// approvalWait is how long a plan waits for a person's yes before it is dropped.
+const approvalWait = 7 * 24 * time.Hour
+
+// slotPoll is how often a plan that waits in the queue asks whether it is its turn.
+const slotPoll = 2 * time.Second
+
+// admission is where a plan stands before it begins.
+type admission struct {
+	Ask    string `json:"ask,omitempty"`    // why a person has to approve; empty: nobody has to
+	Queued bool   `json:"queued,omitempty"` // approved as far as need be, and in the queue
+	Waited bool   `json:"waited,omitempty"` // time has passed since the plan was made
+}
+
+// admit waits until the plan may begin: for a person's yes where one is needed,
+// and for a slot. It lets the plan begin; from there on it has effects.
+func (m *migration) admit(ctx workflow.Context) error {
+	for {
+		if err := m.awaitApproval(ctx); err != nil {
+			return err
+		}
+		if err := m.awaitSlot(ctx); err != nil {
+			return err
+		}
+		m.saga.owe(closePlan)
+		var b activities.Beginning
+		in := activities.BeginInput{PlanInput: m.named(Order{}), Recheck: m.admission.Waited}
+		err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Start moving, if the table is what was planned"), database.BeginMigration, in).Get(ctx, &b)
+		if err != nil || b.Begun {
+			return err
+		}
+		m.admission = admission{Ask: b.Why}
+	}
+}
+
+// awaitApproval asks a person, if there is something to ask.
+func (m *migration) awaitApproval(ctx workflow.Context) error {
+	if m.admission.Ask == "" || m.admission.Queued {
+		return nil
+	}
+	m.phase, m.approved = approving, false
+	m.progress.set(ctx, Progress{Phase: "Waiting for approval: " + m.admission.Ask, Facts: []Fact{
+		{"Plan hash", m.hash}, {"To go on", "update approve with this plan hash"}, {"To drop it", "update abort"}}})
+	if err := showPhase(ctx, "approval"); err != nil {
+		return err
+	}
+	err := workflow.ExecuteActivity(brief(ctx, "Ask a person to approve: "+m.admission.Ask), database.RequestApproval, m.named(Order{Reason: m.admission.Ask})).Get(ctx, nil)
+	if err != nil {
+		return err
+	}
+	m.admission.Waited = true
+	answered, err := workflow.AwaitWithTimeout(ctx, approvalWait, func() bool { return m.approved || m.aborted != nil })
+	switch {
+	case err != nil:
+		return err
+	case m.aborted != nil:
+		return m.abortion()
+	case !answered:
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("nobody approved it within %s", approvalWait), activities.Refused, nil)
+	}
+	return nil
+}
+
+// awaitSlot waits in the queue. An undo goes before everything and needs no slot.
+func (m *migration) awaitSlot(ctx workflow.Context) error {
+	m.phase = queueing
+	if !m.admission.Queued {
+		if err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Put the plan into the queue"), database.QueueMigration, m.named(Order{})).Get(ctx, nil); err != nil {
+			return err
+		}
+		m.admission.Queued = true
+	}
+	for m.in.Undoes == "" {
+		var granted bool
+		err := workflow.ExecuteActivity(brief(ctx, "Take one of the slots for working plans"), database.TakeSlot, m.named(Order{})).Get(ctx, &granted)
+		if err != nil || granted {
+			return err
+		}
+		m.progress.set(ctx, Progress{Phase: "Queued: waiting for another migration to end"})
+		if err := m.waitInQueue(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitInQueue lets a while pass, unless something happens.
+func (m *migration) waitInQueue(ctx workflow.Context) error {
+	m.admission.Waited = true
+	if _, err := workflow.AwaitWithTimeout(ctx, slotPoll, func() bool { return m.aborted != nil || m.next != "" }); err != nil {
+		return err
+	}
+	switch {
+	case m.aborted != nil:
+		return m.abortion()
+	case m.next != "" || workflow.GetInfo(ctx).GetContinueAsNewSuggested():
+		return m.continueAsNew(ctx)
+	}
+	return nil
+}
+
+// comeBack lets a plan that was paused go on, as soon as there is a slot.
+func (m *migration) comeBack(ctx workflow.Context) error {
+	for {
+		var resumed bool
+		err := workflow.ExecuteActivity(brief(ctx, "Go on, if there is a slot"), database.ResumeMigration, m.named(*m.resuming)).Get(ctx, &resumed)
+		if err != nil || resumed {
+			m.resuming = nil
+			return err
+		}
+		m.progress.set(ctx, Progress{Phase: "Resumed, and waiting for another migration to end"})
+		if err := m.waitInQueue(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// askFirst says why a person has to approve a plan before it begins.
+func (m *migration) askFirst(plan resilience.Plan) string {
+	switch {
+	case m.in.PlanOnly:
+		return "it was only to be planned"
+	case m.in.Undoes == "" && !m.in.Approve && plan.Risk.NeedsApproval():
+		return fmt.Sprintf("its risk is %s (%d of 100)", plan.Risk.Level, plan.Risk.Score)
+	}
+	return ""
+}

@@ -1,0 +1,173 @@
+package workflows_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// risky is a plan that a person has to approve.
+func risky() resilience.Plan {
+	return resilience.Plan{Hash: "h1", Risk: resilience.Risk{Level: resilience.HighRisk, Score: 65}}
+}
+
+func batch() string { return workflows.MigrateName(resilience.Batch) }
+
+func approve(t *testing.T, env *testsuite.TestWorkflowEnvironment, hash string) {
+	t.Helper()
+	env.UpdateWorkflowNoRejection(workflows.ApproveUpdate, "approve-"+hash, t, workflows.Approval{Hash: hash, Author: "ana"})
+}
+
+func TestARiskyPlanWaitsForApproval(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.plan = risky()
+	env.RegisterDelayedCallback(func() {
+		require.NotContains(t, a.ran, "QueueMigration")
+		env.UpdateWorkflow(workflows.ApproveUpdate, "forged", rejection(t, "plan hash"), workflows.Approval{Hash: "h0"})
+		approve(t, env, "h1")
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 30, a.at.Last)
+}
+
+func TestAPlanThatNobodyApprovesIsDropped(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	in := planned()
+	in.PlanOnly = true
+	env.ExecuteWorkflow(batch(), in)
+	require.ErrorContains(t, env.GetWorkflowError(), "nobody approved it")
+	require.Contains(t, a.ran, "CancelMigration")
+	require.NotContains(t, a.ran, "MoveSlice")
+}
+
+func TestWhoStartsAPlanMayApproveIt(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.plan = risky()
+	in := planned()
+	in.Approve = true
+	env.ExecuteWorkflow(batch(), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.NotContains(t, a.ran, "RequestApproval")
+}
+
+func TestADriftedPlanIsApprovedAgain(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.drifts = []string{"3 of its 30 chunks are no longer where they were planned"}
+	env.RegisterDelayedCallback(func() { approve(t, env, "") }, time.Hour)
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, []string{"QueueMigration", "TakeSlot", "BeginMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration"},
+		a.ran[1:9])
+}
+
+func TestAPlanWaitsForASlot(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.busy = 5
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Zero(t, a.busy)
+}
+
+func TestAResumedPlanWaitsForASlot(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.at.Wish = resilience.WishPause
+	a.busy = 0
+	env.RegisterDelayedCallback(func() {
+		a.busy = 3
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+		require.Zero(t, a.at.Last)
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Zero(t, a.busy)
+	require.EqualValues(t, 30, a.at.Last)
+}
+
+func TestAbortInTheQueueCancels(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.busy = 1000
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
+	}, time.Minute)
+	env.ExecuteWorkflow(batch(), planned())
+	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
+	require.Contains(t, a.ran, "CancelMigration")
+	require.NotContains(t, a.ran, "BeginMigration")
+}
+
+func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.at.Wish, a.at.Last = resilience.WishPause, 10
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Immediate})
+	}, time.Hour)
+	in := planned()
+	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1, Paused: true}
+	env.ExecuteWorkflow(batch(), in)
+	var again *workflow.ContinueAsNewError
+	require.ErrorAs(t, env.GetWorkflowError(), &again)
+	require.Equal(t, workflows.MigrateName(resilience.Immediate), again.WorkflowType.Name)
+	require.EqualValues(t, 10, a.at.Last)
+}
+
+func TestAStrategyIsNotChangedWhileChunksMove(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.plan = risky()
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflow(workflows.StrategyUpdate, "change", rejection(t, "queued or paused"), workflows.NewStrategy{Strategy: resilience.Immediate})
+		env.UpdateWorkflow(workflows.StrategyUpdate, "unknown", rejection(t, "want one of"), workflows.NewStrategy{Strategy: "magic"})
+		approve(t, env, "h1")
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+}
+
+func TestFailurePolicies(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[resilience.OnFailure][]string{
+		resilience.Stop:      {"MoveSlice", "PauseMigration", "ReadWatermark"},
+		resilience.UndoGroup: {"MoveSlice", "RevertSlice", "RevertSlice", "PauseMigration", "ReadWatermark"}, // to row 15 or below
+	} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			env, a := rehearsal(t)
+			a.at.Last = 20
+			a.fails["MoveSlice"] = errInjected
+			in := planned()
+			in.Policy.OnFailure, in.Policy.GroupSize = policy, 15
+			env.RegisterDelayedCallback(func() {
+				require.Equal(t, want, a.ran[len(a.ran)-len(want):])
+				delete(a.fails, "MoveSlice")
+				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+			}, time.Hour)
+			env.ExecuteWorkflow(batch(), in)
+			require.NoError(t, env.GetWorkflowError())
+			require.EqualValues(t, 30, a.at.Last)
+		})
+	}
+}
+
+// rejection expects an update to be turned down with these words.
+func rejection(t *testing.T, words string) *testsuite.TestUpdateCallback {
+	return &testsuite.TestUpdateCallback{
+		OnAccept:   func() { t.Errorf("accepted; want it turned down: %s", words) },
+		OnReject:   func(err error) { require.ErrorContains(t, err, words) },
+		OnComplete: func(any, error) {},
+	}
+}
