@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 	case "stack":
 		var s *dev.Stack
 		s, err = dev.Start(context.Background(), dev.Options{Dir: dir, Log: os.Stderr})
+		if err == nil {
+			go stopOnTerm(s) // as `worker -dev` does
+		}
 		report(err, "running")
 		runtime.KeepAlive(s) // its lock is freed when it is collected
 	case "postgres":
@@ -48,6 +52,15 @@ func TestMain(m *testing.M) {
 	default:
 		os.Exit(m.Run())
 	}
+}
+
+// stopOnTerm ends the stack, and then this process, when it is told to end.
+func stopOnTerm(s *dev.Stack) {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	<-told
+	s.Stop()
+	os.Exit(0)
 }
 
 // report says how it went in one line, and waits until it is killed or the
