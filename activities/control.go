@@ -19,7 +19,7 @@ type PlanInput struct {
 
 // CancelMigration ends a plan that has had no effect.
 func (a *Database) CancelMigration(ctx context.Context, in PlanInput) error {
-	return classify("cancel", a.Store.CancelPlan(ctx, in.Migration, in.Reason))
+	return classify("cancel", a.Store.CancelPlan(ctx, in.Migration, in.Author, in.Reason))
 }
 
 // PauseMigration makes a plan stop before its next batch.

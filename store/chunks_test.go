@@ -193,7 +193,7 @@ func TestIngestLeavesFilesInFlightAlone(t *testing.T) {
 	require.Equal(t, map[string]int64{store.SkippedInFlight: 2}, counts.SkippedByReason)
 	require.Equal(t, before, in.state())
 
-	require.NoError(t, in.store.CancelPlan(t.Context(), "m-1", "enough"))
+	require.NoError(t, in.store.CancelPlan(t.Context(), "m-1", "", "enough"))
 	counts = in.next(file("old.md", "edited "), file("new.md", "one "))
 	require.Empty(t, counts.SkippedByReason)
 	require.Equal(t, resilience.IngestedFiles{Seen: 2, New: 1, Changed: 1}, counts.Files)

@@ -30,7 +30,7 @@ func (s *Store) RequestApproval(ctx context.Context, plan, reason string) error 
 func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
-			UPDATE rehome.migration_plans SET approved_hash = $2, approved_by = $3, approved_at = now()
+			UPDATE rehome.migration_plans SET approved_hash = $2, approved_by = $3, approved_at = now(), accepted = surprises
 			WHERE plan_id = $1 AND plan_hash = $2 AND status = $4 AND approved_hash <> $2`, plan, hash, author, resilience.AwaitingApproval)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 			return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: author, Detail: hash})
 		}
 		var approved bool
-		if err := tx.QueryRow(ctx, `SELECT approved_hash = $2 FROM rehome.migration_plans WHERE plan_id = $1`, plan, hash).Scan(&approved); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT approved_hash = $2 AND approved_at IS NOT NULL FROM rehome.migration_plans WHERE plan_id = $1`, plan, hash).Scan(&approved); err != nil {
 			return err
 		}
 		if !approved {
@@ -60,13 +60,29 @@ func (s *Store) Begin(ctx context.Context, plan string) error {
 }
 
 // CancelPlan ends a plan that has had no effect.
-func (s *Store) CancelPlan(ctx context.Context, plan, reason string) error {
-	return s.change(ctx, resilience.Cancelled, event{Plan: plan, What: "cancelled", Detail: reason})
+func (s *Store) CancelPlan(ctx context.Context, plan, author, reason string) error {
+	return s.change(ctx, resilience.Cancelled, event{Plan: plan, What: "cancelled", Author: author, Detail: reason})
 }
 
-// Pause makes a plan stop before its next batch.
+// Pause makes a plan stop before its next batch. One that is paused and waits
+// for a slot to resume waits no more.
 func (s *Store) Pause(ctx context.Context, plan, author, reason string) error {
-	return s.wish(ctx, resilience.WishPause, resilience.Paused, event{Plan: plan, What: "paused", Author: author, Detail: reason})
+	e := event{Plan: plan, What: "paused", Author: author, Detail: reason}
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET queued_at = NULL WHERE plan_id = $1 AND status = $2 AND queued_at IS NOT NULL`, plan, resilience.Paused)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 1 {
+			return recordEvent(ctx, tx, e)
+		}
+		return wish(ctx, tx, resilience.WishPause, resilience.Paused, e)
+	})
+	if err != nil {
+		return fmt.Errorf("pause plan %s: %w", plan, err)
+	}
+	return nil
 }
 
 // Resume lets a paused plan go on, if there is a slot for it; otherwise the
@@ -266,14 +282,6 @@ func (s *Store) change(ctx context.Context, next resilience.Status, e event) err
 }
 
 // wish sets what the operator wants, which the next batch reads.
-func (s *Store) wish(ctx context.Context, want resilience.Wish, next resilience.Status, e event) error {
-	err := s.inTx(ctx, func(tx pgx.Tx) error { return wish(ctx, tx, want, next, e) })
-	if err != nil {
-		return fmt.Errorf("%s plan %s: %w", want, e.Plan, err)
-	}
-	return nil
-}
-
 func wish(ctx context.Context, tx pgx.Tx, want resilience.Wish, next resilience.Status, e event) error {
 	if err := become(ctx, tx, next, e); err != nil {
 		return err

@@ -238,7 +238,7 @@ func TestOverlappingPlansAreRefusedNamingTheOwner(t *testing.T) {
 	}
 	_, err = m.plan("", rule("free.md", "f.md"))
 	require.NoError(t, err, "a plan for other paths is welcome")
-	require.NoError(t, m.store.CancelPlan(t.Context(), owner, "a test"))
+	require.NoError(t, m.store.CancelPlan(t.Context(), owner, "", "a test"))
 	_, err = m.plan("", rule("d/x.md", "x.md"))
 	require.NoError(t, err, "a cancelled plan owns nothing")
 }
@@ -464,7 +464,7 @@ func TestAnyPlanCanBeRevertedAnywhere(t *testing.T) {
 			m.apply(id, rapid.IntRange(-1, 4).Draw(r, "batches"))
 			m.revert(id)
 		} else {
-			require.NoError(r, m.store.CancelPlan(context.Background(), id, "refused"))
+			require.NoError(r, m.store.CancelPlan(context.Background(), id, "", "refused"))
 		}
 		require.Equal(r, start, m.rows("rehome.chunks"))
 	})

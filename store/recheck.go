@@ -3,8 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,18 +34,21 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 	return why, nil
 }
 
+// surprises are what a look at the table found that was not planned.
+type surprises struct {
+	Drifted int64    `json:"drifted"` // rows that are not where they were planned
+	Clashes []string `json:"clashes"` // paths where it would move others
+}
+
 func (j *journal) recheck(ctx context.Context) (string, error) {
-	var approvedAt *time.Time
 	var expected string
 	var old bool
+	var accepted surprises
 	err := j.tx.QueryRow(ctx, `
-		SELECT plan_hash, approved_at, coalesce(approved_at < now() - $2 * interval '1 second', false)
-		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds()).Scan(&expected, &approvedAt, &old)
+		SELECT plan_hash, coalesce(approved_at < now() - $2 * interval '1 second', false), accepted
+		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds()).Scan(&expected, &old, &accepted)
 	if err != nil {
 		return "", err
-	}
-	if old {
-		return fmt.Sprintf("its approval is older than %s", resilience.ApprovalLasts), nil
 	}
 	hash, err := j.hash(ctx)
 	if err != nil {
@@ -55,24 +57,44 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 	if hash != expected {
 		return "", problem(ErrVerify, "the journal of %s is not what was planned: its hash is %s, not %s; somebody wrote to rehome.migration_moves or migration_paths. Plan it anew", j.plan, hash, expected)
 	}
-	var drifted int64
+	found, err := j.surprises(ctx)
+	if err != nil {
+		return "", err
+	}
+	// An approval that follows is of what is found now.
+	if _, err := j.tx.Exec(ctx, `UPDATE rehome.migration_plans SET surprises = $2 WHERE plan_id = $1`, j.plan, found); err != nil {
+		return "", err
+	}
+	var why []string
+	if old {
+		why = append(why, fmt.Sprintf("its approval is older than %s", resilience.ApprovalLasts))
+	}
+	return strings.Join(append(why, found.beyond(accepted, j.total)...), "; "), nil
+}
+
+// surprises looks for rows that moved away and for others that came.
+func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
 		SELECT @total::bigint - count(*) FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
 		JOIN %s t ON %s AND %s AND %s WHERE m.plan = @number`,
 		j.table.name(), j.table.hasID("m.chunk_id"), j.table.scope(), j.table.locatorsAre("p.old_path")),
-		j.args(pgx.NamedArgs{"total": j.total})).Scan(&drifted)
-	if err != nil {
-		return "", err
+		j.args(pgx.NamedArgs{"total": j.total})).Scan(&found.Drifted)
+	if err == nil && j.undoes == "" {
+		found.Clashes, err = j.listPaths(ctx)
 	}
-	if float64(drifted) > driftAllowed*float64(j.total) {
-		return fmt.Sprintf("%d of its %d chunks are no longer where they were planned", drifted, j.total), nil
+	return found, err
+}
+
+// beyond says what was found of which no person knew when they approved the
+// plan. A little drift is what tables do.
+func (s surprises) beyond(accepted surprises, total int64) []string {
+	var why []string
+	if float64(s.Drifted-accepted.Drifted) > driftAllowed*float64(total) {
+		why = append(why, fmt.Sprintf("%d of its %d chunks are no longer where they were planned", s.Drifted, total))
 	}
-	if j.undoes != "" {
-		return "", nil
+	isNew := func(path string) bool { return !slices.Contains(accepted.Clashes, path) }
+	if slices.ContainsFunc(s.Clashes, isNew) {
+		why = append(why, "chunks of "+strings.Join(s.Clashes, ", ")+" came to be where it would move others")
 	}
-	taken, err := j.listPaths(ctx)
-	if err != nil || len(taken) == 0 {
-		return "", err
-	}
-	return "chunks of " + strings.Join(taken, ", ") + " came to be where it would move others", nil
+	return why
 }

@@ -43,6 +43,11 @@ func takeSlot(ctx context.Context, tx pgx.Tx, plan string, gone []string) (bool,
 	if err != nil {
 		return false, nil, err
 	}
+	var undo bool // it goes before everything and needs no slot
+	if err := tx.QueryRow(ctx, `SELECT undoes IS NOT NULL FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&undo); err != nil || undo {
+		return undo, nil, err
+	}
+	gone = append([]string{}, gone...) // none is not NULL
 	if _, err := tx.Exec(ctx, `DELETE FROM rehome.migration_slots WHERE plan_id = ANY($1)`, gone); err != nil {
 		return false, nil, err
 	}

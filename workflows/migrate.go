@@ -155,7 +155,7 @@ func (m *migration) plan(ctx workflow.Context) error {
 func (m *migration) giveUp(ctx workflow.Context, cause error) bool {
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	in := m.named(Order{Reason: message(cause)})
+	in := m.named(m.order(cause))
 	err := workflow.ExecuteActivity(brief(detached, "Cancel the plan: nothing was changed"), database.CancelMigration, in).Get(detached, nil)
 	// A cause that is a conflict itself says that the plan is somebody else's, or was refused.
 	return kind(err) != activities.Conflict || kind(cause) == activities.Conflict
@@ -341,17 +341,22 @@ func (m *migration) abortion() error {
 	return temporal.NewNonRetryableApplicationError(text, Aborted, nil)
 }
 
+// order is who wants the plan undone, if somebody does, and why.
+func (m *migration) order(cause error) Order {
+	o := Order{Reason: message(cause)}
+	if m.aborted != nil {
+		o.Author = m.aborted.Author
+	}
+	return o
+}
+
 // undo puts everything back and returns the cause, or, when it cannot, an
 // error of type RollbackFailed.
 func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	m.phase = undoing
-	order := Order{Reason: message(cause)}
-	if m.aborted != nil {
-		order.Author = m.aborted.Author
-	}
-	err := m.compensate(ctx, order)
+	err := m.compensate(ctx, m.order(cause))
 	if err == nil {
 		err = cause
 	}

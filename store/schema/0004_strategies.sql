@@ -26,6 +26,17 @@ CREATE TABLE rehome.migration_conflicts (
     PRIMARY KEY (plan_id, ordinal)
 );
 
+-- Renames that wait for their plan to be made: a list too long to travel with
+-- the request. Lines are as its author counts them.
+CREATE TABLE rehome.migration_staged (
+    plan_id   text NOT NULL,
+    line      bigint NOT NULL,
+    old_path  text COLLATE "C" NOT NULL,
+    new_path  text COLLATE "C" NOT NULL,
+    staged_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan_id, line)
+);
+
 -- An operator's throttle, while it lasts, stands above what the plan asks for.
 ALTER TABLE rehome.migration_progress
     ADD COLUMN throttle_rate  double precision,
@@ -87,3 +98,9 @@ CREATE TABLE rehome.migration_slots (
     plan_id  text PRIMARY KEY REFERENCES rehome.migration_plans ON DELETE CASCADE,
     taken_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- What a look at the table found that was not planned, and which of it was there
+-- when a person approved the plan: store.surprises.
+ALTER TABLE rehome.migration_plans
+    ADD COLUMN surprises jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN accepted  jsonb NOT NULL DEFAULT '{}';

@@ -1,0 +1,136 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// who lists what happened to a plan and who did it.
+func (m *migrations) who(id string) []string {
+	m.Helper()
+	events, err := m.store.Events(m.Context(), id)
+	require.NoError(m, err)
+	var all []string
+	for _, e := range events {
+		require.False(m, e.At.IsZero())
+		all = append(all, e.What+" "+e.Author)
+	}
+	return all
+}
+
+// asking is a plan of 200 chunks that awaits approval.
+func (m *migrations) asking() resilience.Plan {
+	m.Helper()
+	m.fill(200, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(m, err)
+	require.NoError(m, m.store.RequestApproval(m.Context(), id, "its risk is high"))
+	return m.read(id)
+}
+
+func (m *migrations) read(id string) resilience.Plan {
+	m.Helper()
+	plan, err := m.store.Plan(m.Context(), id)
+	require.NoError(m, err)
+	return plan
+}
+
+func TestApprove(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	plan := m.asking()
+	require.Equal(t, resilience.AwaitingApproval, plan.Status)
+	require.Equal(t, "its risk is high", plan.Reason)
+	require.Nil(t, plan.Approval)
+
+	err := m.store.Approve(t.Context(), plan.ID, "0000", "eve")
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "its plan hash is not 0000")
+	require.ErrorIs(t, m.store.Approve(t.Context(), plan.ID, "", "eve"), store.ErrConflict)
+	require.ErrorIs(t, m.store.Approve(t.Context(), "m-none", plan.Hash, "eve"), store.ErrNotFound)
+	require.Nil(t, m.read(plan.ID).Approval)
+
+	require.NoError(t, m.store.Approve(t.Context(), plan.ID, plan.Hash, "ana"))
+	require.NoError(t, m.store.Approve(t.Context(), plan.ID, plan.Hash, "ben"), "an answer that was lost is given again")
+	require.NoError(t, m.store.Queue(t.Context(), plan.ID))
+	require.NoError(t, m.store.Approve(t.Context(), plan.ID, plan.Hash, "ana"), "and again after the plan went on")
+	approved := m.read(plan.ID).Approval
+	require.Equal(t, "ana", approved.By)
+	require.Equal(t, plan.Hash, approved.Hash)
+	require.Equal(t, []string{"created ", "awaiting approval ", "approved ana", "queued "}, m.who(plan.ID))
+}
+
+func TestAnApprovalFromBeforeCountsNoMore(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	plan := m.asking()
+	require.NoError(t, m.store.Approve(t.Context(), plan.ID, plan.Hash, "ana"))
+	require.NoError(t, m.store.Queue(t.Context(), plan.ID))
+	for range 2 {
+		require.NoError(t, m.store.RequestApproval(t.Context(), plan.ID, "it drifted"))
+	}
+	require.Nil(t, m.read(plan.ID).Approval)
+	require.Equal(t, "it drifted", m.read(plan.ID).Reason)
+	require.NoError(t, m.store.Approve(t.Context(), plan.ID, plan.Hash, "ben"))
+	require.Equal(t, "ben", m.read(plan.ID).Approval.By)
+}
+
+func TestAPlanThatMovesIsNotApproved(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(4, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, 1)
+	require.ErrorIs(t, m.store.Approve(t.Context(), id, m.read(id).Hash, "ana"), store.ErrConflict)
+}
+
+// TestEveryOrderSaysWhoAndWhen walks through all orders that a person can give.
+func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	plan := m.asking()
+	ctx, id := t.Context(), plan.ID
+	require.NoError(t, m.store.Approve(ctx, id, plan.Hash, "ana"))
+	require.NoError(t, m.store.Queue(ctx, id))
+	_, err := m.store.ChangeStrategy(ctx, id, resilience.Immediate, "ben")
+	require.NoError(t, err)
+	require.NoError(t, m.store.Begin(ctx, id))
+	require.NoError(t, m.store.Pause(ctx, id, "cleo", "lunch"))
+	_, _, err = m.store.Resume(ctx, id, "dan", "", nil)
+	require.NoError(t, err)
+	require.NoError(t, m.store.Throttle(ctx, id, resilience.Pace{Rate: 5, Expires: 60, Author: "eva"}))
+	_, err = m.store.BeginUndo(ctx, id, "wrong folder", "fay")
+	require.NoError(t, err)
+	require.NoError(t, m.store.EndUndo(ctx, id))
+	require.Equal(t, []string{
+		"created ", "awaiting approval ", "approved ana", "queued ", "strategy changed ben", "started ",
+		"paused cleo", "resumed dan", "throttled eva", "rolling back fay", "rolled back ",
+	}, m.who(id))
+
+	m.fill(1, "c.md")
+	other, err := m.plan("", rule("c.md", "d.md"))
+	require.NoError(t, err)
+	require.NoError(t, m.store.CancelPlan(ctx, other, "gus", "aborted by gus"))
+	require.Equal(t, []string{"created ", "cancelled gus"}, m.who(other))
+}
+
+func TestAThrottleExpires(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(9, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: 2, Expires: 3600}))
+	at, err := m.store.Watermark(t.Context(), id)
+	require.NoError(t, err)
+	require.InDelta(t, 2, at.Rate, 0)
+	m.exec(`UPDATE rehome.migration_progress SET throttle_until = now() - interval '1 second'`)
+	at, err = m.store.Watermark(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, at.Rate, "the plan's own pace is in force again")
+}
