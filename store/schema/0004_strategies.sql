@@ -48,15 +48,23 @@ CREATE TABLE rehome.migration_groups (
     plan_id      text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
     position     integer NOT NULL,              -- 1 runs first
     name         text NOT NULL,                 -- what its chunks have in common
-    until        bigint NOT NULL,               -- last ordinal; the first follows the group before
-    strategy     text NOT NULL,
-    way          text NOT NULL,
-    batch_size   integer NOT NULL,
-    rate         double precision NOT NULL,
-    inputs       jsonb NOT NULL,                -- what was measured
-    alternatives jsonb NOT NULL,                -- what else was thought of, with its expected cost
-    reason       text NOT NULL,
+    until        bigint NOT NULL,               -- last ordinal
+    rows         bigint NOT NULL,               -- so many up to there
+    way          text NOT NULL,                 -- as the plan's
+    decision     jsonb NOT NULL,                -- resilience.Group: strategy, size, pace, what was measured, alternatives, reason
+    course       jsonb,                         -- resilience.Course: how its batches go; NULL before the first
     PRIMARY KEY (plan_id, position)
+);
+
+-- The vector indexes that a plan took away, until they are there again.
+CREATE TABLE rehome.migration_indexes (
+    plan_id    text NOT NULL REFERENCES rehome.migration_plans,
+    name       text NOT NULL,                   -- without its schema, which is the table's
+    definition text NOT NULL,                   -- as pg_get_indexdef gave it
+    tablespace text NOT NULL,                   -- empty: the default one
+    comment    text,
+    bytes      bigint NOT NULL,                 -- it had
+    PRIMARY KEY (plan_id, name)
 );
 
 -- What a group's or a whole plan's moves really cost.
