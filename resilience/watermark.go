@@ -83,4 +83,9 @@ type Event struct {
 func (p *Policy) ApplyDefaults(s Settings) { p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize) }
 
 // Check refuses a policy that cannot be carried out.
-func (p Policy) Check() error { return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check() }
+func (p Policy) Check() error {
+	if _, err := ParseHours(p.Hours); err != nil {
+		return err
+	}
+	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
+}
