@@ -60,7 +60,7 @@ type Bounds struct {
 	Until   int64 `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
 	Batch   int   `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
 	Floor   int64 `json:"floor,omitempty"`   // revert no row up to this one
-	Partial bool  `json:"partial,omitempty"` // revert rows although the plan is not being undone
+	Partial bool  `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
 }
 
 // pace is the rate and the size in force for a batch: the throttle's, while it lasts.
@@ -86,13 +86,14 @@ func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (r
 }
 
 // Revert moves the batch below the watermark back to its old place; see Apply.
-// A plan that is not being undone goes back only when that is asked for.
+// A plan that is not being undone goes back only when that is asked for, and it
+// is paused: whoever still puts a group back when the plan goes on does nothing.
 func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.revert, `
 		UPDATE rehome.migration_progress g
 		SET last = greatest(@floor::bigint, g.last - `+rows+`)
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
-		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial)
+		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause')
 		RETURNING g.last, @at::bigint, g.last, g.total, g.epoch, g.wish, p.rate`)
 }
 

@@ -222,12 +222,16 @@ func (s *Store) switching(ctx context.Context, plan string, back bool) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		var memory, undoes string
 		var again bool // the plan undoes one that was itself an undo, so it renames anew
+		var status resilience.Status
 		err := tx.QueryRow(ctx, `
-			SELECT p.memory, coalesce(p.undoes, ''), coalesce(u.undoes IS NOT NULL, false)
+			SELECT p.memory, coalesce(p.undoes, ''), coalesce(u.undoes IS NOT NULL, false), p.status
 			FROM rehome.migration_plans p LEFT JOIN rehome.migration_plans u ON u.plan_id = p.undoes
-			WHERE p.plan_id = $1 FOR UPDATE OF p`, plan).Scan(&memory, &undoes, &again)
+			WHERE p.plan_id = $1 FOR UPDATE OF p`, plan).Scan(&memory, &undoes, &again, &status)
 		if err != nil {
 			return err
+		}
+		if !back && status != resilience.Executing { // an attempt that was given up still runs
+			return problem(ErrConflict, "migration %s is %s; its aliases are switched while it is executing only (`starter migration show %s`)", plan, status, plan)
 		}
 		images, onward := plan, !back // whose before-images, and which way
 		if undoes != "" && !again {

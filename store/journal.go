@@ -42,35 +42,52 @@ func (s *Store) Journal(ctx context.Context, plan string) error {
 }
 
 // Sweep adds to the journal the rows that appeared at the old paths since it
-// was written, and returns how many there were. Plans that undo another have
-// none: their rows are those of the other.
+// was written, and returns how many rows of the journal are left to move: those,
+// and the ones of a sweep whose answer was lost. Plans that undo another have
+// none: their rows are those of the other. A plan that moves no more takes none.
 func (s *Store) Sweep(ctx context.Context, plan string) (int64, error) {
-	var found listed
+	var left int64
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		j, err := openJournal(ctx, tx, plan)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `SELECT total - last FROM rehome.migration_progress WHERE plan_id = $1`, plan).Scan(&left)
 		if err != nil || j.undoes != "" {
 			return err
 		}
 		if _, err := j.listPaths(ctx); err != nil {
 			return err
 		}
-		if found, err = j.listMoves(ctx); err != nil || found.Moves == 0 {
+		found, err := j.listMoves(ctx)
+		if err != nil || found.Moves == 0 {
 			return err
 		}
+		left += found.Moves
 		if err := recordEvent(ctx, tx, event{Plan: plan, What: "swept", Detail: fmt.Sprintf("%d chunks appeared at the old paths", found.Moves)}); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `
-			WITH extended AS (
-				UPDATE rehome.migration_progress SET total = total + @n, last_at = NULL WHERE plan_id = @plan)
-			UPDATE rehome.migration_plans SET moves = moves + @n, bytes = bytes + @bytes WHERE plan_id = @plan`,
-			pgx.NamedArgs{"plan": plan, "n": found.Moves, "bytes": found.Bytes})
-		return err
+		return j.extend(ctx, found)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("sweep plan %s: %w", plan, err)
 	}
-	return found.Moves, nil
+	return left, nil
+}
+
+// extend makes room for rows that were added to the journal, unless the plan
+// has ended since: a sweep that was given up may still run.
+func (j *journal) extend(ctx context.Context, found listed) error {
+	tag, err := j.tx.Exec(ctx, `
+		WITH extended AS (
+			UPDATE rehome.migration_progress SET total = total + @n, last_at = NULL WHERE plan_id = @plan)
+		UPDATE rehome.migration_plans SET moves = moves + @n, bytes = bytes + @bytes
+		WHERE plan_id = @plan AND status = ANY (@working)`,
+		pgx.NamedArgs{"plan": j.plan, "n": found.Moves, "bytes": found.Bytes, "working": []resilience.Status{resilience.Executing, resilience.Paused}})
+	if err == nil && tag.RowsAffected() == 0 {
+		return problem(ErrConflict, "migration %s moves no more, and takes no more rows; see `starter migration show %s`", j.plan, j.plan)
+	}
+	return err
 }
 
 // journal writes the moves of one plan in one transaction.

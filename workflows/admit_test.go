@@ -142,7 +142,7 @@ func TestFailurePolicies(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[resilience.OnFailure][]string{
 		resilience.Stop:      {"MoveSlice", "PauseMigration", "ReadWatermark"},
-		resilience.UndoGroup: {"MoveSlice", "RevertSlice", "RevertSlice", "PauseMigration", "ReadWatermark"}, // to row 15 or below
+		resilience.UndoGroup: {"MoveSlice", "PauseMigration", "RevertSlice", "RevertSlice", "ReadWatermark"}, // to row 15 or below
 	} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()

@@ -196,16 +196,30 @@ func (m *migration) moveAll(ctx workflow.Context) error {
 		if err := m.moveSlices(ctx); err != nil {
 			return err
 		}
-		if m.sweeps == maxSweeps {
-			return nil
-		}
-		m.sweeps++
 		var found int64
-		err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
-		if err != nil || found == 0 {
-			return err
+		if m.sweeps < maxSweeps {
+			m.sweeps++
+			err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
+			if err != nil {
+				return err
+			}
+		}
+		if found == 0 {
+			if held, err := m.held(ctx); err != nil || !held {
+				return err
+			}
 		}
 	}
+}
+
+// held reports whether a person paused the plan after its last slice; it is not
+// to go on before they say so.
+func (m *migration) held(ctx workflow.Context) (bool, error) {
+	err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	if err == nil && m.aborted != nil {
+		err = m.abortion()
+	}
+	return m.paused || m.resuming != nil, err
 }
 
 // moveSlices orders slices until the watermark is at the end of the journal.
@@ -274,7 +288,11 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 	if m.aborted != nil || temporal.IsCanceledError(cause) || policy == "" || policy == resilience.UndoAll || kind(cause) == activities.Fenced {
 		return from, cause
 	}
+	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
+		return from, err
+	}
 	if policy == resilience.UndoGroup {
+		m.paused = false // nobody resumes it before the group is back
 		size := cmp.Or(m.in.Policy.GroupSize, resilience.DefaultGroupSize)
 		back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
 		for {
@@ -282,13 +300,14 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 			if err != nil {
 				return from, err
 			}
+			if m.aborted != nil {
+				return from, m.abortion()
+			}
 			if at.Last <= back.bounds.Floor {
 				break
 			}
 		}
-	}
-	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
-		return from, err
+		m.paused = true
 	}
 	return m.where(ctx)
 }
