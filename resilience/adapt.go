@@ -171,11 +171,11 @@ func (s Servo) rate() float64 {
 
 // p90 is the time within which nine of ten batches ended.
 func p90(batches []Timing) float64 {
-	return quantile(batches, 0.9)
+	return Quantile(batches, 0.9)
 }
 
-// quantile is the time within which a share of the batches ended; 0 when there are none.
-func quantile(batches []Timing, share float64) float64 {
+// Quantile is the time within which a share of the batches ended; 0 when there are none.
+func Quantile(batches []Timing, share float64) float64 {
 	if len(batches) == 0 {
 		return 0
 	}

@@ -86,10 +86,11 @@ CREATE TABLE rehome.performance_samples (
 );
 CREATE INDEX performance_samples_like ON rehome.performance_samples (memory, kind, index_class, at DESC);
 
--- Why a plan waits, for as long as it does.
+-- Why a plan waits, for as long as it does; and which signals are near that, or not to be had.
 CREATE TABLE rehome.migration_gates (
     plan_id text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
-    gate    text NOT NULL,
+    gate    text NOT NULL,                      -- resilience.GateName
+    state   text NOT NULL DEFAULT 'shut' CHECK (state IN ('near', 'shut', 'not_available')),
     detail  text NOT NULL,
     since   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (plan_id, gate)
