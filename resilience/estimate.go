@@ -1,8 +1,143 @@
 package resilience
 
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
 // Estimate of how long a plan takes from its first batch to its end.
 type Estimate struct {
 	P50MS int64  `json:"p50_ms"`
 	P90MS int64  `json:"p90_ms"`
 	Basis string `json:"basis"` // what it rests on, in a sentence
+}
+
+// Alike says which runs cost alike.
+type Alike struct {
+	Memory   string
+	Kind     string // of the plan; for one that undoes another, UndoKind
+	Strategy Strategy
+	Way      Way
+	Class    IndexClass
+}
+
+// UndoKind is the kind under which plans that undo others of a kind are learned.
+func UndoKind(k Kind) string { return "undo " + string(k) }
+
+// Alike says with which runs a plan is compared.
+func (p Plan) Alike() Alike {
+	a := Alike{Memory: p.Memory, Kind: string(p.Kind), Strategy: p.Strategy, Way: cmp.Or(p.Way, Update), Class: p.Physics.Class()}
+	if p.Undoes != "" {
+		a.Kind = UndoKind(p.Kind)
+	}
+	return a
+}
+
+// PastRun is what a run of a plan took.
+type PastRun struct {
+	Memory   string
+	Rows     int64
+	TookMS   float64 // first batch to its end, without waiting for people
+	ByRuleMS float64 // what Physics.Cost makes of the same work
+}
+
+// Effort is what so many rows are for a strategy, under a policy.
+func (s Strategy) Effort(rows int64, policy Policy) Effort {
+	e := Effort{Rows: rows, Batch: policy.BatchSize, Rate: policy.Rate}
+	if s == Immediate {
+		e.Batch = int(max(1, min(rows, math.MaxInt32)))
+	}
+	return e
+}
+
+// How many runs count, and how much wider than the runs themselves the range is
+// while they are few.
+const (
+	runsThatCount = 10
+	runsWanted    = 3  // of about the same size, or all sizes count
+	sameSize      = 10 // times larger or smaller
+	fewRuns       = 1.5
+)
+
+// Expect estimates how long an amount of work takes that costs so much by rule
+// (Physics.Cost), going by runs alike, newest first:
+//
+//	slowness = time it took / cost by rule, of each run
+//	p50      = cost by rule × median(slowness)
+//	p90      = p50 × max(90th percentile(slowness) / median(slowness), 1 + 1.5 / √(1 + n))
+//
+// n is the number of runs that count: the last ten of the same memory, or where
+// it has none of others; when three of them are at most ten times larger or
+// smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50.
+func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
+	runs, whose := relevant(past, rows, memory)
+	if len(runs) == 0 {
+		return Estimate{
+			P50MS: byRuleMS, P90MS: toMS(float64(byRuleMS) * (1 + fewRuns)),
+			Basis: "no run of this kind was completed yet: what its rows cost elsewhere, so the range is wide",
+		}
+	}
+	slowness := make([]float64, len(runs))
+	for i, r := range runs {
+		slowness[i] = r.TookMS / r.ByRuleMS
+	}
+	slices.Sort(slowness)
+	median := quantile(slowness, 0.5)
+	wide := max(quantile(slowness, 0.9)/median, 1+fewRuns/math.Sqrt(float64(1+len(runs))))
+	p50 := float64(byRuleMS) * median
+	return Estimate{P50MS: toMS(p50), P90MS: toMS(p50 * wide), Basis: basis(runs, whose)}
+}
+
+// relevant are the runs that count, and whose they are.
+func relevant(past []PastRun, rows int64, memory string) (runs []PastRun, whose string) {
+	past = slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.TookMS > 0 && r.ByRuleMS > 0) })
+	own := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return r.Memory != memory })
+	runs, whose = own, "of this memory"
+	if len(own) == 0 {
+		runs, whose = past, "of other memories, since this one has none"
+	}
+	near := slices.DeleteFunc(slices.Clone(runs), func(r PastRun) bool {
+		return r.Rows > sameSize*max(rows, 1) || sameSize*max(r.Rows, 1) < rows
+	})
+	if len(near) >= runsWanted {
+		runs = near
+	}
+	return runs[:min(len(runs), runsThatCount)], whose
+}
+
+// basis says what was measured.
+func basis(runs []PastRun, whose string) string {
+	least, most := runs[0].Rows, runs[0].Rows
+	for _, r := range runs {
+		least, most = min(least, r.Rows), max(most, r.Rows)
+	}
+	var b strings.Builder
+	if len(runs) == 1 {
+		b.WriteString("1 run of this kind")
+	} else {
+		fmt.Fprintf(&b, "%d runs of this kind", len(runs))
+	}
+	fmt.Fprintf(&b, " %s, of %s", whose, thousands(least))
+	if most != least {
+		fmt.Fprintf(&b, " to %s", thousands(most))
+	}
+	b.WriteString(" chunks")
+	return b.String()
+}
+
+// quantile of sorted values, between the two that are nearest to it.
+func quantile(sorted []float64, part float64) float64 {
+	at := part * float64(len(sorted)-1)
+	low := int(math.Floor(at))
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+// LearnedRowMS is what a row costs by the physics, corrected by how long runs
+// took against their cost by rule.
+func (e Estimate) LearnedRowMS(p Physics, byRuleMS int64) float64 {
+	return p.RowMS() * float64(e.P50MS) / float64(max(byRuleMS, 1))
 }

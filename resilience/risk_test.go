@@ -1,0 +1,169 @@
+package resilience_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"rehome/resilience"
+)
+
+// plain is a table with a b-tree over its path; vectored has an HNSW index too.
+var (
+	plain    = resilience.Physics{Rows: 1_000_000, RowBytes: 1100, PathIndexes: []string{"by_path"}}
+	vectored = resilience.Physics{Rows: 20_000, RowBytes: 1100, PathIndexes: []string{"by_path"}, VectorIndexes: []string{"by_embedding"}, MayRebuild: true}
+)
+
+// facts of a plan on a quiet table that migrations were run on before.
+func facts(s resilience.Strategy, p resilience.Physics, rows int64, batch int) resilience.Facts {
+	return resilience.Facts{Strategy: s, Way: resilience.Update, Physics: p, Effort: s.Effort(rows, resilience.Policy{BatchSize: batch})}
+}
+
+func TestRiskIsAsItsTableSays(t *testing.T) {
+	t.Parallel()
+	worst := facts(resilience.Batch, plain, 100_000, 50)
+	worst.First = true
+	worst.Load = resilience.Load{Known: true, Writes: 1e6, Reads: 1e9, Dead: 0.5, Blinded: true}
+	rebuilt := facts(resilience.Batch, vectored, 20_000, 50)
+	rebuilt.Way = resilience.Rebuild
+	for _, c := range []struct {
+		of    resilience.Facts
+		score int
+		level resilience.RiskLevel
+	}{
+		{facts(resilience.Batch, plain, 25, 50), 11, resilience.LowRisk},
+		{facts(resilience.Batch, plain, 100_000, 50), 25, resilience.LowRisk},
+		{worst, 55, resilience.MediumRisk},
+		{facts(resilience.Batch, plain, 5_000_000, 1000), 32, resilience.MediumRisk},
+		{facts(resilience.Batch, vectored, 20_000, 50), 42, resilience.MediumRisk},
+		{facts(resilience.Gradual, vectored, 20_000, 50), 37, resilience.MediumRisk},
+		{facts(resilience.Immediate, plain, 100_000, 50), 42, resilience.MediumRisk},
+		{facts(resilience.Immediate, vectored, 20_000, 50), 65, resilience.HighRisk},
+		{rebuilt, 60, resilience.HighRisk},
+		{resilience.Facts{}, 0, resilience.LowRisk},
+	} {
+		risk := resilience.Assess(c.of)
+		require.Equal(t, c.score, risk.Score, "%s of %d: %v", c.of.Strategy, c.of.Effort.Rows, risk.Reasons)
+		require.Equal(t, c.level, risk.Level)
+		require.Equal(t, c.level == resilience.HighRisk || c.level == resilience.CriticalRisk, risk.NeedsApproval())
+	}
+}
+
+func TestEveryPointOfARiskHasItsReason(t *testing.T) {
+	t.Parallel()
+	f := facts(resilience.Immediate, vectored, 20_000, 50)
+	f.First = true
+	f.Load = resilience.Load{Known: true, Writes: 100, Reads: 10}
+	require.Equal(t, []string{
+		"17 points: 20,000 chunks",
+		"20 points: every chunk's embedding is indexed again: an update is not HOT, and there is by_embedding",
+		"13 points: one transaction holds its locks for about 37.8 s",
+		"8 points: others write about 100 rows a minute to the table",
+		"2 points: the table is looked into about 10 times a minute",
+		"5 points: no migration of this memory was completed yet",
+		"15 points: strategy immediate",
+	}, resilience.Assess(f).Reasons)
+}
+
+func drawFacts(t *rapid.T, name string) resilience.Facts {
+	s := rapid.SampledFrom(resilience.Strategies()).Draw(t, name+" strategy")
+	p := resilience.Physics{
+		Rows: rapid.Int64Min(0).Draw(t, name+" table"), RowBytes: rapid.Int64Range(0, 8000).Draw(t, name+" bytes"),
+		HOT: rapid.Bool().Draw(t, name+" hot"), MayRebuild: true,
+	}
+	if rapid.Bool().Draw(t, name+" vectors") {
+		p.VectorIndexes = []string{"v"}
+	}
+	rows := rapid.Int64().Draw(t, name+" rows")
+	return resilience.Facts{
+		Strategy: s, Physics: p,
+		Way:    rapid.SampledFrom([]resilience.Way{resilience.Update, resilience.Trickle, resilience.AliasOnly, resilience.Rebuild}).Draw(t, name+" way"),
+		Effort: s.Effort(rows, resilience.Policy{BatchSize: rapid.IntRange(1, resilience.MaxBatchSize).Draw(t, name+" batch")}),
+		Load: resilience.Load{
+			Known: true, Writes: rapid.Float64().Draw(t, name+" writes"), Reads: rapid.Float64().Draw(t, name+" reads"),
+			Dead: rapid.Float64().Draw(t, name+" dead"), Blinded: rapid.Bool().Draw(t, name+" blinded"),
+		},
+		References: rapid.Int64().Draw(t, name+" references"),
+		First:      rapid.Bool().Draw(t, name+" first"),
+	}
+}
+
+func TestRiskIsMonotoneInEachFactAndStaysInBounds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := drawFacts(t, "a"), drawFacts(t, "b")
+		risk := resilience.Assess(a)
+		require.True(t, risk.Score >= 0 && risk.Score <= 100, "%+v of %+v", risk, a)
+		require.NotEmpty(t, risk.Level)
+		for name, change := range map[string]func(f *resilience.Facts){
+			"rows":       func(f *resilience.Facts) { f.Effort.Rows = max(a.Effort.Rows, b.Effort.Rows) },
+			"batch":      func(f *resilience.Facts) { f.Effort.Batch = max(a.Effort.Batch, b.Effort.Batch) },
+			"width":      func(f *resilience.Facts) { f.Physics.RowBytes = max(a.Physics.RowBytes, b.Physics.RowBytes) },
+			"writes":     func(f *resilience.Facts) { f.Load.Writes = max(a.Load.Writes, b.Load.Writes) },
+			"reads":      func(f *resilience.Facts) { f.Load.Reads = max(a.Load.Reads, b.Load.Reads) },
+			"dead":       func(f *resilience.Facts) { f.Load.Dead = max(a.Load.Dead, b.Load.Dead) },
+			"references": func(f *resilience.Facts) { f.References = max(a.References, b.References) },
+			"first":      func(f *resilience.Facts) { f.First = true },
+			"blinded":    func(f *resilience.Facts) { f.Load.Blinded = true },
+			"cold pages": func(f *resilience.Facts) { f.Physics.HOT = false },
+		} {
+			more := a
+			change(&more)
+			require.GreaterOrEqual(t, resilience.Assess(more).Score, risk.Score, "more %s: %+v against %+v", name, more, a)
+		}
+	})
+}
+
+// TestOrdinaryRenamesNeedNoApproval: batches of any legal size on a table
+// without vector index, whatever others do to it meanwhile.
+func TestOrdinaryRenamesNeedNoApproval(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawFacts(t, "a")
+		f.Strategy, f.Way, f.Physics, f.References = resilience.Batch, resilience.Update, plain, 0
+		f.Effort = f.Strategy.Effort(rapid.Int64Range(1, 100_000).Draw(t, "few"), resilience.Policy{BatchSize: f.Effort.Batch})
+		risk := resilience.Assess(f)
+		require.False(t, risk.NeedsApproval(), "%+v", risk)
+	})
+}
+
+func TestWhatLocksForMinutesIsRefusedWithWhatWouldDo(t *testing.T) {
+	t.Parallel()
+	wide := plain
+	wide.RowBytes = 8000
+	hot := vectored
+	hot.HOT, hot.HOTShare, hot.PathIndexes = true, 1, nil
+	rented := vectored
+	rented.MayRebuild = false
+	by := func(f resilience.Facts, w resilience.Way) resilience.Facts {
+		f.Way = w
+		return f
+	}
+	for _, c := range []struct {
+		of   resilience.Facts
+		says string // parts that the refusal has, "" when there is none
+	}{
+		{facts(resilience.Immediate, plain, 1_000_000, 50), ""},
+		{facts(resilience.Immediate, plain, 1_000_001, 50), "1,000,001 chunks in one transaction|use batch"},
+		{facts(resilience.Immediate, wide, 900_000, 50), "lock 900,000 chunks for about 1m26s|use batch"},
+		{facts(resilience.Immediate, vectored, 30_000, 50), ""},
+		{facts(resilience.Immediate, vectored, 40_000, 50), "index the embeddings of 40,000 chunks again in by_embedding|use gradual"},
+		{facts(resilience.Immediate, hot, 1_000_000, 50), ""},
+		{by(facts(resilience.Immediate, vectored, 5_000_000, 50), resilience.AliasOnly), ""},
+		{by(facts(resilience.Immediate, vectored, 40_000, 50), resilience.Rebuild), ""},
+		{by(facts(resilience.Batch, rented, 40_000, 50), resilience.Rebuild), "does not own the table|alias_only"},
+		{by(facts(resilience.Batch, plain, 40_000, 50), resilience.Rebuild), "no vector index"},
+		{facts(resilience.Batch, vectored, 50_000_000, 50), ""},
+	} {
+		got := c.of.Refusal()
+		if c.says == "" {
+			require.Empty(t, got)
+			continue
+		}
+		for _, part := range strings.Split(c.says, "|") {
+			require.Contains(t, got, part)
+		}
+	}
+}
