@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,24 +17,32 @@ type RenameRule struct {
 // String gives the rule as it is written on the command line.
 func (r RenameRule) String() string { return r.Old + "=" + r.New }
 
-// CheckRenames refuses rules that cannot all be true at once: a path renamed
-// onto itself or into itself, renamed twice, or two paths renamed onto one.
-// Chains (a to b, b to c) and swaps are legal: rules say where things were
-// before, all at the same moment.
+// Check refuses a rule that cannot be true: a path renamed onto itself, into
+// itself, or onto what it lies in.
+func (r RenameRule) Check() error {
+	switch {
+	case r.Old == r.New:
+		return fmt.Errorf("rename %s: the old and the new path are the same", r)
+	case strings.HasPrefix(r.New, r.Old+"/"):
+		return fmt.Errorf("rename %s: a directory cannot move into itself", r)
+	case strings.HasPrefix(r.Old, r.New+"/"):
+		return fmt.Errorf("rename %s: a directory cannot take the place of the one it lies in", r)
+	}
+	return nil
+}
+
+// CheckRenames refuses rules that cannot all be true at once: one that cannot
+// be true itself, a path renamed twice, or two paths renamed onto one. Chains (a
+// to b, b to c) and swaps are legal: rules say where things were before, all at
+// the same moment.
 func CheckRenames(rules []RenameRule) error {
 	if len(rules) == 0 {
 		return fmt.Errorf("no rename given: want at least one OLD=NEW")
 	}
 	from, to := map[string]string{}, map[string]string{}
 	for _, r := range rules {
-		if r.Old == r.New {
-			return fmt.Errorf("rename %s: the old and the new path are the same", r)
-		}
-		if strings.HasPrefix(r.New, r.Old+"/") {
-			return fmt.Errorf("rename %s: a directory cannot move into itself", r)
-		}
-		if strings.HasPrefix(r.Old, r.New+"/") {
-			return fmt.Errorf("rename %s: a directory cannot take the place of the one it lies in", r)
+		if err := r.Check(); err != nil {
+			return err
 		}
 		if other, taken := from[r.Old]; taken {
 			return fmt.Errorf("%s is renamed twice: to %s and to %s", r.Old, other, r.New)
@@ -46,44 +55,28 @@ func CheckRenames(rules []RenameRule) error {
 	return nil
 }
 
-// OrderRenames sorts rules so that what leaves a place comes before what takes
-// it: chains run backwards. The rules of a cycle stay next to each other.
-func OrderRenames(rules []RenameRule) []RenameRule {
-	leaves := make(map[string]int, len(rules)) // old path to the rule that empties it
-	for i, r := range rules {
-		leaves[r.Old] = i
-	}
-	ordered := make([]RenameRule, 0, len(rules))
-	visited := make([]bool, len(rules))
-	for i := range rules {
+// Waiting says that rule After may only be carried out when rule Before has
+// emptied the place that After takes. Both are numbers of rules.
+type Waiting struct{ After, Before int64 }
+
+// OrderRenames sorts the rules that wait for another so that each comes after
+// the one it waits for: chains run backwards. The rules of a cycle stay next to
+// each other. A rule waits for one other at most.
+func OrderRenames(waiting []Waiting) []int64 {
+	waiting = slices.SortedFunc(slices.Values(waiting), func(a, b Waiting) int { return cmp.Compare(a.After, b.After) })
+	ordered := make([]int64, 0, len(waiting))
+	visited := make([]bool, len(waiting))
+	var chain []int64
+	for i := range waiting {
 		// Follow the chain from rule i to its far end, then emit it backwards.
-		var chain []int
-		for next := i; !visited[next]; {
-			visited[next] = true
-			chain = append(chain, next)
-			after, ok := emptier(leaves, rules[next].New)
-			if !ok {
-				break
-			}
-			next = after
+		chain = chain[:0]
+		for at, found := i, true; found && !visited[at]; {
+			visited[at] = true
+			chain = append(chain, waiting[at].After)
+			at, found = slices.BinarySearchFunc(waiting, waiting[at].Before, func(w Waiting, rule int64) int { return cmp.Compare(w.After, rule) })
 		}
-		for _, at := range slices.Backward(chain) {
-			ordered = append(ordered, rules[at])
-		}
+		slices.Reverse(chain)
+		ordered = append(ordered, chain...)
 	}
 	return ordered
-}
-
-// emptier finds the rule that moves away what stands at path or above it.
-func emptier(leaves map[string]int, path string) (int, bool) {
-	for {
-		if at, ok := leaves[path]; ok {
-			return at, true
-		}
-		cut := strings.LastIndexByte(path, '/')
-		if cut < 0 {
-			return 0, false
-		}
-		path = path[:cut]
-	}
 }

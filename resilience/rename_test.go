@@ -1,7 +1,7 @@
 package resilience_test
 
 import (
-	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,37 +39,66 @@ func TestCheckRenames(t *testing.T) {
 }
 
 // TestOrderRenames: whatever leaves a place comes before what takes it, unless
-// both are of one cycle, and no rule is lost.
+// both are of one cycle; those stay together, and no rule is lost.
 func TestOrderRenames(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
 		n := rapid.IntRange(1, 12).Draw(r, "rules")
-		to := rapid.Permutation(rapid.SliceOfNDistinct(rapid.IntRange(0, 15), n, n, rapid.ID[int]).Draw(r, "targets")).Draw(r, "order")
-		var rules []resilience.RenameRule
-		next := map[string]string{}
-		for i := range n {
-			if to[i] != i {
-				rules = append(rules, rename(fmt.Sprint("p", i), fmt.Sprint("p", to[i])))
-				next[fmt.Sprint("p", i)] = fmt.Sprint("p", to[i])
+		before := map[int64]int64{}
+		var waiting []resilience.Waiting
+		var rules []int64
+		for i := range int64(n) {
+			if b := rapid.Int64Range(0, 15).Draw(r, "waits for"); b != i { // that of 12 and above waits for nothing
+				before[i] = b
+				waiting = append(waiting, resilience.Waiting{After: i, Before: b})
+				rules = append(rules, i)
 			}
 		}
-		ordered := resilience.OrderRenames(rules)
+		ordered := resilience.OrderRenames(rapid.Permutation(waiting).Draw(r, "given"))
 		require.ElementsMatch(r, rules, ordered)
-		left := map[string]bool{}
-		for _, rule := range ordered {
-			if _, leaves := next[rule.New]; leaves && !inCycle(next, rule.Old) {
-				require.True(r, left[rule.New], "%s before %s has left: %v", rule, rule.New, ordered)
+		place := map[int64]int{}
+		for at, rule := range ordered {
+			place[rule] = at
+		}
+		for _, rule := range rules {
+			cycle := cycleOf(before, rule)
+			if len(cycle) == 0 {
+				if at, waits := place[before[rule]]; waits {
+					require.Less(r, at, place[rule], "%d before %d has left: %v", rule, before[rule], ordered)
+				}
+				continue
 			}
-			left[rule.Old] = true
+			places := make([]int, len(cycle))
+			for i, c := range cycle {
+				places[i] = place[c]
+			}
+			require.Equal(r, len(cycle)-1, slices.Max(places)-slices.Min(places), "the cycle %v is torn: %v", cycle, ordered)
 		}
 	})
 }
 
-func inCycle(next map[string]string, start string) bool {
-	for at, steps := next[start], 0; at != "" && steps <= len(next); at, steps = next[at], steps+1 {
+// cycleOf lists the rules that wait for each other and for start, if start is one of them.
+func cycleOf(before map[int64]int64, start int64) []int64 {
+	cycle := []int64{start}
+	for at, ok := before[start]; ok && len(cycle) <= len(before); at, ok = before[at] {
 		if at == start {
-			return true
+			return cycle
 		}
+		cycle = append(cycle, at)
 	}
-	return false
+	return nil
+}
+
+// TestOrderRenamesOfAMillion is one chain through all of them, given from its
+// wrong end.
+func TestOrderRenamesOfAMillion(t *testing.T) {
+	t.Parallel()
+	waiting := make([]resilience.Waiting, resilience.MaxMoves)
+	for i := range waiting {
+		waiting[i] = resilience.Waiting{After: int64(i), Before: int64(i + 1)}
+	}
+	ordered := resilience.OrderRenames(waiting)
+	require.Len(t, ordered, len(waiting))
+	require.EqualValues(t, len(waiting)-1, ordered[0])
+	require.True(t, slices.IsSortedFunc(ordered, func(a, b int64) int { return int(b - a) }))
 }

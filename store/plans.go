@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,13 +12,15 @@ import (
 )
 
 // NewPlan is what a plan is made of. A plan that undoes another has no renames
-// of its own: it takes those of the other, turned round.
+// of its own: it takes those of the other, turned round. Any other without
+// renames takes those that were staged for it.
 type NewPlan struct {
 	ID         string
 	Memory     string
 	Strategy   resilience.Strategy
 	Renames    []resilience.RenameRule
 	Undoes     string
+	Transfer   resilience.TransferOrder // its memory named: the plan transfers
 	Policy     resilience.Policy
 	WorkflowID string
 	RunID      string
@@ -44,6 +47,9 @@ func (s *Store) CreatePlan(ctx context.Context, p NewPlan) error {
 			return samePlan(ctx, tx, p)
 		}
 		if err := insertRenames(ctx, tx, p); err != nil {
+			return err
+		}
+		if err := s.openTransfer(ctx, tx, p); err != nil {
 			return err
 		}
 		return recordEvent(ctx, tx, event{Plan: p.ID, What: "created", Author: p.Policy.Author})
@@ -74,29 +80,38 @@ func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 			FROM rehome.migration_renames WHERE plan_id = $2`, p.ID, p.Undoes)
 		return err
 	}
-	ordered := resilience.OrderRenames(p.Renames)
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"rehome", "migration_renames"},
-		[]string{"plan_id", "ordinal", "old_path", "new_path"},
-		pgx.CopyFromSlice(len(ordered), func(i int) ([]any, error) {
-			return []any{p.ID, int64(i + 1), ordered[i].Old, ordered[i].New}, nil
-		}))
-	return err
+	if len(p.Renames) > 0 {
+		line := 0
+		err := copyStaged(ctx, tx, p.ID, func() (resilience.Move, error) {
+			if line == len(p.Renames) {
+				return resilience.Move{}, io.EOF
+			}
+			line++
+			return resilience.Move{Line: int64(line), RenameRule: p.Renames[line-1]}, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return takeStaged(ctx, tx, p.ID)
 }
 
 // selectPlans reads resilience.Plan, in the order of scanPlan.
 const selectPlans = `
 	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
 		coalesce((SELECT u.plan_id FROM rehome.migration_plans u WHERE u.undoes = p.plan_id AND u.status = 'completed' ORDER BY u.created_at DESC LIMIT 1), ''),
-		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished, x.drifted, x.vanished, p.disagree, p.conflicts, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
+		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished - x.clashed, x.drifted, x.vanished, p.disagree, p.conflicts + x.clashed, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
 		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
 		p.plan_hash, p.policy,
+		(SELECT jsonb_build_object('to_memory', target, 'prefix', prefix, 'soak', soak, 'back', back, 'retired', retired) FROM rehome.migration_transfers t WHERE t.plan_id = p.plan_id),
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
 		coalesce(extract(epoch FROM g.last_at - g.first_at) * 1000, 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
 	FROM rehome.migration_plans p
 	LEFT JOIN rehome.migration_progress g USING (plan_id)
 	CROSS JOIN LATERAL (
-		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished
+		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished,
+			count(*) FILTER (WHERE outcome = 'conflict') AS clashed
 		FROM rehome.migration_exceptions e
 		WHERE e.plan_id = p.plan_id AND NOT e.undoing AND e.ordinal <= g.last) x`
 
@@ -104,7 +119,7 @@ func scanPlan(row pgx.CollectableRow) (resilience.Plan, error) {
 	var p resilience.Plan
 	err := row.Scan(&p.ID, &p.Memory, &p.Strategy, &p.Kind, &p.Status, &p.Undoes, &p.UndoneBy,
 		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Conflicts, &p.Bytes, &p.Physics, &p.Way, &p.Risk, &p.Estimate, &p.EstimateMS, &p.Approval,
-		&p.Hash, &p.Policy,
+		&p.Hash, &p.Policy, &p.Transfer,
 		&p.WorkflowID, &p.RunID, &p.Reason, &p.Steps, &p.CreatedAt, &p.PlanningMS, &p.ApplyMS, &p.DurationMS)
 	return p, err
 }

@@ -1,0 +1,32 @@
+package resilience_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+func TestConflictsAreExplained(t *testing.T) {
+	t.Parallel()
+	for kind, says := range map[resilience.ConflictKind]string{
+		resilience.TargetTaken:     "a.md cannot go to B.md: the target is taken, there already are chunks of x",
+		resilience.DuplicateTarget: "a.md and x would both go to B.md",
+		resilience.Lookalike:       "a.md cannot go to B.md: it is x but for case or Unicode form",
+		resilience.OtherPlan:       "a.md is being moved by migration x",
+		resilience.NoSource:        "there is no chunk at or under a.md",
+		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
+		resilience.SamePath:        "a.md would go to where it is",
+	} {
+		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "B.md"}.Explain("x"))
+	}
+}
+
+func TestConflictRefusalNamesThree(t *testing.T) {
+	t.Parallel()
+	some := []resilience.Conflict{{Detail: "one"}, {Detail: "two"}, {Detail: "three"}, {Detail: "four"}}
+	require.Contains(t, resilience.ConflictRefusal("m-1", some, 1200), "one; two; three; and 1197 more. ")
+	require.Contains(t, resilience.ConflictRefusal("m-1", some[:1], 1), "one. Nothing was moved; see `starter migration show m-1`")
+	require.NotContains(t, resilience.ConflictRefusal("m-1", some[:3], 3), "more")
+}

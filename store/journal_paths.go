@@ -1,0 +1,185 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// sources lists the distinct source paths of the memory, as they stand in it
+// (raw), relative to the root (rest), and canonical (key).
+func (j *journal) sources() string {
+	return fmt.Sprintf(`spelled AS MATERIALIZED ( -- each path once, or path_rest would run for every chunk
+		SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
+	sources AS MATERIALIZED (
+		SELECT raw, rest, normalize(rest, NFC) COLLATE "C" AS key
+		FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled) r
+		WHERE rest IS NOT NULL)`, j.table.path(), j.table.name(), j.table.scope())
+}
+
+// listPaths finds the source paths of the memory that a rename moves, and for
+// each of them another file, if there is one, that is where it would go, above
+// that, or below it; or would be, for people and file systems that do not tell
+// case or Unicode forms apart, unless the two look alike already. The longest
+// rename wins, so that a file can go another way than its directory. It returns
+// the first three of what is in the way.
+func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
+	if j.transfer != nil {
+		return j.listTaken(ctx)
+	}
+	fold, err := j.folding(ctx)
+	if err != nil {
+		return nil, err
+	}
+	taken, err = j.find(ctx, `
+		WITH `+j.sources()+`,
+		ruled AS (
+			SELECT DISTINCT ON (s.raw) s.*, r.ordinal, r.old_path, r.new_path
+			FROM sources s CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.key)) AS way (path)
+			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path
+			ORDER BY s.raw, length(r.old_path) DESC),
+		planned AS MATERIALIZED (
+			SELECT p.*, `+fold("target_key")+` AS fold, `+fold("key")+` AS was
+			FROM (
+				SELECT s.raw, s.key, left(s.raw, length(s.raw) - length(s.rest)) || n.rest AS target, n.rest COLLATE "C" AS target_rest,
+					normalize(n.rest, NFC) COLLATE "C" AS target_key, s.ordinal
+				FROM ruled s
+				CROSS JOIN LATERAL (
+					SELECT concat_ws('/', s.new_path, nullif(array_to_string(
+						(string_to_array(s.rest, '/'))[cardinality(string_to_array(s.old_path, '/')) + 1 :], '/'), '')) AS rest) n) p),
+		listed AS (
+			INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
+			SELECT @plan, raw, key, target, target_key, ordinal FROM planned p
+			WHERE NOT EXISTS (SELECT FROM rehome.migration_paths k WHERE k.plan_id = @plan AND k.old_path = p.raw)),
+		others AS MATERIALIZED (
+			SELECT key, min(rest COLLATE "C") AS rest, `+fold("key")+` AS fold FROM sources s
+			WHERE NOT EXISTS (SELECT FROM planned p WHERE p.key = s.key) GROUP BY key),
+		met AS (
+			SELECT p.key, p.target_key, p.target_rest, p.was = o.fold AS alike, o.key AS other, o.rest AS other_rest
+			FROM planned p CROSS JOIN LATERAL unnest(rehome.path_prefixes(p.fold)) AS way (path) JOIN others o ON o.fold = way.path
+			UNION ALL
+			SELECT p.key, p.target_key, p.target_rest, p.was = o.fold, o.key, o.rest
+			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN planned p ON p.fold = way.path),
+		judged AS (
+			SELECT *, other_rest = target_rest OR starts_with(target_key, other || '/') OR starts_with(other, target_key || '/') AS same FROM met),
+		clashes AS (
+			SELECT DISTINCT ON (key) CASE WHEN same THEN 'target_taken' ELSE 'lookalike' END AS kind, key AS source, target_key AS target, other
+			FROM judged WHERE same OR NOT alike ORDER BY key, same DESC, other)
+		SELECT kind, source, target, other, count(*) OVER () FROM clashes ORDER BY source LIMIT @kept`)
+	slices.Sort(taken)
+	taken = slices.Compact(taken)
+	return taken[:min(3, len(taken))], err
+}
+
+// folding returns what makes equal of paths that differ in nothing but case or
+// Unicode form. How to tell the case of a letter depends on what this server has.
+func (j *journal) folding(ctx context.Context) (func(path string) string, error) {
+	var collation string
+	err := j.tx.QueryRow(ctx, `
+		SELECT coalesce((
+			SELECT quote_ident(collname) FROM pg_collation
+			WHERE collnamespace = 'pg_catalog'::regnamespace AND collname = ANY ($1) AND collencoding IN (-1, 6) -- 6: UTF8
+			ORDER BY array_position($1, collname::text) LIMIT 1), '"default"')`,
+		[]string{"und-x-icu", "pg_c_utf8", "C.UTF-8", "C.utf8", "en_US.utf8"}).Scan(&collation)
+	return func(path string) string {
+		// To upper case first: some letters have two lower ones.
+		return fmt.Sprintf(`CASE WHEN octet_length(%[1]s) = length(%[1]s) THEN lower(%[1]s COLLATE "C")
+			ELSE normalize(lower(upper(normalize(%[1]s, NFKC) COLLATE %[2]s)), NFKC) COLLATE "C" END`, path, collation)
+	}, err
+}
+
+// findMisfits looks for renames that move nothing or cannot be true, and for
+// files that would go to one place.
+func (j *journal) findMisfits(ctx context.Context) error {
+	fold, err := j.folding(ctx)
+	if err != nil {
+		return err
+	}
+	for _, query := range []string{
+		`WITH bad AS (
+			SELECT ordinal, CASE WHEN old_path = new_path THEN 'same_path' ELSE 'nested_scope' END AS kind, old_path, new_path, '' AS other
+			FROM rehome.migration_renames
+			WHERE plan_id = @plan AND (old_path = new_path OR starts_with(new_path, old_path || '/') OR starts_with(old_path, new_path || '/'))
+			UNION ALL
+			SELECT ordinal, 'duplicate_target', old_path, new_path, first
+			FROM (
+				SELECT ordinal, old_path, new_path, first_value(old_path) OVER same AS first, row_number() OVER same AS nth
+				FROM rehome.migration_renames WHERE plan_id = @plan WINDOW same AS (PARTITION BY new_path ORDER BY ordinal)) r
+			WHERE nth > 1)
+		SELECT kind, old_path, new_path, other, count(*) OVER () FROM bad ORDER BY ordinal LIMIT @kept`,
+		`WITH going AS (
+			SELECT DISTINCT old_key, new_key, new_path, ` + fold("old_key") + ` AS was, ` + fold("new_key") + ` AS fold
+			FROM rehome.migration_paths WHERE plan_id = @plan),
+		compared AS (
+			SELECT *, first_value(old_key) OVER same AS other, first_value(new_key) OVER same AS other_key,
+				first_value(new_path) OVER same AS other_path, first_value(was) OVER same AS other_was
+			FROM going WINDOW same AS (PARTITION BY fold ORDER BY old_key)),
+		bad AS (
+			SELECT DISTINCT ON (old_key) new_path = other_path AS same, old_key, new_key, other, other_key
+			FROM compared WHERE old_key <> other AND (new_key = other_key OR was <> other_was) ORDER BY old_key)
+		SELECT CASE WHEN same THEN 'duplicate_target' ELSE 'lookalike' END, old_key, new_key, CASE WHEN same THEN other ELSE other_key END, count(*) OVER ()
+		FROM bad ORDER BY old_key LIMIT @kept`,
+		`SELECT 'no_source', old_path, new_path, '', count(*) OVER () FROM rehome.migration_renames r
+		WHERE plan_id = @plan AND NOT EXISTS (
+			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
+		ORDER BY ordinal LIMIT @kept`,
+	} {
+		if _, err := j.find(ctx, query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findOwners looks for other live plans of the memory that touch a path, or
+// something above or below it, that this plan touches too.
+func (j *journal) findOwners(ctx context.Context) error {
+	_, err := j.find(ctx, `
+		WITH live AS (
+			SELECT r.plan_id, p.workflow_id, unnest(ARRAY[r.old_path, r.new_path]) AS path
+			FROM rehome.migration_plans p JOIN rehome.migration_renames r USING (plan_id)
+			JOIN rehome.migration_progress USING (plan_id) -- one without a journal owns nothing yet, and will see ours
+			WHERE @memory IN (p.memory, (SELECT target FROM rehome.migration_transfers x WHERE x.plan_id = p.plan_id))
+				AND p.plan_id <> @plan AND p.status = ANY (@live)),
+		mine AS (
+			SELECT ordinal, old_path, new_path, unnest(ARRAY[old_path, new_path]) AS path FROM rehome.migration_renames WHERE plan_id = @plan),
+		met AS (
+			SELECT m.*, l.plan_id, l.workflow_id
+			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path
+			UNION ALL
+			SELECT m.*, l.plan_id, l.workflow_id
+			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path),
+		owned AS (
+			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
+		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)
+	return err
+}
+
+// find adds what a query says stands in the plan's way: kind, source, target,
+// what is in the way, and of how many in all it is one.
+func (j *journal) find(ctx context.Context, query string) (inTheWay []string, err error) {
+	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts}))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all int64
+	for rows.Next() {
+		var c resilience.Conflict
+		var other string
+		if err := rows.Scan(&c.Kind, &c.Source, &c.Target, &other, &all); err != nil {
+			return nil, err
+		}
+		c.Detail = c.Explain(other)
+		inTheWay = append(inTheWay, other)
+		if len(j.conflicts) < resilience.KeptConflicts {
+			j.conflicts = append(j.conflicts, c)
+		}
+	}
+	j.inTheWay += all
+	return inTheWay, rows.Err()
+}
