@@ -18,6 +18,10 @@ type SliceInput struct {
 	Epoch     int64  `json:"epoch"` // of the plan when the order was given
 	Slice     Slice  `json:"slice,omitzero"`
 	store.Bounds
+	// Servo, when there is one, picks the size of each batch by what the batch
+	// before took, and lets batches give way to others.
+	Servo *resilience.Servo `json:"servo,omitempty"`
+	Calm  bool              `json:"calm,omitempty"` // the servo may let batches grow
 }
 
 // Metrics of the moves, as /metrics has them.
@@ -60,16 +64,20 @@ type sliceOrder struct {
 	step func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
 }
 
-func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (resilience.Watermark, error) {
+func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (at resilience.Watermark, err error) {
 	mover, err := a.Store.Mover(ctx, in.Migration)
 	if err != nil {
 		return resilience.Watermark{}, classify("prepare the moves", err)
 	}
-	at, err := a.Store.Watermark(ctx, in.Migration)
-	if err != nil {
+	if at, err = a.Store.Watermark(ctx, in.Migration); err != nil {
 		return resilience.Watermark{}, classify("read the watermark", err)
 	}
 	metrics := activity.GetMetricsHandler(ctx)
+	if in.Servo != nil {
+		c, done := a.carefully(ctx, in)
+		order.step = c.stepping(order.step)
+		defer func() { done(); at.Pulse = c.felt() }()
+	}
 	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
 			return at, true, nil

@@ -213,7 +213,7 @@ func Follow(before, judged []Gate, now time.Time) []Gate {
 			continue
 		}
 		was := before[at]
-		if was.State == GateShut && g.State != GateShut && g.Name != SampleGate {
+		if was.State == GateShut && g.State != GateShut && g.Name != SampleGate && g.Name != HoursGate {
 			if g.State == GateNotAvailable || g.Value <= goodShare*g.Limit {
 				g.Good = was.Good + 1
 			}

@@ -26,6 +26,7 @@ type Watermark struct {
 	Rate     float64 `json:"rate"` // rows a second; 0 is unlimited
 	Drifted  int64   `json:"drifted"`
 	Vanished int64   `json:"vanished"`
+	Pulse    *Pulse  `json:"pulse,omitempty"` // of the slice that came here, when it measured itself
 }
 
 // Pace bounds how fast a plan moves.

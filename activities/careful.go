@@ -1,0 +1,137 @@
+package activities
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// careful steps through a slice under a servo: batches that take the time they
+// may, and that give way to others.
+type careful struct {
+	servo  resilience.Servo
+	calm   bool
+	failed int // tries of the batch that is next
+
+	mu    sync.Mutex // the watch runs beside the batches
+	pulse resilience.Pulse
+	took  []resilience.Timing
+	mine  bool // the watch cancelled a batch of ours
+}
+
+// watchEvery is how often a slice sees whom it keeps waiting.
+const watchEvery = 250 * time.Millisecond
+
+// carefully starts the watch over a slice; done ends it.
+func (a *Database) carefully(ctx context.Context, in SliceInput) (c *careful, done func()) {
+	c = &careful{servo: *in.Servo, calm: in.Calm}
+	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				c.watch(ctx, a.Store, in.Migration)
+			}
+		}
+	}()
+	return c, func() { cancel(); <-stopped }
+}
+
+// watch sees how long others have waited for the batch that runs, and cancels
+// it when that is too long.
+func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
+	sessions, longest, cancelled, err := s.Blocking(ctx, plan, resilience.DefaultLimits().BlockedMS)
+	if err != nil {
+		if ctx.Err() == nil {
+			activity.GetLogger(ctx).Warn("cannot see whom the plan keeps waiting", "migration", plan, "error", err)
+		}
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
+	c.mine = c.mine || cancelled
+}
+
+// felt is what the slice measured.
+func (c *careful) felt() *resilience.Pulse {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pulse := c.pulse
+	pulse.Servo, pulse.P95MS = c.servo, resilience.Quantile(c.took, 0.95)
+	return &pulse
+}
+
+type stepFunc func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
+
+// stepping makes a step careful. One in trouble is not an error until it was
+// tried often: the batch gets smaller, and a while passes.
+func (c *careful) stepping(step stepFunc) stepFunc {
+	return func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+		b.Batch, b.Gentle = c.servo.Size, true
+		next, err := step(m, ctx, at, b)
+		trouble := store.TroubleOf(err)
+		if err != nil && (trouble == resilience.NoTrouble || ctx.Err() != nil) {
+			return next, err
+		}
+		rows := max(next.Last-at.Last, at.Last-next.Last)
+		c.learn(resilience.Timing{Rows: rows, MS: float64(m.Took()) / float64(time.Millisecond)}, trouble)
+		if trouble == resilience.NoTrouble {
+			c.failed = 0
+			return next, nil
+		}
+		if c.failed++; c.failed == resilience.RetryTries {
+			return next, err
+		}
+		return at, rest(ctx, resilience.RetryAfter(c.failed-1, rand.Float64()))
+	}
+}
+
+// learn takes one batch into account.
+func (c *careful) learn(t resilience.Timing, trouble resilience.Trouble) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if trouble == resilience.StatementTimeout && c.mine {
+		trouble = resilience.InTheWay
+	}
+	c.mine = false
+	c.took = append(c.took, t)
+	c.pulse.Batches++
+	c.pulse.Rows += t.Rows
+	c.pulse.ActiveMS += t.MS
+	var adjusted resilience.Adjustment
+	if trouble == resilience.NoTrouble {
+		c.servo, adjusted = c.servo.After(t, c.calm)
+	} else {
+		c.pulse.Trouble = trouble
+		c.servo, adjusted = c.servo.Eased(trouble)
+	}
+	if adjusted != (resilience.Adjustment{}) {
+		c.pulse.Adjusted = adjusted
+	}
+}
+
+// rest lets a while pass.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-activity.GetWorkerStopChannel(ctx):
+	case <-timer.C:
+	}
+	return nil
+}

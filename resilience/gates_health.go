@@ -1,0 +1,74 @@
+package resilience
+
+import "time"
+
+// Pulse is what a slice measured of its batches, and the size it came to.
+type Pulse struct {
+	Batches   int        `json:"batches"`
+	Rows      int64      `json:"rows"`
+	ActiveMS  float64    `json:"active_ms"`            // server time of all batches, failed ones too
+	P95MS     float64    `json:"p95_ms"`               // of one batch
+	Blocked   int        `json:"blocked,omitempty"`    // most sessions that waited for a batch at once
+	BlockedMS float64    `json:"blocked_ms,omitempty"` // longest such wait
+	Trouble   Trouble    `json:"trouble,omitempty"`    // of the last batch that failed
+	Adjusted  Adjustment `json:"adjusted,omitzero"`    // last change of the batch size
+	Servo     Servo      `json:"servo"`
+}
+
+// Health is what a plan knows of its server. It is a value that travels from
+// one look to the next.
+type Health struct {
+	Sample   Sample   `json:"sample"`
+	Baseline Baseline `json:"baseline"`
+	Gates    []Gate   `json:"gates,omitempty"`
+}
+
+// Rules are what a plan's health is judged by.
+type Rules struct {
+	Limits Limits
+	Hours  Hours
+}
+
+// judge returns every gate, that of the hours too where there are some.
+func (r Rules) judge(now time.Time, s Sample, b Baseline) []Gate {
+	gates := Judge(now, s, b, r.Limits)
+	if len(r.Hours.spans) == 0 {
+		return gates
+	}
+	g := Gate{Name: HoursGate, State: GateOpen, Detail: "within the hours of this plan"}
+	if !r.Hours.Open(now) {
+		g.State, g.Detail = GateShut, "outside the hours of this plan, until "+r.Hours.Next(now).UTC().Format("2006-01-02 15:04 MST")
+	}
+	return append(gates, g)
+}
+
+// First is the health after two looks at a server that the plan has not touched
+// yet; they are its baseline.
+func (h Health) First(now time.Time, one, two Sample, r Rules) Health {
+	two = two.Since(one)
+	h.Sample, h.Baseline = two, Baseline{
+		At: two.At, ProbeMS: max(one.ProbeMS, two.ProbeMS), Waiters: max(one.Waiters, two.Waiters), WALRate: max(0, two.WALRate),
+	}
+	h.Gates = Follow(h.Gates, r.judge(now, h.Sample, h.Baseline), now)
+	return h
+}
+
+// After is the health after another look at the server, and a slice.
+func (h Health) After(now time.Time, s Sample, p *Pulse, r Rules) Health {
+	s = s.Since(h.Sample)
+	if p != nil && p.Batches > 0 {
+		s.OwnMS, s.Blocked, s.BlockedMS = p.P95MS, max(s.Blocked, p.Blocked), max(s.BlockedMS, p.BlockedMS)
+		if h.Baseline.OwnMS == 0 {
+			h.Baseline.OwnMS = p.P95MS
+		}
+	}
+	h.Sample, h.Gates = s, Follow(h.Gates, r.judge(now, s, h.Baseline), now)
+	return h
+}
+
+// Unseen is the health after a look that failed: what is known gets old.
+func (h Health) Unseen(now time.Time, why string, r Rules) Health {
+	h.Sample.Failure = why
+	h.Gates = Follow(h.Gates, r.judge(now, h.Sample, h.Baseline), now)
+	return h
+}
