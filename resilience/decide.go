@@ -1,0 +1,289 @@
+package resilience
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Group is one phase of an intelligent plan: a range of its journal, how it is
+// moved, and why so.
+type Group struct {
+	Position     int           `json:"position"` // 1 runs first
+	Name         string        `json:"name"`
+	Until        int64         `json:"until"` // ordinal of its last row
+	Rows         int64         `json:"rows"`
+	Strategy     Strategy      `json:"strategy"`
+	Way          Way           `json:"way"`
+	BatchSize    int           `json:"batch_size"`   // rows of its first transaction
+	Rate         float64       `json:"rate"`         // rows a second; 0 is unlimited
+	TargetMS     float64       `json:"target_ms"`    // that a batch is to take; 0: the size is not adapted
+	ExpectedMS   float64       `json:"expected_ms"`  // of the whole group
+	Forecast     Forecast      `json:"forecast"`     // of a batch
+	Inputs       Inputs        `json:"inputs"`       // what was measured
+	Alternatives []Alternative `json:"alternatives"` // what else was thought of
+	Reason       string        `json:"reason"`
+	Course       *Course       `json:"course,omitempty"` // how its batches go; nil before the first
+	Members      []string      `json:"-"`                // directories whose chunks it holds
+	Rest         bool          `json:"-"`                // it also holds what is in no group's directories
+}
+
+// String says the decision in words.
+func (g Group) String() string {
+	return fmt.Sprintf("%d. %s: %d chunks by %s, %s, %d in a transaction, about %s. %s", g.Position, g.Name, g.Rows, g.Way, g.Strategy, g.BatchSize, ms(g.ExpectedMS), g.Reason)
+}
+
+// Inputs is what a decision rests on.
+type Inputs struct {
+	Heat       Heat       `json:"heat"`
+	Uses       int64      `json:"uses"`
+	IdleDays   *float64   `json:"idle_days,omitempty"` // since the last use; none on record: absent
+	Bytes      int64      `json:"bytes"`
+	IndexClass IndexClass `json:"index_class"`
+	TableRows  int64      `json:"table_rows"`
+	MSPerRow   float64    `json:"ms_per_row"` // of an update in place
+	Basis      string     `json:"basis"`      // of that figure
+}
+
+// Alternative is something that a group could have been, and why it is not.
+type Alternative struct {
+	Way        Way     `json:"way"`
+	ExpectedMS float64 `json:"expected_ms"`
+	Why        string  `json:"why"`
+}
+
+// Circumstances of a decision: what is the same for all groups of a plan.
+type Circumstances struct {
+	Physics Physics
+	Costs   Costs
+	Policy  Policy
+	Undoing bool // the rows really moved, and have to move again
+	Late    bool // the plan was begun: nobody can be asked any more
+}
+
+// Bounds of decisions, in milliseconds unless said otherwise.
+const (
+	atOnceMS    = 1000.0 // nobody who uses cold chunks minds a transaction that is as long
+	atOnceRows  = 20_000
+	bearableMS  = 3000.0 // of index work: not worth another way
+	rebuildGain = 2.0    // times faster that a rebuild has to be
+	leastSize   = 20     // rows
+	largestSize = 10_000 // rows
+)
+
+// Decide says how each cluster of a plan is moved, in the order in which they
+// run. Where an update is cheap, only sizes differ; where each row costs an
+// insertion into a vector index, another way is looked for.
+func Decide(clusters []Cluster, c Circumstances) []Group {
+	var rows int64
+	for _, one := range clusters {
+		rows += one.Rows
+	}
+	all := c.common(rows)
+	groups := make([]Group, len(clusters))
+	var until int64
+	for i, one := range clusters {
+		until += one.Rows
+		g := Group{Position: i + 1, Name: one.Name, Until: until, Rows: one.Rows, Members: one.Members, Rest: one.Rest, Inputs: c.inputs(one)}
+		choice := all
+		if choice.way == "" {
+			choice = c.each(one)
+		}
+		g.Way, g.Alternatives = choice.way, choice.against(c.options(one.Rows, rows))
+		g.Reason = choice.why + c.pace(&g)
+		groups[i] = g
+	}
+	return groups
+}
+
+// choice of a way, and why.
+type choice struct {
+	way Way
+	why string
+	not map[Way]string // why the others are not
+}
+
+// common is the way that all groups of a plan of so many rows go; none means
+// that each is looked at. A rebuild is for all or for none: the index is gone
+// for all of them.
+func (c Circumstances) common(rows int64) choice {
+	if c.Policy.Way != "" {
+		return choice{way: c.Policy.Way, why: "The operator asked for " + string(c.Policy.Way) + "."}
+	}
+	update := c.Costs.Update
+	busy := float64(rows) * update.MSPerRow
+	if c.Physics.Class() != VectorClass {
+		return choice{way: Update, why: fmt.Sprintf("An update touches %s: %s a row (%s).", classWords[c.Physics.Class()], ms(update.MSPerRow), update.Basis)}
+	}
+	vectors := fmt.Sprintf("Each update puts the embedding into %s again: %s a row (%s), %s in all", nameSome(c.Physics.VectorIndexes), ms(update.MSPerRow), update.Basis, ms(busy))
+	if busy <= bearableMS {
+		return choice{way: Update, why: vectors + ", which is bearable.", not: map[Way]string{Rebuild: "not worth it for so few rows"}}
+	}
+	if rebuild := c.rebuildMS(rows); c.mayRebuild() && rebuild*rebuildGain <= busy {
+		return choice{way: Rebuild, why: vectors + fmt.Sprintf("; without the index and with building it once it is %s.", ms(rebuild))}
+	}
+	return choice{}
+}
+
+func (c Circumstances) mayRebuild() bool {
+	return c.Physics.MayRebuild && !c.Undoing && !c.Late
+}
+
+// rebuildMS is what a plan of so many rows costs without the vector indexes,
+// and with building them once.
+func (c Circumstances) rebuildMS(rows int64) float64 {
+	return float64(rows)*c.Costs.Bare.MSPerRow + float64(max(c.Physics.Rows, rows))*c.Costs.Build.MSPerRow
+}
+
+// each chooses the way of one cluster where updates are dear and a rebuild is
+// out of the question.
+func (c Circumstances) each(one Cluster) choice {
+	update := c.Costs.Update
+	vectors := fmt.Sprintf("Each update costs %s of vector index (%s), %s for this group", ms(update.MSPerRow), update.Basis, ms(float64(one.Rows)*update.MSPerRow))
+	if one.Heat == Cold && !c.Undoing {
+		return choice{
+			way: AliasOnly, why: vectors + ", and nobody uses its chunks: they stay, and the old path resolves to the new one.",
+			not: map[Way]string{Trickle: "index work for chunks that nobody uses"},
+		}
+	}
+	used := "and its chunks are in use"
+	if one.Heat == Unknown {
+		used = "and the memory counts no uses"
+	}
+	return choice{way: Trickle, why: fmt.Sprintf("%s, %s: slowly, so that others get at the index.", vectors, used)}
+}
+
+// options are the ways that a group of so many rows could go, with their costs.
+// Its share of a rebuild is that of its rows.
+func (c Circumstances) options(rows, all int64) []Alternative {
+	update := float64(rows) * c.Costs.Update.MSPerRow
+	options := []Alternative{{Way: Update, ExpectedMS: update}}
+	if len(c.Physics.VectorIndexes) == 0 || c.Physics.HOT {
+		return append(options, Alternative{Way: AliasOnly, ExpectedMS: float64(rows) * c.Costs.Stay.MSPerRow, Why: "the rows would keep their old path without need"})
+	}
+	return append(options,
+		Alternative{Way: Trickle, ExpectedMS: update / trickleShare},
+		Alternative{Way: AliasOnly, ExpectedMS: float64(rows) * c.Costs.Stay.MSPerRow, Why: c.notStaying()},
+		Alternative{Way: Rebuild, ExpectedMS: c.rebuildMS(all) * float64(rows) / float64(max(all, 1)), Why: c.notRebuilding()})
+}
+
+func (c Circumstances) notStaying() string {
+	if c.Undoing {
+		return "rows that moved have to move back"
+	}
+	return "the rows would keep their old path, and they may be in use"
+}
+
+func (c Circumstances) notRebuilding() string {
+	switch {
+	case !c.Physics.MayRebuild:
+		return "our role may not drop and create the indexes"
+	case c.Undoing, c.Late:
+		return "it needs an approval, and nobody is asked any more"
+	}
+	return "the group is too small a part of the table for building its index"
+}
+
+// against are the options that were not chosen, with the reasons.
+func (ch choice) against(options []Alternative) []Alternative {
+	left := make([]Alternative, 0, len(options))
+	for _, o := range options {
+		if o.Way == ch.way {
+			continue
+		}
+		o.Why = cmp.Or(ch.not[o.Way], o.Why, "dearer than what was chosen")
+		left = append(left, o)
+	}
+	return left
+}
+
+// pace gives a group its strategy, its size, its target and its rate, and says
+// in a sentence why.
+func (c Circumstances) pace(g *Group) string {
+	g.Strategy, g.TargetMS = Batch, float64(IntelligentAim.Target/time.Millisecond)
+	per, said := c.perRow(g.Way), ""
+	switch {
+	case g.Way == AliasOnly:
+		said = " Rows are only counted."
+	case g.Way == Trickle:
+		g.Strategy, g.TargetMS, g.Rate = Gradual, float64(GradualAim.Target/time.Millisecond), math.Round(1000*trickleShare/per)
+		said = fmt.Sprintf(" At %.0f rows a second half of the time is left to others.", g.Rate)
+	case g.Inputs.Heat == Hot:
+		g.Strategy, g.TargetMS = Gradual, float64(GradualAim.Target/time.Millisecond)/2
+		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms, and a look at the database's health between them.", g.TargetMS)
+	case g.Inputs.Heat == Cold && float64(g.Rows)*per <= atOnceMS && g.Rows <= atOnceRows:
+		g.Strategy, g.TargetMS = Immediate, 0
+		said = " Nobody uses its chunks, and it is quick: one transaction."
+	default:
+		said = fmt.Sprintf(" Batches of about %.0f ms.", g.TargetMS)
+	}
+	g.Forecast = Forecast{BatchMS: batchMS, RowMS: per}
+	g.BatchSize = g.Forecast.SizeFor(g.TargetMS, g.Inputs.rowBytes(g.Rows))
+	if g.TargetMS == 0 {
+		g.BatchSize = int(max(1, g.Rows))
+	}
+	g.ExpectedMS = g.Forecast.Of(g.Rows, int64(g.BatchSize))
+	if g.Way == Trickle {
+		g.ExpectedMS /= trickleShare
+	}
+	return said
+}
+
+func (c Circumstances) perRow(w Way) float64 {
+	switch w {
+	case AliasOnly:
+		return c.Costs.Stay.MSPerRow
+	case Rebuild:
+		return c.Costs.Bare.MSPerRow
+	case Update, Trickle:
+	}
+	return c.Costs.Update.MSPerRow
+}
+
+func (c Circumstances) inputs(one Cluster) Inputs {
+	in := Inputs{
+		Heat: one.Heat, Uses: one.Uses, Bytes: one.Bytes, IndexClass: c.Physics.Class(), TableRows: c.Physics.Rows,
+		MSPerRow: c.Costs.Update.MSPerRow, Basis: c.Costs.Update.Basis,
+	}
+	if one.Idle != nil {
+		days := math.Round(one.Idle.Hours()/24*100) / 100
+		in.IdleDays = &days
+	}
+	return in
+}
+
+func (in Inputs) rowBytes(rows int64) int64 { return in.Bytes / max(rows, 1) }
+
+var classWords = map[IndexClass]string{
+	HOTClass:   "no index",
+	PlainClass: "b-tree indexes only",
+	GINClass:   "an index that holds the whole document",
+}
+
+func nameSome(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%d vector indexes", len(names))
+}
+
+// ms says a time in words of a fitting size.
+func ms(t float64) string {
+	switch {
+	case t < 10:
+		return fmt.Sprintf("%.3g ms", t)
+	case t < 1000:
+		return fmt.Sprintf("%.0f ms", t)
+	}
+	return time.Duration(t * float64(time.Millisecond)).Round(100 * time.Millisecond).String()
+}
+
+// OnlyWay is the way that all groups go, or Update where they differ.
+func OnlyWay(groups []Group) Way {
+	if len(groups) > 0 && !slices.ContainsFunc(groups, func(g Group) bool { return g.Way != groups[0].Way }) {
+		return groups[0].Way
+	}
+	return Update
+}

@@ -1,0 +1,36 @@
+package resilience
+
+// Cost is what the server works for a row, and how that is known.
+type Cost struct {
+	MSPerRow float64
+	Basis    string
+}
+
+// Costs of a row by the ways that it can go.
+type Costs struct {
+	Update Cost // in place, with all the indexes there are
+	Bare   Cost // the same without the vector indexes
+	Stay   Cost // only looked at
+	Build  Cost // building the vector indexes, for each row of the table
+}
+
+// stayRowMS is what a row costs that is only looked at.
+const stayRowMS = 0.004
+
+// NewCosts are the costs where an update of a row of the table was measured to
+// take so long, on a basis; 0 where it was not yet. What was not measured is
+// taken to differ from what is usual as much as an update does.
+func NewCosts(p Physics, updateMS float64, basis string) Costs {
+	usual := p.RowMS()
+	if updateMS <= 0 {
+		updateMS, basis = usual, "as is usual for such indexes: no run of this kind is known yet"
+	}
+	bare := p
+	bare.VectorIndexes = nil
+	return Costs{
+		Update: Cost{updateMS, basis},
+		Bare:   Cost{MSPerRow: min(bare.RowMS(), updateMS)},
+		Stay:   Cost{MSPerRow: stayRowMS},
+		Build:  Cost{MSPerRow: buildRowMS * float64(len(p.VectorIndexes)) * updateMS / usual},
+	}
+}

@@ -1,0 +1,139 @@
+package resilience_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"rehome/resilience"
+)
+
+func since(d time.Duration) *time.Duration { return &d }
+
+const month = 31 * 24 * time.Hour
+
+func TestSmallDirectoriesOfTheSameHeatMoveTogetherColdAndSmallFirst(t *testing.T) {
+	t.Parallel()
+	clusters := resilience.Gather([]resilience.Directory{
+		{Name: "d/busy", Rows: 9000, Uses: 50, Idle: since(time.Minute)},
+		{Name: "d/archive", Rows: 4000},
+		{Name: "d/a", Rows: 10, Uses: 1, Idle: since(2 * month)},
+		{Name: "d/b", Rows: 20},
+		{Name: "d/now", Rows: 5, Uses: 1, Idle: since(time.Second)},
+		{Name: "d/week", Rows: 700, Uses: 3, Idle: since(100 * time.Hour)},
+	})
+	var seen []string
+	for _, c := range clusters {
+		seen = append(seen, fmt.Sprintf("%s %s %d %v", c.Heat, c.Name, c.Rows, c.Members))
+	}
+	require.Equal(t, []string{
+		"cold d/a and 1 more 30 [d/a d/b]",
+		"cold d/archive 4000 [d/archive]",
+		"warm d/week 700 [d/week]",
+		"hot d/now 5 [d/now]",
+		"hot d/busy 9000 [d/busy]",
+	}, seen)
+}
+
+func TestAMemoryThatCountsNoUsesHasNoColdChunks(t *testing.T) {
+	t.Parallel()
+	clusters := resilience.Gather([]resilience.Directory{{Name: "large", Rows: 9000}, {Name: "small", Rows: 4000}})
+	require.Len(t, clusters, 2)
+	require.Equal(t, "small", clusters[0].Name)
+	require.Equal(t, resilience.Unknown, clusters[0].Heat)
+}
+
+// TestGroupsHoldEveryRowOnce: whatever the directories, their rows and names are
+// in exactly one cluster, and there are not too many.
+func TestGroupsHoldEveryRowOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 300).Draw(t, "directories")
+		directories := make([]resilience.Directory, n)
+		var rows int64
+		for i := range directories {
+			d := resilience.Directory{Name: fmt.Sprint(i), Rows: rapid.Int64Range(1, 5000).Draw(t, "rows"), Rest: i == n-1}
+			if hours := rapid.IntRange(-1, 2000).Draw(t, "idle"); hours >= 0 {
+				d.Idle, d.Uses = since(time.Duration(hours)*time.Hour), 1
+			}
+			directories[i], rows = d, rows+d.Rows
+		}
+		clusters := resilience.Gather(directories)
+		if len(clusters) > resilience.MaxGroups {
+			t.Fatalf("%d clusters", len(clusters))
+		}
+		groups := resilience.Decide(clusters, resilience.Circumstances{Costs: costs(0.02)})
+		var names []string
+		rest := 0
+		for i, g := range groups {
+			names = append(names, g.Members...)
+			if g.Rest {
+				rest++
+			}
+			if g.Position != i+1 || g.BatchSize < 1 || g.ExpectedMS <= 0 || g.Reason == "" {
+				t.Fatalf("group %+v", g)
+			}
+		}
+		slices.Sort(names)
+		if len(names) != n-1 || len(slices.Compact(names)) != n-1 || rest != 1 || groups[len(groups)-1].Until != rows {
+			t.Fatalf("%d names of %d, %d rest, until %d of %d", len(names), n-1, rest, groups[len(groups)-1].Until, rows)
+		}
+	})
+}
+
+// costs of a memory where an update takes so long.
+func costs(update float64) resilience.Costs {
+	return resilience.Costs{
+		Update: resilience.Cost{MSPerRow: update, Basis: "measured"},
+		Bare:   resilience.Cost{MSPerRow: 0.02}, Stay: resilience.Cost{MSPerRow: 0.004}, Build: resilience.Cost{MSPerRow: update / 8},
+	}
+}
+
+func cluster(heat resilience.Heat, rows int64) resilience.Cluster {
+	return resilience.Cluster{Heat: heat, Directory: resilience.Directory{Name: "d", Rows: rows, Bytes: 1000 * rows}}
+}
+
+func TestEachSituationHasItsWay(t *testing.T) {
+	t.Parallel()
+	plain := resilience.Physics{Rows: 100_000, PathIndexes: []string{"p"}}
+	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}, MayRebuild: true}
+	foreign := vector
+	foreign.MayRebuild = false
+	for _, c := range []struct {
+		name     string
+		heat     resilience.Heat
+		rows     int64
+		in       resilience.Circumstances
+		way      resilience.Way
+		strategy resilience.Strategy
+		size     int
+		says     string
+	}{
+		{"plain", resilience.Unknown, 50_000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "b-tree indexes only"},
+		{"cold and quick", resilience.Cold, 4000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Immediate, 4000, "one transaction"},
+		{"cold and long", resilience.Cold, 90_000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "Batches"},
+		{"hot", resilience.Hot, 4000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Gradual, 1175, "in use just now"},
+		{"few rows in a vector index", resilience.Warm, 1000, resilience.Circumstances{Physics: vector, Costs: costs(2)}, resilience.Update, resilience.Batch, 49, "bearable"},
+		{"many rows in a vector index", resilience.Warm, 50_000, resilience.Circumstances{Physics: vector, Costs: costs(2)}, resilience.Rebuild, resilience.Batch, 4925, "building it once"},
+		{"a small part of it", resilience.Warm, 5000, resilience.Circumstances{Physics: vector, Costs: costs(2)}, resilience.Trickle, resilience.Gradual, 24, "250 rows a second"},
+		{"a small part that nobody uses", resilience.Cold, 5000, resilience.Circumstances{Physics: vector, Costs: costs(2)}, resilience.AliasOnly, resilience.Batch, 10_000, "they stay"},
+		{"an index that is not ours", resilience.Warm, 50_000, resilience.Circumstances{Physics: foreign, Costs: costs(2)}, resilience.Trickle, resilience.Gradual, 24, "half of the time"},
+		{"an undo moves what moved", resilience.Cold, 50_000, resilience.Circumstances{Physics: vector, Costs: costs(2), Undoing: true}, resilience.Trickle, resilience.Gradual, 24, ""},
+		{"nobody is asked when it has begun", resilience.Warm, 50_000, resilience.Circumstances{Physics: vector, Costs: costs(2), Late: true}, resilience.Trickle, resilience.Gradual, 24, ""},
+		{"the operator's", resilience.Warm, 50_000, resilience.Circumstances{Physics: plain, Costs: costs(2), Policy: resilience.Policy{Way: resilience.AliasOnly}}, resilience.AliasOnly, resilience.Batch, 10_000, "operator"},
+	} {
+		g := resilience.Decide([]resilience.Cluster{cluster(c.heat, c.rows)}, c.in)[0]
+		require.Equal(t, c.way, g.Way, c.name)
+		require.Equal(t, c.strategy, g.Strategy, c.name)
+		require.Equal(t, c.size, g.BatchSize, c.name)
+		require.Contains(t, g.Reason, c.says, c.name)
+		for _, a := range g.Alternatives {
+			require.NotEqual(t, g.Way, a.Way, c.name)
+			require.NotEmpty(t, a.Why, c.name)
+		}
+	}
+}
