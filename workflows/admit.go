@@ -51,8 +51,8 @@ func (m *migration) awaitApproval(ctx workflow.Context) error {
 		return nil
 	}
 	m.phase, m.approved = approving, false
-	m.progress.set(ctx, Progress{Phase: "Waiting for approval: " + m.admission.Ask, Facts: []Fact{
-		{"Plan hash", m.hash}, {"To go on", "update approve with this plan hash"}, {"To drop it", "update abort"}}})
+	m.progress.set(ctx, Progress{Phase: "Waiting for approval: " + m.admission.Ask, Facts: append(m.shown.risk(),
+		Fact{"Plan hash", m.hash}, Fact{"To go on", "update approve with this plan hash"}, Fact{"To drop it", "update abort"})})
 	if err := showPhase(ctx, "approval"); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 // waitInQueue lets a while pass, unless something happens.
 func (m *migration) waitInQueue(ctx workflow.Context) error {
 	m.admission.Waited = true
-	if _, err := workflow.AwaitWithTimeout(ctx, slotPoll, func() bool { return m.aborted != nil || m.next != "" }); err != nil {
+	if _, err := workflow.AwaitWithTimeout(ctx, slotPoll, func() bool { return m.aborted != nil || m.next != "" || m.paused }); err != nil {
 		return err
 	}
 	switch {
@@ -113,18 +113,39 @@ func (m *migration) waitInQueue(ctx workflow.Context) error {
 
 // comeBack lets a plan that was paused go on, as soon as there is a slot.
 func (m *migration) comeBack(ctx workflow.Context) error {
-	for {
+	for m.resuming != nil { // a pause takes it back
+		orders := m.orders
 		var resumed bool
 		err := workflow.ExecuteActivity(brief(ctx, "Go on, if there is a slot"), database.ResumeMigration, m.named(*m.resuming)).Get(ctx, &resumed)
-		if err != nil || resumed {
+		switch {
+		case err != nil:
 			m.resuming = nil
 			return err
+		case m.paused && resumed: // told to pause while the answer came
+			return m.pauseAgain(ctx)
+		case m.paused:
+			return nil
+		case resumed && m.orders == orders:
+			m.resuming = nil
+			return nil
+		case resumed: // told something else; ask what holds
+			continue
 		}
 		m.progress.set(ctx, Progress{Phase: "Resumed, and waiting for another migration to end"})
 		if err := m.waitInQueue(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// pauseAgain lets a pause stand that a late resume went over.
+func (m *migration) pauseAgain(ctx workflow.Context) error {
+	var o Order
+	if h := m.shown.Hold; h != nil {
+		o = Order{Author: h.By, Reason: h.Reason}
+	}
+	return workflow.ExecuteActivity(brief(ctx, "Pause, as was asked while it was about to go on"), database.PauseMigration, m.named(o)).Get(ctx, nil)
 }
 
 // askFirst says why a person has to approve a plan before it begins.

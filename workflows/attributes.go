@@ -3,6 +3,8 @@ package workflows
 import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"rehome/resilience"
 )
 
 // Search attributes by which runs can be filtered in the web UI. All are
@@ -17,4 +19,12 @@ var (
 // showPhase lets runs be filtered by what they are doing.
 func showPhase(ctx workflow.Context, phase string) error {
 	return workflow.UpsertTypedSearchAttributes(ctx, PhaseAttribute.ValueSet(phase))
+}
+
+// showRisk lets runs be filtered by their risk, as soon as it is known.
+func showRisk(ctx workflow.Context, level resilience.RiskLevel) error {
+	if level == "" {
+		return nil
+	}
+	return workflow.UpsertTypedSearchAttributes(ctx, RiskAttribute.ValueSet(string(level)))
 }

@@ -115,6 +115,7 @@ type Resume struct {
 	Paused    bool      `json:"paused"`
 	Resuming  *Order    `json:"resuming,omitempty"`
 	Saga      Saga      `json:"saga"`
+	Shown     shown     `json:"shown,omitzero"`
 }
 
 // Approval is the argument of the update approve: yes to a plan with this hash.

@@ -75,6 +75,7 @@ func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
 		return Answer{}, err
 	}
 	m.paused, m.resuming = true, nil
+	m.hold(ctx, o)
 	return Answer{resilience.Paused}, nil
 }
 
@@ -94,6 +95,7 @@ func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
 		return Answer{}, err
 	}
 	m.paused = false
+	m.release(ctx)
 	if !resumed {
 		m.resuming = &o
 		return Answer{resilience.Paused}, nil

@@ -91,8 +91,9 @@ type migration struct {
 	aborted   *Order
 	saga      Saga
 	progress  *progress
+	shown     shown
 	began     time.Time // of the moves of this run, for the rate
-	beganAt   int64     // watermark then
+	beganAt   int64     // watermark then; negative: not known
 }
 
 func newMigration(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (*migration, error) {
@@ -103,7 +104,8 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 	m := &migration{in: in, strategy: strategy, manner: manners(strategy), phase: planning, progress: shown}
 	if r := in.Resume; r != nil {
 		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
-		m.resuming = r.Resuming
+		m.resuming, m.shown = r.Resuming, r.Shown
+		m.tell(ctx) // the web UI forgot what the run before told it
 	}
 	return m, m.handle(ctx)
 }
@@ -147,6 +149,9 @@ func (m *migration) plan(ctx workflow.Context) error {
 		err = m.abortion()
 	}
 	m.hash, m.admission.Ask = plan.Hash, m.askFirst(plan)
+	if err == nil {
+		err = m.know(ctx, plan)
+	}
 	return err
 }
 
@@ -246,7 +251,7 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 		return m.waitOut(ctx, at)
 	}
 	if m.resuming != nil {
-		if err := m.comeBack(ctx); err != nil {
+		if err := m.comeBack(ctx); err != nil || m.paused {
 			return at, err
 		}
 	}
@@ -261,8 +266,9 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	}
 	// A pause that this run was not told of is from before a reset. One that
 	// was followed by a resume while the slice came back is over.
-	if next.Wish == resilience.WishPause && m.orders == orders {
+	if next.Wish == resilience.WishPause && m.orders == orders && !m.paused {
 		m.paused = true
+		m.hold(ctx, Order{})
 	}
 	return next, nil
 }
@@ -319,7 +325,7 @@ func (m *migration) halt(ctx workflow.Context, reason string) error {
 		return err
 	}
 	m.paused = true
-	m.progress.set(ctx, Progress{Phase: "Paused: " + reason})
+	m.hold(ctx, Order{Reason: reason})
 	return nil
 }
 
@@ -345,7 +351,7 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,
-		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga,
+		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Shown: m.shown,
 	}
 	return workflow.NewContinueAsNewError(ctx, MigrateName(cmp.Or(m.next, m.strategy)), next)
 }
@@ -426,34 +432,4 @@ func (m *migration) compensations() map[string]func(workflow.Context) error {
 			return workflow.ExecuteActivity(brief(ctx, "Close the plan as rolled back"), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 		},
 	}
-}
-
-// result reads the plan as it stands.
-func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
-	var plan resilience.Plan
-	err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, m.named(Order{})).Get(ctx, &plan)
-	if err == nil {
-		m.progress.set(ctx, Progress{
-			Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks",
-			Facts: []Fact{{"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}},
-		})
-	}
-	return plan, err
-}
-
-// show tells how far the moves are, how fast they go, and when they will end.
-func (m *migration) show(ctx workflow.Context, at resilience.Watermark) {
-	words, left := "Moving chunks", at.Total-at.Last
-	if m.phase == undoing {
-		words, left = "Moving chunks back", at.Last
-	}
-	facts := []Fact{{"Drifted", fmt.Sprint(at.Drifted)}, {"Vanished", fmt.Sprint(at.Vanished)}}
-	if m.beganAt < 0 {
-		m.began, m.beganAt = workflow.Now(ctx), at.Last
-	} else if passed := workflow.Now(ctx).Sub(m.began).Seconds(); passed > 0 && at.Last != m.beganAt {
-		rate := float64(max(at.Last-m.beganAt, m.beganAt-at.Last)) / passed
-		facts = append(facts, Fact{"Rate", fmt.Sprintf("%.0f chunks a second", rate)},
-			Fact{"Left", time.Duration(float64(left) / rate * float64(time.Second)).Round(time.Second).String()})
-	}
-	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
 }

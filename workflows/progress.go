@@ -43,9 +43,12 @@ func (p *progress) set(ctx workflow.Context, now Progress) {
 	workflow.SetCurrentDetails(ctx, p.markdown())
 }
 
+// cell keeps what people wrote from breaking the table.
+var cell = strings.NewReplacer("|", `\|`, "\r\n", " ", "\n", " ", "\r", " ")
+
 func (p *progress) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n| | |\n|---|---|\n| Phase | %s |\n", p.title, p.last.Phase)
+	fmt.Fprintf(&b, "### %s\n\n| | |\n|---|---|\n| Phase | %s |\n", p.title, cell.Replace(p.last.Phase))
 	switch {
 	case p.last.Total > 0:
 		fmt.Fprintf(&b, "| Done | %d of %d %s (%.1f %%) |\n", p.last.Done, p.last.Total, p.last.Unit, 100*float64(p.last.Done)/float64(p.last.Total))
@@ -53,10 +56,10 @@ func (p *progress) markdown() string {
 		fmt.Fprintf(&b, "| Done | %d %s |\n", p.last.Done, p.last.Unit)
 	}
 	for _, f := range p.last.Facts {
-		if f.Value == "0" {
+		if f.Value == "0" || f.Value == "" {
 			continue // nothing to look at
 		}
-		fmt.Fprintf(&b, "| %s | %s |\n", f.Name, f.Value)
+		fmt.Fprintf(&b, "| %s | %s |\n", f.Name, cell.Replace(f.Value))
 	}
 	return b.String()
 }
