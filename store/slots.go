@@ -51,18 +51,7 @@ func takeSlot(ctx context.Context, tx pgx.Tx, plan string, gone []string) (bool,
 	if _, err := tx.Exec(ctx, `DELETE FROM rehome.migration_slots WHERE plan_id = ANY($1)`, gone); err != nil {
 		return false, nil, err
 	}
-	const query = `
-		WITH me AS (SELECT queued_at, number FROM rehome.migration_plans WHERE plan_id = $1)
-		SELECT p.plan_id, p.workflow_id, p.run_id, s.plan_id IS NOT NULL AS taken
-		FROM rehome.migration_plans p LEFT JOIN rehome.migration_slots s USING (plan_id), me
-		WHERE p.plan_id <> ALL($2) AND (s.plan_id IS NOT NULL
-			OR p.queued_at IS NOT NULL AND p.status IN ('queued', 'paused') AND (p.queued_at, p.number) < (me.queued_at, me.number))
-		ORDER BY taken DESC, p.queued_at, p.number`
-	rows, err := tx.Query(ctx, query, plan, gone)
-	if err != nil {
-		return false, nil, err
-	}
-	before, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Slot])
+	before, err := ahead(ctx, tx, plan, gone)
 	if err != nil {
 		return false, nil, err
 	}
@@ -76,6 +65,52 @@ func takeSlot(ctx context.Context, tx pgx.Tx, plan string, gone []string) (bool,
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO rehome.migration_slots (plan_id) VALUES ($1) ON CONFLICT DO NOTHING`, plan)
 	return err == nil, nil, err
+}
+
+// ahead lists the plans with a slot, and those that waited for one before this
+// plan did.
+func ahead(ctx context.Context, q querier, plan string, gone []string) ([]Slot, error) {
+	const query = `
+		WITH me AS (SELECT queued_at, number FROM rehome.migration_plans WHERE plan_id = $1)
+		SELECT p.plan_id, p.workflow_id, p.run_id, s.plan_id IS NOT NULL AS taken
+		FROM rehome.migration_plans p LEFT JOIN rehome.migration_slots s USING (plan_id), me
+		WHERE p.plan_id <> ALL($2) AND (s.plan_id IS NOT NULL
+			OR p.queued_at IS NOT NULL AND p.status IN ('queued', 'paused') AND (p.queued_at, p.number) < (me.queued_at, me.number))
+		ORDER BY taken DESC, p.queued_at, p.number`
+	rows, err := q.Query(ctx, query, plan, gone)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Slot])
+}
+
+// Standing returns a plan's status and, while it waits for a slot, the plans
+// for which it waits: those that have one, then those that come first.
+func (s *Store) Standing(ctx context.Context, plan string) (resilience.Status, []Slot, error) {
+	var status resilience.Status
+	var queued bool
+	err := s.pool.QueryRow(ctx, `
+		SELECT status, queued_at IS NOT NULL AND undoes IS NULL AND NOT EXISTS (SELECT FROM rehome.migration_slots s WHERE s.plan_id = p.plan_id)
+		FROM rehome.migration_plans p WHERE plan_id = $1`, plan).Scan(&status, &queued)
+	if err != nil || !queued {
+		return status, nil, unclear(plan, err)
+	}
+	settings, err := readSettings(ctx, s.pool)
+	if err != nil {
+		return status, nil, unclear(plan, err)
+	}
+	before, err := ahead(ctx, s.pool, plan, []string{})
+	if err != nil || len(before) < settings.MaxConcurrentMigrations {
+		return status, nil, unclear(plan, err)
+	}
+	return status, before, nil
+}
+
+func unclear(plan string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("see where plan %s stands: %w", plan, interpret(err))
 }
 
 // Queue lets a plan wait for a slot. From here on it owns its chunks: another

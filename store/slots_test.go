@@ -74,6 +74,39 @@ func TestSlotsAreGivenFirstComeFirstServed(t *testing.T) {
 	require.Equal(t, []string{ids[0], ids[2]}, m.slots())
 }
 
+func TestStanding(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.concurrent("1")
+	ids := m.queues(3)
+	stands := func(id string) (resilience.Status, []string) {
+		status, before, err := m.store.Standing(t.Context(), id)
+		require.NoError(t, err)
+		return status, named(before)
+	}
+	status, before := stands(ids[0])
+	require.Equal(t, resilience.Queued, status)
+	require.Empty(t, before, "there is a slot for it")
+	m.takes(ids[0])
+	_, before = stands(ids[2])
+	require.Equal(t, ids[:2], before)
+	_, before = stands(ids[0])
+	require.Empty(t, before)
+	require.NoError(t, m.store.Begin(t.Context(), ids[0]))
+	require.NoError(t, m.store.Pause(t.Context(), ids[0], "ana", ""))
+	status, before = stands(ids[0])
+	require.Equal(t, resilience.Paused, status)
+	require.Empty(t, before, "it is not to go on")
+	m.takes(ids[1])
+	_, _, err := m.store.Resume(t.Context(), ids[0], "ana", "", nil)
+	require.NoError(t, err)
+	status, before = stands(ids[0])
+	require.Equal(t, resilience.Paused, status)
+	require.Equal(t, ids[1:], before)
+	_, _, err = m.store.Standing(t.Context(), "m-none")
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
 func TestMaxConcurrentMigrationsIsReadEachTime(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
