@@ -61,11 +61,12 @@ const meddlers = `
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
 // stands above them.
 type Bounds struct {
-	Until   int64 `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
-	Batch   int   `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
-	Floor   int64 `json:"floor,omitempty"`   // revert no row up to this one
-	Partial bool  `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
-	Gentle  bool  `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
+	Until   int64  `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
+	Batch   int    `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
+	Floor   int64  `json:"floor,omitempty"`   // revert no row up to this one
+	Partial bool   `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
+	Gentle  bool   `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
+	Leave   *Leave `json:"leave,omitempty"`   // revert without the rows that cannot go back
 }
 
 // pace is the rate and the size in force for a batch: the throttle's, while it lasts.
@@ -119,7 +120,11 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"] = b.Until, b.Floor, b.Batch, b.Partial
 	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
 	for range tries {
-		if next, err = m.batch(ctx, at, move, advance); !transient(err) || b.Gentle {
+		next, err = m.batch(ctx, at, b.leaving(at, move == m.revert), move, advance)
+		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
+			next, err = m.batch(ctx, at, &leaving{most: maxClashes}, move, advance)
+		}
+		if !transient(err) || b.Gentle {
 			break
 		}
 	}
@@ -149,7 +154,7 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 // batch advances the watermark and moves the rows it passes. All of it sees
 // one snapshot: an application's write to one of the rows meanwhile fails the
 // transaction, which is then tried again on what the application wrote.
-func (m *Mover) batch(ctx context.Context, at resilience.Watermark, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	began := time.Now()
 	defer func() { m.took = time.Since(began) }()
@@ -168,15 +173,26 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, move, advanc
 			}
 			return err
 		}
-		m.args["lo"], m.args["hi"] = lo, hi
 		var r batchResult
-		if err := tx.QueryRow(ctx, move, m.args).Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified); err != nil {
-			return err
+		var err error
+		if l == nil {
+			r, err = m.rows(ctx, tx, move, lo, hi)
+		} else {
+			r, err = m.without(ctx, tx, l, move, lo, hi)
 		}
 		next.Drifted, next.Vanished = at.Drifted+r.present-r.here, at.Vanished+r.planned-r.present
-		return r.check(lo, hi)
+		return err
 	})
 	return next, err
+}
+
+// rows moves rows (lo, hi] of the journal and accounts for all of them.
+func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
+	m.args["lo"], m.args["hi"] = lo, hi
+	if err := tx.QueryRow(ctx, move, m.args).Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified); err != nil {
+		return r, err
+	}
+	return r, r.check(lo, hi)
 }
 
 // batchResult accounts for every planned row of a batch.

@@ -26,6 +26,8 @@ const (
 	AbortUpdate    = "abort"
 	ApproveUpdate  = "approve"
 	StrategyUpdate = "strategy"
+	RetryUpdate    = "retry"
+	SkipUpdate     = "skip"
 	ProgressQuery  = "progress"
 )
 

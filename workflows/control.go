@@ -31,7 +31,7 @@ func (m *migration) handle(ctx workflow.Context) error {
 			return err
 		}
 	}
-	return nil
+	return m.handleStuck(ctx)
 }
 
 // write gives an operator's wish to Postgres, where the next batch reads it.

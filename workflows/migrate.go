@@ -90,6 +90,8 @@ type migration struct {
 	next      resilience.Strategy // a person asked to go on by it
 	aborted   *Order
 	saga      Saga
+	stuck     *stuck       // a compensation that fails again and again
+	leave     *store.Leave // what the next batch back may leave where it is
 	progress  *progress
 	shown     shown
 	began     time.Time // of the moves of this run, for the rate
@@ -333,7 +335,11 @@ func (m *migration) halt(ctx workflow.Context, reason string) error {
 func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
 	var at resilience.Watermark
 	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds}
-	err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), move, in).Get(ctx, &at)
+	options := m.in.Tuning.sliced(ctx, summary)
+	if m.phase == undoing {
+		options = m.undoing(options)
+	}
+	err := workflow.ExecuteActivity(options, move, in).Get(ctx, &at)
 	if err == nil {
 		m.show(ctx, at)
 	}
@@ -401,7 +407,8 @@ func (m *migration) compensate(ctx workflow.Context, order Order) error {
 	err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at)
 	if err == nil {
 		m.epoch = at.Epoch
-		err = m.saga.compensate(ctx, m.compensations())
+		table := m.compensations()
+		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error { return m.insist(ctx, name, table[name]) })
 	}
 	if err == nil {
 		return nil
@@ -417,19 +424,22 @@ func (m *migration) compensate(ctx workflow.Context, order Order) error {
 func (m *migration) compensations() map[string]func(workflow.Context) error {
 	return map[string]func(workflow.Context) error{
 		restoreAliases: func(ctx workflow.Context) error {
-			return workflow.ExecuteActivity(brief(ctx, "Restore the aliases"), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
+			return workflow.ExecuteActivity(m.undoing(brief(ctx, "Restore the aliases")), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
 		},
 		moveBack: func(ctx workflow.Context) error {
 			m.began, m.beganAt = workflow.Now(ctx), -1
 			for {
-				at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, leg{})
-				if err != nil || at.Last == 0 {
+				at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, leg{bounds: store.Bounds{Leave: m.leave}})
+				if err != nil {
+					return err
+				}
+				if err := m.goesOn(ctx); err != nil || at.Last == 0 {
 					return err
 				}
 			}
 		},
 		closePlan: func(ctx workflow.Context) error {
-			return workflow.ExecuteActivity(brief(ctx, "Close the plan as rolled back"), database.EndUndo, m.named(Order{})).Get(ctx, nil)
+			return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 		},
 	}
 }

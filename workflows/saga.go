@@ -29,12 +29,16 @@ func (s *Saga) owe(name string) {
 }
 
 // compensate runs what is owed, newest first, on a context that a cancel does
-// not reach. A compensation that fails for good does not keep the others from
-// running; the error then is RollbackFailed and names those that failed.
-func (s *Saga) compensate(ctx workflow.Context, table map[string]func(workflow.Context) error) error {
+// not reach. A compensation that fails for good, which is when a person leaves it
+// out, does not keep the others from running, but the plan is not closed as
+// rolled back; the error then is RollbackFailed and names those that failed.
+func (s *Saga) compensate(ctx workflow.Context, run func(ctx workflow.Context, name string) error) error {
 	var failed []string
 	for _, name := range slices.Backward(s.Owed) {
-		if err := table[name](ctx); err != nil {
+		if name == closePlan && len(failed) > 0 {
+			break
+		}
+		if err := run(ctx, name); err != nil {
 			workflow.GetLogger(ctx).Error("compensation failed", "compensation", name, "error", err)
 			failed = append(failed, fmt.Sprintf("%s: %s", name, message(err)))
 		}

@@ -159,6 +159,9 @@ func (a *actor) UndoSwitchAliases(context.Context, activities.PlanInput) error {
 func (a *actor) CompleteMigration(context.Context, activities.PlanInput) error {
 	return a.do("CompleteMigration")
 }
+func (a *actor) NoteMigration(_ context.Context, in activities.NoteInput) error {
+	return a.do("NoteMigration " + in.What)
+}
 func (a *actor) EndUndo(context.Context, activities.PlanInput) error  { return a.do("EndUndo") }
 func (a *actor) FailUndo(context.Context, activities.PlanInput) error { return a.do("FailUndo") }
 
@@ -202,6 +205,9 @@ func TestAFailedCompensationDoesNotKeepTheOthersFromRunning(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
 	a.fails["CompleteMigration"], a.fails["UndoSwitchAliases"] = errInjected, errInjected
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflowNoRejection(workflows.SkipUpdate, "skip", t, workflows.Order{Author: "ana", Reason: "nobody reads them"})
+	}, time.Hour)
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	var app *temporal.ApplicationError
 	require.ErrorAs(t, env.GetWorkflowError(), &app)
@@ -209,6 +215,7 @@ func TestAFailedCompensationDoesNotKeepTheOthersFromRunning(t *testing.T) {
 	require.ErrorContains(t, app, "restore the aliases")
 	require.Contains(t, a.ran, "RevertSlice")
 	require.Contains(t, a.ran, "FailUndo")
+	require.NotContains(t, a.ran, "EndUndo", "it is not rolled back")
 }
 
 func TestSweepsEnd(t *testing.T) {

@@ -43,6 +43,13 @@ ALTER TABLE rehome.migration_progress
     ADD COLUMN throttle_batch integer,
     ADD COLUMN throttle_until timestamptz;      -- NULL: there is none
 
+-- Why a row did not go where it should.
+ALTER TABLE rehome.migration_exceptions
+    ADD COLUMN detail text NOT NULL DEFAULT '',
+    DROP CONSTRAINT migration_exceptions_outcome_check;
+ALTER TABLE rehome.migration_exceptions
+    ADD CONSTRAINT migration_exceptions_outcome_check CHECK (outcome IN ('drifted', 'vanished', 'conflict'));
+
 -- The groups an intelligent plan runs one after another, and why it made them so.
 CREATE TABLE rehome.migration_groups (
     plan_id      text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"rehome/resilience"
+)
+
+// Leave lets a batch of an undo go on without the rows that cannot go back.
+type Leave struct {
+	At     int64  `json:"at"`     // only the batch that begins at this watermark
+	Reason string `json:"reason"` // why a person wants it so
+}
+
+// maxClashes is how many rows of one batch may be refused by the table before
+// it is the plan that is wrong, and not they.
+const maxClashes = 10
+
+// leaving finds the rows of a batch that the table does not take, and lists
+// them, so that the others move.
+type leaving struct {
+	undoing bool
+	reason  string
+	most    int
+	first   error // what the table said of the first
+}
+
+// leaving is what a batch may leave where it is.
+func (b Bounds) leaving(at resilience.Watermark, undoing bool) *leaving {
+	if b.Leave == nil || b.Leave.At != at.Last || !undoing {
+		return nil
+	}
+	return &leaving{undoing: true, reason: b.Leave.Reason, most: int(at.Last)}
+}
+
+// without moves rows (lo, hi] of the journal except for those that fail by
+// themselves: halves of them are tried, and halves of those.
+func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string, lo, hi int64) (batchResult, error) {
+	half, err := tx.Begin(ctx)
+	if err != nil {
+		return batchResult{}, err
+	}
+	r, failure := m.rows(ctx, half, move, lo, hi)
+	if failure == nil {
+		return r, half.Commit(ctx)
+	}
+	if !ofRow(failure, l.undoing) {
+		return r, failure
+	}
+	if err := half.Rollback(ctx); err != nil {
+		return r, err
+	}
+	if hi-lo == 1 {
+		return batchResult{}, m.leave(ctx, tx, l, hi, failure)
+	}
+	middle := (lo + hi) / 2
+	r, err = m.without(ctx, tx, l, move, lo, middle)
+	if err != nil {
+		return r, err
+	}
+	rest, err := m.without(ctx, tx, l, move, middle, hi)
+	return batchResult{
+		planned: r.planned + rest.planned, present: r.present + rest.present, here: r.here + rest.here,
+		moved: r.moved + rest.moved, verified: r.verified && rest.verified,
+	}, err
+}
+
+func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64, failure error) error {
+	if l.first == nil {
+		l.first = failure
+	}
+	if l.most--; l.most < 0 {
+		return l.first
+	}
+	detail := failure.Error()
+	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
+		detail = pg.Message
+	}
+	if l.reason != "" {
+		detail = l.reason + " (" + detail + ")"
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = excluded.detail`,
+		m.plan, ordinal, resilience.Clashed, l.undoing, detail)
+	return err
+}
+
+// ofRow says whether a statement failed by what is in a row: a value or a
+// constraint, or a trigger that said no. Where a person wants to go on, a lock
+// and whatever else is no fault of the server counts too.
+func ofRow(err error, person bool) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return person && errors.Is(err, ErrVerify)
+	}
+	switch pg.Code[:2] {
+	case "22", "23", "P0": // data exception, integrity constraint, raised by a trigger
+		return true
+	case "42", "54", "55": // a column is gone, too large, locked
+		return person
+	}
+	return person && pg.Code == "57014" // out of time
+}
+
+// Exception is a row of a plan that did not go where it should.
+type Exception struct {
+	Ordinal int64              `json:"ordinal"`
+	Chunk   string             `json:"chunk_id"`
+	Outcome resilience.Outcome `json:"outcome"`
+	Undoing bool               `json:"undoing"` // it did not go back
+	Detail  string             `json:"detail,omitempty"`
+}
+
+// Exceptions lists the first rows of a plan that did not move, or not back.
+func (s *Store) Exceptions(ctx context.Context, plan string, limit int) ([]Exception, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT e.ordinal, coalesce(m.chunk_id, ''), e.outcome, e.undoing, e.detail
+		FROM rehome.migration_exceptions e
+		JOIN rehome.migration_plans p USING (plan_id)
+		LEFT JOIN rehome.migration_moves m ON m.plan = p.number AND m.ordinal = e.ordinal
+		WHERE e.plan_id = $1 ORDER BY e.outcome, e.undoing, e.ordinal LIMIT $2`, plan, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the exceptions of %s: %w", plan, interpret(err))
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Exception])
+	if err != nil {
+		return nil, fmt.Errorf("read the exceptions of %s: %w", plan, interpret(err))
+	}
+	return all, nil
+}
+
+// Note records what happened to a plan, once: what was noted last is not noted again.
+func (s *Store) Note(ctx context.Context, plan, what, author, detail string) error {
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO rehome.migration_events (plan_id, event, author, detail)
+		SELECT $1, $2::text, $3::text, $4::text WHERE NOT EXISTS (
+			SELECT FROM (SELECT * FROM rehome.migration_events WHERE plan_id = $1 ORDER BY event_id DESC LIMIT 1) last
+			WHERE event = $2 AND author = $3 AND detail = $4)`,
+		plan, what, author, detail)
+	if err != nil {
+		return fmt.Errorf("note that %s is %s: %w", plan, what, interpret(err))
+	}
+	return nil
+}

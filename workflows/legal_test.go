@@ -1,0 +1,227 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// keeper is an actor that keeps the status of its plan by the table of legal
+// moves, as the store does.
+type keeper struct {
+	*actor
+	status   resilience.Status
+	switched bool
+}
+
+// become is the store's: a plan that is there already stays as it is.
+func (k *keeper) become(next resilience.Status) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.status != next && !k.status.CanBecome(next) {
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("it is %s and cannot become %s", k.status, next), activities.Conflict, nil)
+	}
+	k.status = next
+	return nil
+}
+
+func (k *keeper) QueueMigration(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.Queued); err != nil {
+		return err
+	}
+	return k.actor.QueueMigration(ctx, in)
+}
+
+func (k *keeper) RequestApproval(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.AwaitingApproval); err != nil {
+		return err
+	}
+	return k.actor.RequestApproval(ctx, in)
+}
+
+func (k *keeper) BeginMigration(ctx context.Context, in activities.BeginInput) (activities.Beginning, error) {
+	if err := k.become(resilience.Executing); err != nil {
+		return activities.Beginning{}, err
+	}
+	return k.actor.BeginMigration(ctx, in)
+}
+
+func (k *keeper) PauseMigration(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.Paused); err != nil {
+		return err
+	}
+	return k.actor.PauseMigration(ctx, in)
+}
+
+func (k *keeper) ResumeMigration(ctx context.Context, in activities.PlanInput) (bool, error) {
+	if err := k.become(resilience.Executing); err != nil {
+		return false, err
+	}
+	return k.actor.ResumeMigration(ctx, in)
+}
+
+func (k *keeper) CancelMigration(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.Cancelled); err != nil {
+		return err
+	}
+	return k.actor.CancelMigration(ctx, in)
+}
+
+func (k *keeper) BeginUndo(ctx context.Context, in activities.PlanInput) (resilience.Watermark, error) {
+	if err := k.become(resilience.RollingBack); err != nil {
+		return resilience.Watermark{}, err
+	}
+	return k.actor.BeginUndo(ctx, in)
+}
+
+func (k *keeper) SwitchAliases(context.Context, activities.PlanInput) error {
+	return k.do("SwitchAliases", func() { k.switched = k.switched || k.status == resilience.Executing })
+}
+
+func (k *keeper) UndoSwitchAliases(context.Context, activities.PlanInput) error {
+	return k.do("UndoSwitchAliases", func() { k.switched = false })
+}
+
+func (k *keeper) CompleteMigration(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.Completed); err != nil {
+		return err
+	}
+	return k.actor.CompleteMigration(ctx, in)
+}
+
+func (k *keeper) EndUndo(ctx context.Context, in activities.PlanInput) error {
+	if k.at.Last != 0 {
+		return temporal.NewNonRetryableApplicationError("rows are left", activities.Conflict, nil)
+	}
+	if err := k.become(resilience.RolledBack); err != nil {
+		return err
+	}
+	return k.actor.EndUndo(ctx, in)
+}
+
+func (k *keeper) FailUndo(ctx context.Context, in activities.PlanInput) error {
+	if err := k.become(resilience.Failed); err != nil {
+		return err
+	}
+	return k.actor.FailUndo(ctx, in)
+}
+
+func kept(t *testing.T) (*testsuite.TestWorkflowEnvironment, *keeper) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	k := &keeper{status: resilience.Pending, actor: &actor{
+		fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}, plan: risky(),
+	}}
+	workflows.Register(env)
+	env.RegisterActivity(k)
+	return env, k
+}
+
+// orders are what a person may say at any moment.
+var orders = map[string]func(*testing.T, *testsuite.TestWorkflowEnvironment){
+	"Cancel": func(_ *testing.T, env *testsuite.TestWorkflowEnvironment) { env.CancelWorkflow() },
+	"Abort": func(_ *testing.T, env *testsuite.TestWorkflowEnvironment) {
+		env.UpdateWorkflow(workflows.AbortUpdate, "abort", heard(nil), workflows.Order{Author: "ana"})
+	},
+	"PauseAndResume": func(_ *testing.T, env *testsuite.TestWorkflowEnvironment) {
+		env.UpdateWorkflow(workflows.PauseUpdate, "pause", heard(func() {
+			env.UpdateWorkflow(workflows.ResumeUpdate, "resume", heard(nil), workflows.Order{Author: "ana"})
+		}), workflows.Order{Author: "ana"})
+	},
+}
+
+// heard lets an update be accepted or turned down: both are legal.
+func heard(then func()) *testsuite.TestUpdateCallback {
+	return &testsuite.TestUpdateCallback{
+		OnAccept: func() {},
+		OnReject: func(error) {},
+		OnComplete: func(any, error) {
+			if then != nil {
+				then()
+			}
+		},
+	}
+}
+
+// TestAnOrderIsSafeInEveryState gives every order while each activity in turn
+// runs, on the way forward and on the way back, and finds the plan in an end
+// that the table of legal moves knows, with its rows and aliases on one side.
+func TestAnOrderIsSafeInEveryState(t *testing.T) {
+	t.Parallel()
+	forward := []string{"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration",
+		"ReadWatermark", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration", "ReadMigration"}
+	back := []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "EndUndo", "NoteMigration"}
+	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate} {
+		for name, order := range orders {
+			for _, step := range append(forward, back...) {
+				t.Run(fmt.Sprint(strategy, "/", name, "/", step), func(t *testing.T) {
+					t.Parallel()
+					legal(t, strategy, name, step, order)
+				})
+			}
+		}
+	}
+}
+
+func legal(t *testing.T, strategy resilience.Strategy, name, step string, order func(*testing.T, *testsuite.TestWorkflowEnvironment)) {
+	env, k := kept(t)
+	undone := step == "BeginUndo" || step == "UndoSwitchAliases" || step == "RevertSlice" || step == "EndUndo" || step == "NoteMigration"
+	if undone {
+		k.fails["SwitchAliases"] = errInjected
+	}
+	if step == "NoteMigration" {
+		k.fails["RevertSlice"] = errInjected
+	}
+	given := false
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		switch {
+		case info.ActivityType.Name == "RequestApproval":
+			env.RegisterDelayedCallback(func() {
+				env.UpdateWorkflow(workflows.ApproveUpdate, "approve", heard(nil), workflows.Approval{Hash: "h1", Author: "ana"})
+			}, 1)
+		case info.ActivityType.Name == "NoteMigration":
+			delete(k.fails, "RevertSlice")
+		}
+		if info.ActivityType.Name == step && !given {
+			given = true
+			order(t, env)
+		}
+	})
+	env.ExecuteWorkflow(workflows.MigrateName(strategy), planned())
+	require.True(t, given || step == "ApproveMigration", "the step never ran")
+	require.True(t, env.IsWorkflowCompleted())
+	err := env.GetWorkflowError()
+	require.False(t, workflow.IsContinueAsNewError(err))
+	ran := strings.Join(k.ran, " ")
+	switch k.status {
+	case resilience.Completed:
+		require.EqualValues(t, 30, k.at.Last, ran)
+		require.True(t, k.switched, ran)
+		require.False(t, undone, ran)
+	case resilience.RolledBack:
+		require.Zero(t, k.at.Last, ran)
+		require.False(t, k.switched, ran)
+		require.True(t, undone || name != "PauseAndResume", "a pause undid it: %s", ran)
+		require.Error(t, err)
+	case resilience.Cancelled:
+		require.Zero(t, k.at.Last, ran)
+		require.False(t, k.switched, ran)
+		require.NotEqual(t, "PauseAndResume", name, ran)
+		require.Error(t, err)
+	default:
+		require.Fail(t, "ended as "+string(k.status), ran)
+	}
+}

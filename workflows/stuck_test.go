@@ -1,0 +1,136 @@
+package workflows_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// skip waits until the undo of a run is stuck, and lets it go on without.
+func (in *installation) skip(run client.WorkflowRun, reason string) {
+	in.Helper()
+	require.Eventually(in, func() bool {
+		_, err := in.update(run, workflows.SkipUpdate, workflows.Order{Author: "ana", Reason: reason})
+		return err == nil
+	}, wait, tick)
+}
+
+// undoOf is a rehearsal whose aliases cannot be switched, so that it is undone.
+func undoOf(t *testing.T, fails string, err error) (*testsuite.TestWorkflowEnvironment, *actor) {
+	t.Helper()
+	env, a := rehearsal(t)
+	a.fails["SwitchAliases"] = errInjected
+	a.fails[fails] = err
+	return env, a
+}
+
+func shownPhase(t *testing.T, env *testsuite.TestWorkflowEnvironment) string {
+	t.Helper()
+	value, err := env.QueryWorkflow(workflows.ProgressQuery)
+	require.NoError(t, err)
+	var p workflows.Progress
+	require.NoError(t, value.Get(&p))
+	return p.Phase
+}
+
+func count(ran []string, name string) (n int) {
+	for _, r := range ran {
+		if r == name {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAStuckUndoIsSeenAndGoesOnByItself(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err   error
+		tries int // before it is stuck
+	}{
+		"WhatARetryMayMend": {errors.New("not now"), 10},
+		"WhatNoRetryMends":  {errInjected, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env, a := undoOf(t, "RevertSlice", c.err)
+			env.SetOnTimerScheduledListener(func(string, time.Duration) {
+				if count(a.ran, "NoteMigration stuck") == 1 && count(a.ran, "RevertSlice") == c.tries {
+					require.Contains(t, shownPhase(t, env), "Stuck: it cannot move the chunks back, last moved first: ")
+				}
+				if count(a.ran, "RevertSlice") > c.tries+3 {
+					delete(a.fails, "RevertSlice")
+				}
+			})
+			env.ExecuteWorkflow(batch(), planned())
+			require.ErrorContains(t, env.GetWorkflowError(), "injected", "why it was undone")
+			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "EndUndo", "ReadMigration"}, a.ran[len(a.ran)-4:])
+			require.Zero(t, a.at.Last)
+		})
+	}
+}
+
+func TestAPersonHasAStuckUndoTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	env, a := undoOf(t, "UndoSwitchAliases", errInjected)
+	env.RegisterDelayedCallback(func() {
+		delete(a.fails, "UndoSwitchAliases")
+		env.UpdateWorkflow(workflows.SkipUpdate, "bare", rejection(t, "wants a reason"), workflows.Order{Author: "ana"})
+		env.UpdateWorkflowNoRejection(workflows.RetryUpdate, "retry", t, workflows.Order{Author: "ana"})
+	}, 3*time.Second) // before it tries by itself
+	env.ExecuteWorkflow(batch(), planned())
+	require.ErrorContains(t, env.GetWorkflowError(), "injected")
+	require.Equal(t, []string{
+		"BeginUndo", "UndoSwitchAliases", "NoteMigration stuck", "NoteMigration retried", "UndoSwitchAliases", "NoteMigration goes on",
+		"RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration",
+	}, a.ran[len(a.ran)-11:])
+}
+
+func TestNothingIsRetriedOrSkippedThatIsNotStuck(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.plan = risky()
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflow(workflows.RetryUpdate, "retry", rejection(t, "not stuck"), workflows.Order{Author: "ana"})
+		env.UpdateWorkflow(workflows.SkipUpdate, "skip", rejection(t, "not stuck"), workflows.Order{Author: "ana", Reason: "why not"})
+		approve(t, env, "h1")
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), planned())
+	require.NoError(t, env.GetWorkflowError())
+}
+
+// TestRowsThatCannotGoBackAreLeftWithAReason: the application made a rule since
+// that one of the old paths breaks.
+func TestRowsThatCannotGoBackAreLeftWithAReason(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 500)
+	id, run := in.migrate(slowly(), rule("guide", "manual"))
+	require.Eventually(t, func() bool { return in.count("manual") >= 25 }, wait, tick)
+	_, err := in.pool.Exec(t.Context(), `ALTER TABLE rehome.chunks ADD CONSTRAINT public_names CHECK (ordinal NOT IN (7, 23) OR path <> 'guide/a.md') NOT VALID`)
+	require.NoError(t, err)
+	_, err = in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+	require.NoError(t, err)
+	in.skip(run, "the owner said so")
+	in.skip(run, "this one too")
+	require.Equal(t, workflows.Aborted, ends(t, run, nil))
+	require.Equal(t, resilience.RolledBack, in.plan(id).Status)
+	require.Equal(t, 498, in.count("guide"))
+	require.Equal(t, 2, in.count("manual"))
+	left, err := in.store.Exceptions(t.Context(), id, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 2)
+	for i, reason := range []string{"this one too", "the owner said so"} {
+		require.True(t, left[i].Undoing)
+		require.Equal(t, resilience.Clashed, left[i].Outcome)
+		require.Contains(t, left[i].Detail, reason)
+		require.Contains(t, left[i].Detail, "public_names")
+	}
+}
