@@ -94,7 +94,7 @@ func ParseScope(s string) (Scope, error) {
 func BuiltinMapping(name string) Mapping {
 	return Mapping{
 		Schema: "rehome", Table: "chunks",
-		ID: "id", IDType: "bigint", Content: "content", Embedding: "embedding",
+		ID: "id", IDType: "bigint", Content: "content", Embedding: "embedding", Metadata: "metadata",
 		Locators: []Locator{{Column: "path", Type: "text"}},
 		Scope:    []Scope{{Column: "memory", Value: name}},
 	}

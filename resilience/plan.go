@@ -106,36 +106,37 @@ func (s Status) Live() bool {
 
 // Plan is a migration before and while it runs.
 type Plan struct {
-	ID         string    `json:"migration_id"`
-	Memory     string    `json:"memory"`
-	Strategy   Strategy  `json:"strategy"`
-	Kind       Kind      `json:"kind"`
-	Status     Status    `json:"status"`
-	Undoes     string    `json:"undoes,omitempty"`
-	UndoneBy   string    `json:"undone_by,omitempty"`
-	Moves      int64     `json:"moves"`
-	Moved      int64     `json:"moved"`
-	Drifted    int64     `json:"drifted"`
-	Vanished   int64     `json:"vanished"`
-	Disagree   int64     `json:"disagree"`  // rows left out since their locators disagree
-	Conflicts  int64     `json:"conflicts"` // why it cannot be carried out; one is enough
-	Bytes      int64     `json:"bytes"`
-	Physics    Physics   `json:"physics"`
-	Way        Way       `json:"way"`
-	Risk       Risk      `json:"risk"`
-	Estimate   Estimate  `json:"estimate"`
-	EstimateMS int64     `json:"estimate_ms"` // its p50
-	Approval   *Approval `json:"approval,omitempty"`
-	Hash       string    `json:"plan_hash"`
-	Policy     Policy    `json:"policy"`
-	WorkflowID string    `json:"workflow_id"`
-	RunID      string    `json:"run_id"`
-	Reason     string    `json:"reason,omitempty"` // why it was cancelled or rolled back
-	Steps      []string  `json:"rollback_plan"`
-	CreatedAt  time.Time `json:"created_at"`
-	PlanningMS int64     `json:"planning_ms"`
-	ApplyMS    int64     `json:"apply_ms"`    // first batch to last commit by the server's clock
-	DurationMS int64     `json:"duration_ms"` // creation to the end
+	ID         string        `json:"migration_id"`
+	Memory     string        `json:"memory"`
+	Strategy   Strategy      `json:"strategy"`
+	Kind       Kind          `json:"kind"`
+	Status     Status        `json:"status"`
+	Undoes     string        `json:"undoes,omitempty"`
+	UndoneBy   string        `json:"undone_by,omitempty"`
+	Moves      int64         `json:"moves"`
+	Moved      int64         `json:"moved"`
+	Drifted    int64         `json:"drifted"`
+	Vanished   int64         `json:"vanished"`
+	Disagree   int64         `json:"disagree"`  // rows left out since their locators disagree
+	Conflicts  int64         `json:"conflicts"` // why it cannot be carried out; one is enough
+	Bytes      int64         `json:"bytes"`
+	Physics    Physics       `json:"physics"`
+	Way        Way           `json:"way"`
+	Risk       Risk          `json:"risk"`
+	Estimate   Estimate      `json:"estimate"`
+	EstimateMS int64         `json:"estimate_ms"` // its p50
+	Approval   *Approval     `json:"approval,omitempty"`
+	Hash       string        `json:"plan_hash"`
+	Policy     Policy        `json:"policy"`
+	Transfer   *Transferring `json:"transfer,omitempty"` // of the kind transfer only
+	WorkflowID string        `json:"workflow_id"`
+	RunID      string        `json:"run_id"`
+	Reason     string        `json:"reason,omitempty"` // why it was cancelled or rolled back
+	Steps      []string      `json:"rollback_plan"`
+	CreatedAt  time.Time     `json:"created_at"`
+	PlanningMS int64         `json:"planning_ms"`
+	ApplyMS    int64         `json:"apply_ms"`    // first batch to last commit by the server's clock
+	DurationMS int64         `json:"duration_ms"` // creation to the end
 }
 
 // Policy is what the operator asked of a plan. It is stored with the plan and

@@ -28,6 +28,11 @@ func (m *Mover) Took() time.Duration { return m.took }
 
 // Mover prepares the statements of a plan from the mapping stored with it.
 func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
+	if t, err := readTransfer(ctx, s.pool, plan); err != nil {
+		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
+	} else if t != nil {
+		return t.mover(s), nil
+	}
 	var t table
 	var number int
 	err := s.pool.QueryRow(ctx, `SELECT number, mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&number, &t.m)

@@ -82,7 +82,7 @@ func pathsInFlight(ctx context.Context, tx pgx.Tx, memory string, paths []string
 	const query = `
 		SELECT DISTINCT key FROM rehome.migration_plans p
 		JOIN rehome.migration_paths m USING (plan_id), unnest(ARRAY[m.old_key, m.new_key]) AS key
-		WHERE p.memory = $1 AND p.status = ANY($2) AND key = ANY($3)`
+		WHERE $1 IN (p.memory, (SELECT target FROM rehome.migration_transfers x WHERE x.plan_id = p.plan_id)) AND p.status = ANY($2) AND key = ANY($3)`
 	rows, err := tx.Query(ctx, query, memory, resilience.LiveStatuses(), paths)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 const liveMoves = `
 	SELECT DISTINCT unnest(ARRAY[r.old_path, r.new_path]) AS path
 	FROM rehome.migration_plans p JOIN rehome.migration_renames r USING (plan_id)
-	WHERE p.memory = @memory AND p.status = ANY (@live)`
+	WHERE @memory IN (p.memory, (SELECT target FROM rehome.migration_transfers x WHERE x.plan_id = p.plan_id)) AND p.status = ANY (@live)`
 
 // inFlight holds where a migration that is not over moves the file at a path.
 // The query must have live_moves among its CTEs.

@@ -137,8 +137,8 @@ type journal struct {
 	policy   resilience.Policy
 	table    table
 	transfer *transfer // nil for a plan of another kind
-	total    int64 // rows in the journal so far
-	exists   bool  // the watermark is there: the journal was sealed before
+	total    int64     // rows in the journal so far
+	exists   bool      // the watermark is there: the journal was sealed before
 
 	conflicts []resilience.Conflict // the first of what stands in the way
 	inTheWay  int64                 // all of it

@@ -146,7 +146,8 @@ func refuseBusy(ctx context.Context, tx pgx.Tx, memory string) error {
 		return err
 	}
 	const query = `
-		SELECT format('migration %s is %s', plan_id, status) FROM rehome.migration_plans WHERE memory = $1 AND status = ANY($2)
+		SELECT format('migration %s is %s', plan_id, status) FROM rehome.migration_plans p
+		WHERE $1 IN (memory, (SELECT target FROM rehome.migration_transfers x WHERE x.plan_id = p.plan_id)) AND status = ANY($2)
 		UNION ALL
 		SELECT format('its %s is being done by %s', kind, workflow_id) FROM rehome.claims WHERE memory = $1`
 	rows, err := tx.Query(ctx, query, memory, resilience.OpenStatuses())

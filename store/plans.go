@@ -93,6 +93,9 @@ func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 			return err
 		}
 	}
+	if p.Transfer.To != "" {
+		return nil
+	}
 	return takeStaged(ctx, tx, p.ID)
 }
 

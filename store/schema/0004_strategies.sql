@@ -120,3 +120,48 @@ CREATE TABLE rehome.migration_slots (
 ALTER TABLE rehome.migration_plans
     ADD COLUMN surprises jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN accepted  jsonb NOT NULL DEFAULT '{}';
+
+-- Transfers: a plan that takes chunks from one memory to another.
+
+-- What a builtin chunk's columns cannot hold of a chunk that came from elsewhere.
+ALTER TABLE rehome.chunks ADD COLUMN metadata jsonb;
+UPDATE rehome.memories SET mapping = mapping || '{"metadata": "metadata"}' WHERE builtin;
+
+-- Something else came to be where the row would go, or it was changed since.
+ALTER TABLE rehome.migration_exceptions DROP CONSTRAINT migration_exceptions_outcome_check;
+ALTER TABLE rehome.migration_exceptions
+    ADD CONSTRAINT migration_exceptions_outcome_check CHECK (outcome IN ('drifted', 'vanished', 'conflict'));
+
+CREATE TABLE rehome.migration_transfers (
+    plan_id text PRIMARY KEY REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    origin  text NOT NULL,                      -- the plan that made the copies: this one, or the first of those it undoes
+    back    boolean NOT NULL,                   -- rows come home and copies go
+    target  text NOT NULL,                      -- memory
+    prefix  text NOT NULL,                      -- a file or a directory of the source; empty: all of it
+    soak    double precision NOT NULL,          -- seconds
+    mapping jsonb NOT NULL,                     -- the target's when the plan was made
+    fit     jsonb NOT NULL,                     -- resilience.Fit
+    retired bigint NOT NULL DEFAULT 0           -- watermark of the last step, as migration_progress.last is of the copies
+);
+
+-- The copies of a transfer, under the number and the ordinals of its origin.
+CREATE TABLE rehome.migration_copies (
+    plan      integer NOT NULL,
+    ordinal   bigint NOT NULL,
+    target_id text NOT NULL,                    -- kept when the copy is taken away, so that it comes back under its id
+    print     uuid NOT NULL,                    -- of the source row when it was copied
+    made      uuid NOT NULL,                    -- of the copy as we made it: only such a one is ours to remove
+    here      boolean NOT NULL,                 -- the copy stands in the target
+    PRIMARY KEY (plan, ordinal)
+);
+
+-- jsonb_put sets a value in a document and makes the objects above it.
+CREATE FUNCTION rehome.jsonb_put(document jsonb, keys text[], put text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF cardinality(keys) = 0 THEN
+        RETURN to_jsonb(put);
+    END IF;
+    RETURN CASE WHEN jsonb_typeof(document) = 'object' THEN document ELSE '{}' END
+        || jsonb_build_object(keys[1], rehome.jsonb_put(document -> keys[1], keys[2:], put));
+END $$;

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+)
+
+// transferMover prepares the statements that make the copies of a transfer and
+// take them away again. A plan that goes back does the one where another does
+// the other.
+func (t *transfer) mover(s *Store) *Mover {
+	m := &Mover{store: s, plan: t.plan, args: t.args(nil), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
+	if t.back {
+		m.apply, m.revert = t.uncopyStatement(false), t.copyStatement(true)
+	}
+	return m
+}
+
+// fragments are what the statements of a transfer share.
+func (t *transfer) fragments(undoing bool) *strings.Replacer {
+	var sets []string
+	for i, c := range t.columns()[1:] {
+		sets = append(sets, fmt.Sprintf("%s = b.f%d", c, i+1))
+	}
+	skipped := ""
+	if undoing { // what did not go there does not come back
+		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing)"
+	}
+	return strings.NewReplacer(
+		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", t.rows(), "{skipped}", skipped,
+		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
+		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{print}", t.sourcePrint(), "{values}", t.values(),
+		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
+		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
+		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected sum}", sumOf("expected"), "{undoing}", fmt.Sprint(undoing))
+}
+
+// names are f0, f1 …, in the order of columns.
+func (t *transfer) names() []string {
+	names := make([]string, len(t.fit.Fills))
+	for i := range names {
+		names[i] = fmt.Sprintf("f%d", i)
+	}
+	return names
+}
+
+// journalled are the rows of a batch, as p.
+const journalled = `planned AS MATERIALIZED (
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.print, c.made, coalesce(c.here, false) AS held
+			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
+			LEFT JOIN rehome.migration_copies c ON c.plan = m.plan AND c.ordinal = m.ordinal
+			WHERE {rows} {skipped} ORDER BY m.ordinal)`
+
+// copyStatement makes the copies of a batch, notes what they were made of, and
+// accounts for every row. That each row was written as it was meant, bit for
+// bit, is seen by the sums of the prints before and after.
+func (t *transfer) copyStatement(undoing bool) string {
+	return t.fragments(undoing).Replace(`
+		WITH ` + journalled + `,
+		state AS MATERIALIZED (
+			SELECT p.ordinal, p.origin, p.chunk_id, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here,
+				CASE WHEN t.ctid IS NOT NULL AND NOT p.held THEN {print} END AS print, {values}
+			FROM planned p LEFT JOIN {source} t ON {is source}),
+		chosen AS MATERIALIZED (
+			SELECT s.*, {chosen id} AS f0 FROM state s WHERE s.here AND NOT s.held),
+		stayed AS (
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM state WHERE NOT here AND NOT held
+			UNION ALL
+			SELECT @plan, ordinal, 'conflict', {undoing} FROM chosen WHERE f0 IS NULL
+			ON CONFLICT DO NOTHING),
+		made AS (
+			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
+			SELECT {f} FROM chosen WHERE f0 IS NOT NULL
+			RETURNING {written} AS written),
+		meant AS MATERIALIZED (
+			SELECT b.origin, b.f0::text AS target_id, b.print, {expected} AS expected FROM chosen b WHERE f0 IS NOT NULL),
+		noted AS (
+			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, print, made, here)
+			SELECT @origin, origin, target_id, print, expected, true FROM meant
+			ON CONFLICT (plan, ordinal) DO UPDATE
+			SET (target_id, print, made, here) = (excluded.target_id, excluded.print, excluded.made, true))
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present OR held),
+			count(*) FILTER (WHERE here OR held) - (SELECT count(*) FROM chosen WHERE f0 IS NULL),
+			count(*) FILTER (WHERE held) + (SELECT count(*) FROM made),
+			(SELECT {expected sum} FROM meant) = (SELECT {written sum} FROM made)
+		FROM state`)
+}
+
+// uncopyStatement takes away the copies of a batch that still are what we made,
+// and whose chunks are at home.
+func (t *transfer) uncopyStatement(undoing bool) string {
+	return t.fragments(undoing).Replace(`
+		WITH ` + journalled + `,
+		safe AS MATERIALIZED (
+			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (
+				SELECT FROM rehome.quarantine q WHERE q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL) AS safe
+			FROM planned p WHERE p.held),
+		state AS MATERIALIZED (
+			SELECT p.*, t.ctid IS NOT NULL AS present, p.safe AND coalesce({written} = p.made, false) AS ours
+			FROM safe p LEFT JOIN {target} t ON {is target}),
+		stayed AS (
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'conflict' ELSE 'vanished' END, {undoing} FROM state WHERE NOT (present AND ours)
+			UNION ALL
+			SELECT @plan, ordinal, 'vanished', false FROM planned WHERE NOT held AND NOT {undoing} -- it was never copied
+			ON CONFLICT DO NOTHING),
+		gone AS (
+			DELETE FROM {target} t USING state p WHERE {is target} AND p.ours RETURNING 1),
+		noted AS (
+			UPDATE rehome.migration_copies c SET here = false FROM state p
+			WHERE c.plan = @origin AND c.ordinal = p.origin AND (p.ours OR NOT p.present))
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours), (SELECT count(*) FROM gone), true
+		FROM state`)
+}

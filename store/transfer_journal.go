@@ -1,0 +1,194 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// listTransferred journals the chunks that a transfer takes, unless something
+// of them does not fit where they are to go.
+func (j *journal) listTransferred(ctx context.Context) error {
+	if j.transfer.plan != j.transfer.origin {
+		return j.listReturning(ctx)
+	}
+	taken, err := j.listTaken(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := j.listMoves(ctx)
+	if err != nil {
+		return err
+	}
+	if found.Moves == 0 {
+		return problem(ErrNotFound, "memory %s has no chunk %s; paths are relative to the memory's root (`starter memory show %s`)", j.memory, j.where(), j.memory)
+	}
+	if len(taken) > 0 {
+		return problem(ErrConflict, "the target is taken: memory %s already has chunks of %s; move or clean those up first. Nothing was moved", j.transfer.target, strings.Join(taken, ", "))
+	}
+	for _, check := range []func(context.Context) error{j.checkIDs, j.checkValues} {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = j.tx.Exec(ctx, `
+		UPDATE rehome.migration_plans SET moves = @moves, disagree = @disagree, bytes = @bytes WHERE plan_id = @plan`,
+		j.args(pgx.NamedArgs{"moves": found.Moves, "disagree": found.Disagree, "bytes": found.Bytes}))
+	return err
+}
+
+func (j *journal) where() string {
+	if j.transfer.prefix == "" {
+		return "with a path"
+	}
+	return "at or under " + j.transfer.prefix
+}
+
+// listTaken lists the source paths of a transfer. What names no file of the
+// tree, a URL say, goes along with the whole memory, as it is written. It returns
+// some paths that the target has chunks of already.
+func (j *journal) listTaken(ctx context.Context) ([]string, error) {
+	t := j.table
+	_, err := j.tx.Exec(ctx, fmt.Sprintf(`
+		WITH spelled AS MATERIALIZED (SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
+		sources AS MATERIALIZED (
+			SELECT raw, rest, coalesce(normalize(rest, NFC), raw) COLLATE "C" AS key
+			FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled WHERE raw IS NOT NULL) r)
+		INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
+		SELECT @plan, raw, key, CASE WHEN rest IS NULL THEN raw ELSE @to_prefix || rest END, key, 1 FROM sources s
+		WHERE (@only = '' OR key = @only OR starts_with(key, @only || '/'))
+			AND NOT EXISTS (SELECT FROM rehome.migration_paths k WHERE k.plan_id = @plan AND k.old_path = s.raw)`,
+		t.path(), t.name(), t.scope()), j.transfer.args(pgx.NamedArgs{"only": j.transfer.prefix}))
+	if err != nil {
+		return nil, err
+	}
+	return j.takenPlaces(ctx)
+}
+
+// takenPlaces lists some paths of the target that the plan has too, or that lie
+// above or below one of it.
+func (j *journal) takenPlaces(ctx context.Context) ([]string, error) {
+	to := j.transfer.to
+	locator := to.path()
+	if keys := to.m.Locators[0].Keys; len(keys) > 0 {
+		locator = fmt.Sprintf("(%s #>> %s)", to.column(to.m.Locators[0].Column), literals(keys))
+	}
+	return j.found(ctx, fmt.Sprintf(`
+		WITH others AS MATERIALIZED (
+			SELECT coalesce(rehome.path_key(raw, @to_prefix), raw) COLLATE "C" AS key
+			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s) r WHERE raw IS NOT NULL),
+		ours AS MATERIALIZED (SELECT DISTINCT new_key AS key FROM rehome.migration_paths WHERE plan_id = @plan)
+		SELECT key FROM others WHERE key IN (SELECT unnest(rehome.path_prefixes(key)) FROM ours)
+		UNION
+		SELECT key FROM others, unnest(rehome.path_prefixes(key)) AS way (path) WHERE way.path IN (SELECT key FROM ours)
+		ORDER BY 1 LIMIT 3`, locator, to.name(), j.transfer.targetScope()))
+}
+
+// checkIDs refuses ids that are taken in a target that makes none by itself.
+func (j *journal) checkIDs(ctx context.Context) error {
+	if j.transfer.fit.FreshID != "" {
+		return nil
+	}
+	to := j.transfer.to
+	taken, err := j.found(ctx, fmt.Sprintf(`
+		SELECT m.chunk_id FROM rehome.migration_moves m JOIN %s t ON %s WHERE m.plan = @number ORDER BY m.ordinal LIMIT 3`, to.name(), to.hasID("m.chunk_id")))
+	if err != nil || len(taken) == 0 {
+		return err
+	}
+	return problem(ErrConflict, "the ids %s are taken in the table of memory %s, whose column %q makes none by itself; give it a default. Nothing was moved",
+		strings.Join(taken, ", "), j.transfer.target, to.m.ID)
+}
+
+func (j *journal) found(ctx context.Context, query string) ([]string, error) {
+	rows, err := j.tx.Query(ctx, query, j.transfer.args(pgx.NamedArgs{"number": j.number}))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// checkValues refuses rows with a value that the target cannot take, by the
+// names of the columns and how many rows there are.
+func (j *journal) checkValues(ctx context.Context) error {
+	c := j.transfer.carriage
+	var names, counts []string
+	count := func(why, condition string) {
+		names = append(names, why)
+		counts = append(counts, "count(*) FILTER (WHERE "+condition+")")
+	}
+	for _, f := range c.fit.Fills {
+		switch {
+		case f.From == "" || f.Means == resilience.MeansDocument:
+		case f.NotNull:
+			count(fmt.Sprintf("have no value in %q, which %q must have", f.From, f.Column), c.from.column(f.From)+" IS NULL")
+		}
+		if f.Means == resilience.MeansVector && c.fit.Dimension > 0 {
+			count(fmt.Sprintf("have an embedding that is not of %d dimensions, as %q is", c.fit.Dimension, f.Column),
+				fmt.Sprintf("cardinality(%s::real[]) <> %d", c.from.column(f.From), c.fit.Dimension))
+		}
+	}
+	for _, column := range c.fit.Homeless {
+		condition := c.from.column(column) + " IS NOT NULL"
+		if column == c.from.m.Home() {
+			condition = fmt.Sprintf("coalesce(%s, '{}') NOT IN ('{}', 'null')", c.bare(column))
+		}
+		count(fmt.Sprintf("have a value in %q, for which the target has neither a column nor metadata", column), condition)
+	}
+	if len(counts) == 0 {
+		return nil
+	}
+	found := make([]int64, len(counts))
+	into := make([]any, len(counts))
+	for i := range found {
+		into[i] = &found[i]
+	}
+	err := j.tx.QueryRow(ctx, fmt.Sprintf(`SELECT %s FROM rehome.migration_moves m JOIN %s t ON %s AND %s WHERE m.plan = @number`,
+		strings.Join(counts, ", "), c.from.name(), c.from.hasID("m.chunk_id"), c.from.scope()), j.transfer.args(pgx.NamedArgs{"number": j.number})).Scan(into...)
+	if err != nil {
+		return err
+	}
+	var unfit []string
+	for i, n := range found {
+		if n > 0 {
+			unfit = append(unfit, fmt.Sprintf("%d chunks %s", n, names[i]))
+		}
+	}
+	if len(unfit) > 0 {
+		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
+	}
+	return nil
+}
+
+// listReturning journals the origin's rows from the last to the first; for the
+// undo of an undo they come in their first order again.
+func (j *journal) listReturning(ctx context.Context) error {
+	args := j.transfer.args(pgx.NamedArgs{"number": j.number, "undoes": j.undoes, "back": j.transfer.back})
+	_, err := j.tx.Exec(ctx, `
+		INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
+		SELECT @plan, new_path, new_key, old_path, old_key, rule FROM rehome.migration_paths WHERE plan_id = @undoes`, args)
+	if err != nil {
+		return err
+	}
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH journalled AS (
+			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id)
+			SELECT @number, %s, w.path_id, m.chunk_id
+			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+			JOIN rehome.migration_paths w ON w.plan_id = @plan AND CASE WHEN @back THEN w.new_path ELSE w.old_path END = p.old_path
+			WHERE m.plan = @origin RETURNING 1)
+		SELECT count(*) FROM journalled`, j.transfer.ordinal()), args).Scan(&j.total)
+	if err != nil {
+		return err
+	}
+	if j.total != j.transfer.total {
+		return problem(ErrVerify, "the journal of %s has %d rows and %d of them have their paths; somebody wrote to rehome.migration_moves or migration_paths", j.transfer.origin, j.transfer.total, j.total)
+	}
+	_, err = j.tx.Exec(ctx, `
+		UPDATE rehome.migration_plans p SET moves = @total, bytes = u.bytes
+		FROM rehome.migration_plans u WHERE p.plan_id = @plan AND u.plan_id = @undoes`, args)
+	return err
+}

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// shape reads the columns of a memory's table.
+func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience.Shape, error) {
+	const query = `
+		SELECT a.attname::text, CASE a.atttypid WHEN 'bpchar'::regtype THEN 'bpchar' WHEN 'bit'::regtype THEN '"bit"' ELSE format_type(a.atttypid, NULL) END, -- a cast to it cuts nothing short
+			a.atttypmod, a.attnotnull, a.attgenerated <> '',
+			a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false),
+			CASE WHEN a.attgenerated <> '' THEN '' WHEN a.attidentity <> ''
+				THEN format('nextval(%L::regclass)', pg_get_serial_sequence($1::text, a.attname)) ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
+			has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'INSERT')
+		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
+	rows, err := q.Query(ctx, query, quote(memory.Mapping.Schema, memory.Mapping.Table))
+	if err != nil {
+		return resilience.Shape{}, err
+	}
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[resilience.Column])
+	return resilience.Shape{Name: memory.Name, Mapping: memory.Mapping, Columns: columns}, err
+}
+
+// carriage writes the SQL by which rows of one table become rows of another.
+// Source and target are read in queries of their own, so both have the alias t
+// there; the target's parameters are apart.
+type carriage struct {
+	from, to table
+	fit      resilience.Fit
+}
+
+// args are the parameters of both sides.
+func (c carriage) args(extra pgx.NamedArgs) pgx.NamedArgs {
+	args := c.from.args(extra)
+	for i, s := range c.to.m.Scope {
+		args[fmt.Sprintf("to_scope%d", i)] = s.Value
+	}
+	args["to_prefix"] = c.to.m.StripPrefix
+	return args
+}
+
+// targetScope holds for the rows of the target memory.
+func (c carriage) targetScope() string {
+	all := []string{"true"}
+	for i, s := range c.to.m.Scope {
+		all = append(all, fmt.Sprintf("%s = @to_scope%d", c.to.column(s.Column), i))
+	}
+	return "(" + strings.Join(all, " AND ") + ")"
+}
+
+// columns of the target that a copy fills, quoted, the id first.
+func (c carriage) columns() []string {
+	names := make([]string, len(c.fit.Fills))
+	for i, f := range c.fit.Fills {
+		names[i] = quote(f.Column)
+	}
+	return names
+}
+
+// values are what the columns get, under the names f1, f2 …, from the source's
+// row t and the journal's row p. The id, f0, is chosen later.
+func (c carriage) values() string {
+	var all []string
+	for i, f := range c.fit.Fills[1:] {
+		all = append(all, fmt.Sprintf("(%s)::%s AS f%d", c.value(f), f.Type, i+1))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (c carriage) value(f resilience.Fill) string {
+	switch f.Means {
+	case resilience.MeansPath:
+		return "p.new_path"
+	case resilience.MeansOrdinal:
+		return "p.origin"
+	case resilience.MeansScope:
+		for i, s := range c.to.m.Scope {
+			if s.Column == f.Column {
+				return fmt.Sprintf("@to_scope%d::text", i)
+			}
+		}
+	case resilience.MeansDocument:
+		return c.document(f)
+	case resilience.MeansID, resilience.MeansContent, resilience.MeansVector, resilience.MeansAccess, resilience.MeansSame:
+	}
+	return c.from.column(f.From)
+}
+
+// document is the source's metadata without its path, with what has no column
+// in the target, and with the path where the target keeps it.
+func (c carriage) document(f resilience.Fill) string {
+	document := "NULL::jsonb"
+	if f.From != "" {
+		document = c.bare(f.From)
+	}
+	if f.Column == c.to.m.Home() && len(c.fit.Extras) > 0 {
+		var extras []string
+		for _, column := range c.fit.Extras {
+			extras = append(extras, literal(column)+", to_jsonb("+c.from.column(column)+")")
+		}
+		document = fmt.Sprintf("%s || jsonb_build_object('rehome', jsonb_strip_nulls(jsonb_build_object(%s)))", object(document), strings.Join(extras, ", "))
+	}
+	for _, l := range c.to.m.Locators {
+		if l.Column != f.Column {
+			continue
+		}
+		if len(l.Keys) == 1 {
+			document = fmt.Sprintf("%s || jsonb_build_object(%s, p.new_path)", object(document), literal(l.Keys[0]))
+		} else {
+			document = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.new_path)", object(document), literals(l.Keys))
+		}
+	}
+	if f.NotNull {
+		document = "coalesce(" + document + ", '{}')"
+	}
+	return document
+}
+
+// bare is a document of the source, as jsonb, without the paths in it.
+func (c carriage) bare(column string) string {
+	document := c.from.column(column) + "::jsonb"
+	for _, l := range c.from.m.Locators {
+		if l.Column == column && len(l.Keys) > 0 {
+			document = fmt.Sprintf("(%s #- %s)", document, literals(l.Keys))
+		}
+	}
+	return document
+}
+
+// object makes a document that others can be merged into.
+func object(document string) string {
+	if document == "NULL::jsonb" {
+		return "'{}'::jsonb"
+	}
+	return fmt.Sprintf("CASE coalesce(jsonb_typeof(%[1]s), 'null') WHEN 'object' THEN %[1]s WHEN 'null' THEN '{}' ELSE jsonb_build_object('metadata', %[1]s) END", document)
+}
+
+func literal(s string) string {
+	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+func literals(keys []string) string {
+	quoted := make([]string, len(keys))
+	for i, k := range keys {
+		quoted[i] = literal(k)
+	}
+	return "ARRAY[" + strings.Join(quoted, ", ") + "]"
+}
+
+// sourcePrint hashes what a copy takes of the source's row t, bit for bit, but
+// for how often it was used.
+func (c carriage) sourcePrint() string {
+	var columns []string
+	for _, name := range c.fit.Reads {
+		columns = append(columns, c.from.column(name))
+	}
+	return printOf(strings.Join(columns, ", "))
+}
+
+// written are the columns of the target's row t that tell whether it still is
+// what we made: all that a copy fills, but for how often it was used.
+func (c carriage) written() string {
+	return c.compared(func(_ int, f resilience.Fill) string { return c.to.column(f.Column) })
+}
+
+// expected is the same of the row that is to be written, f0, f1 …, under an alias.
+func (c carriage) expected(alias string) string {
+	return c.compared(func(i int, _ resilience.Fill) string { return fmt.Sprintf("%s.f%d", alias, i) })
+}
+
+func (c carriage) compared(name func(int, resilience.Fill) string) string {
+	var columns []string
+	for i, f := range c.fit.Fills {
+		if f.Means != resilience.MeansAccess {
+			columns = append(columns, name(i, f))
+		}
+	}
+	return printOf(strings.Join(columns, ", "))
+}
+
+func printOf(columns string) string { return "md5(record_send(ROW(" + columns + ")))::uuid" }
+
+// sumOf adds up prints, so that two sets of rows can be compared without joining them.
+func sumOf(print string) string {
+	return "coalesce(sum(hashtextextended((" + print + ")::text, 0)), 0)"
+}
+
+// chosenID is the id of a copy: the one it had before, that of the source where
+// the target's type takes it, or a fresh one; NULL when there is none.
+func (c carriage) chosenID(row string) string {
+	free := func(id string) string {
+		return fmt.Sprintf("%s IS NOT NULL AND NOT EXISTS (SELECT FROM %s t WHERE %s)", id, c.to.name(), c.to.hasID(id))
+	}
+	var choice strings.Builder
+	choice.WriteString("CASE WHEN " + free(row+".target_id") + " THEN " + row + ".target_id")
+	if c.fit.KeepID {
+		choice.WriteString(" WHEN " + free(row+".chunk_id") + " THEN " + row + ".chunk_id")
+	}
+	if c.fit.FreshID != "" {
+		choice.WriteString(" ELSE (" + c.fit.FreshID + ")::text")
+	}
+	return "(" + choice.String() + " END)::" + c.to.m.IDType
+}

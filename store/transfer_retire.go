@@ -1,0 +1,253 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// Retirer does the last step of a transfer: the source rows go to quarantine,
+// or come back from it where a plan goes back.
+type Retirer struct {
+	store    *Store
+	transfer *transfer
+	memories map[string]resilience.Memory
+}
+
+// Retirer prepares the last step of a transfer.
+func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
+	t, err := readTransfer(ctx, s.pool, plan)
+	if err != nil || t == nil {
+		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
+	}
+	r := &Retirer{store: s, transfer: t, memories: map[string]resilience.Memory{}}
+	for name, m := range map[string]resilience.Mapping{t.source: t.from.m, t.target: t.to.m} {
+		memory, err := s.Memory(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		memory.Mapping = m // as it was when the plan was made
+		r.memories[name] = memory
+	}
+	return r, nil
+}
+
+// Retired returns how far the last step of a transfer is.
+func (s *Store) Retired(ctx context.Context, plan string) (resilience.Watermark, error) {
+	at, err := s.Watermark(ctx, plan)
+	if err == nil {
+		err = s.pool.QueryRow(ctx, `SELECT retired FROM rehome.migration_transfers WHERE plan_id = $1`, plan).Scan(&at.Last)
+	}
+	if err != nil {
+		return at, fmt.Errorf("read how far %s is: %w", plan, interpret(err))
+	}
+	return at, nil
+}
+
+// retirement is the watermark of the last step, fenced like that of the moves:
+// an abort, which raises the epoch, waits for the batch in flight.
+const retirement = `
+	WITH g AS MATERIALIZED (
+		SELECT total, epoch, wish, CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END AS rate,
+			coalesce(CASE WHEN throttle_until > now() THEN throttle_batch END, nullif(@batch::integer, 0), batch_size) AS batch
+		FROM rehome.migration_progress WHERE plan_id = @plan AND epoch = @epoch FOR UPDATE)
+	UPDATE rehome.migration_transfers x SET retired = %s
+	FROM g WHERE x.plan_id = @plan AND x.retired = @at AND %s
+	RETURNING least(@at::bigint, x.retired), greatest(@at::bigint, x.retired), x.retired, g.total, g.epoch, g.wish, g.rate`
+
+var (
+	retireOn   = fmt.Sprintf(retirement, "least(g.total, x.retired + g.batch)", "g.wish = 'run' AND x.retired < g.total")
+	retireBack = fmt.Sprintf(retirement, "greatest(0, x.retired - g.batch)", "g.wish = 'undo' AND x.retired > 0")
+)
+
+// Apply does the next batch; see Mover.Apply.
+func (r *Retirer) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	return r.step(ctx, at, b, false)
+}
+
+// Revert takes the last batch back; see Mover.Revert.
+func (r *Retirer) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	return r.step(ctx, at, b, true)
+}
+
+func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
+	var next resilience.Watermark
+	var err error
+	for range tries {
+		if next, err = r.batch(ctx, at, b, undoing); !transient(err) || b.Gentle {
+			break
+		}
+	}
+	if errors.Is(err, errMoved) {
+		return r.store.Retired(ctx, r.transfer.plan)
+	}
+	if err != nil {
+		return at, fmt.Errorf("retire the chunks of %s from row %d: %w", r.transfer.plan, at.Last, interpret(err))
+	}
+	return next, nil
+}
+
+func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
+	next := at
+	advance := retireOn
+	if undoing {
+		advance = retireBack
+	}
+	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "batch_lock": batchLock})
+	err := pgx.BeginTxFunc(ctx, r.store.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, batchGuards, args); err != nil {
+			return err
+		}
+		var lo, hi int64
+		err := tx.QueryRow(ctx, advance, args).Scan(&lo, &hi, &next.Last, &next.Total, &next.Epoch, &next.Wish, &next.Rate)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return errMoved
+		}
+		if err != nil {
+			return err
+		}
+		args["lo"], args["hi"] = lo, hi
+		if r.transfer.back != undoing {
+			return r.bringBack(ctx, tx, args, undoing)
+		}
+		return r.retire(ctx, tx, args, undoing)
+	})
+	return next, err
+}
+
+// retire copies again what changed in the source since it was copied, and takes
+// every row out of the source whose copy says what it says. A row of which both
+// sides changed, or that is no longer where it was copied from, stays, and is
+// listed. Where the application deleted the source row, the copy goes too.
+func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
+	var changed, updated int64
+	var verified bool
+	if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
+		return err
+	}
+	if changed != updated || !verified {
+		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
+	}
+	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
+		return err
+	}
+	f := r.transfer.fragments(false)
+	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal)"
+	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`
+		WITH `+journalled+`
+		SELECT p.chunk_id FROM planned p WHERE p.held AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, f.Replace(`
+		WITH `+journalled+`
+		SELECT p.target_id FROM planned p JOIN {target} t ON {is target}
+		WHERE p.held AND {written} = p.made AND NOT EXISTS (SELECT FROM {source} t WHERE {is source})
+			AND NOT EXISTS (SELECT FROM rehome.quarantine q WHERE q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL)`), args)
+	if err != nil {
+		return err
+	}
+	deleted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(deleted) == 0 {
+		return err
+	}
+	return r.take(ctx, tx, r.transfer.target, `SELECT unnest(@ids::text[]) AS chunk_id`, pgx.NamedArgs{"ids": deleted})
+}
+
+// take moves the chosen rows of a memory to quarantine; scans have nothing to
+// say of them any more.
+func (r *Retirer) take(ctx context.Context, tx pgx.Tx, memory, chosen string, args pgx.NamedArgs) error {
+	removal, err := prepareRemoval(ctx, tx, r.memories[memory], resilience.ReasonTransferred, r.transfer.origin)
+	if err != nil {
+		return err
+	}
+	out, err := removal.take(ctx, tx, chosen, args)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM rehome.orphan_chunks WHERE memory = $1 AND chunk_id = ANY ($2)`, memory, out.IDs)
+	return err
+}
+
+// freshenStatement brings the copies of a batch up to date and lists what cannot
+// be retired.
+func (t *transfer) freshenStatement(undoing bool) string {
+	return t.fragments(undoing).Replace(`
+		WITH ` + journalled + `,
+		now AS MATERIALIZED (
+			SELECT p.ordinal, p.origin, p.target_id, p.print, p.made, t.ctid IS NOT NULL AS present, {at home} AS here,
+				CASE WHEN t.ctid IS NOT NULL THEN {print} END AS current, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
+			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held),
+		state AS MATERIALIZED (
+			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours FROM now p LEFT JOIN {target} t ON {is target}),
+		changed AS MATERIALIZED (
+			SELECT b.*, {expected} AS expected FROM state b WHERE present AND here AND ours AND current <> print),
+		stayed AS (
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' ELSE 'conflict' END, {undoing}
+			FROM state WHERE NOT present OR NOT there OR NOT here OR current <> print AND NOT ours
+			ON CONFLICT DO NOTHING),
+		updated AS (
+			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
+			RETURNING {written} AS written),
+		noted AS (
+			UPDATE rehome.migration_copies c SET print = b.current, made = b.expected FROM changed b WHERE c.plan = @origin AND c.ordinal = b.origin)
+		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
+			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
+}
+
+// bringBack restores the source rows of a batch. One whose place is taken stays
+// in quarantine, and is listed.
+func (r *Retirer) bringBack(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
+	rows, err := tx.Query(ctx, r.transfer.fragments(false).Replace(`
+		WITH `+journalled+`
+		SELECT q.twin, q.quarantine_id FROM planned p
+		JOIN rehome.quarantine q ON q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL
+		ORDER BY q.twin, q.quarantine_id`), args)
+	if err != nil {
+		return err
+	}
+	chosen := map[string][]int64{}
+	var from string
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&from, &id}, func() error { chosen[from] = append(chosen[from], id); return nil }); err != nil {
+		return err
+	}
+	var result resilience.RestoreResult
+	for from, ids := range chosen {
+		back := restoration{memory: r.memories[r.transfer.source], from: from, result: &result}
+		if err := back.batch(ctx, tx, ids); err != nil {
+			return err
+		}
+		// Their files are not gone: nothing is to be held.
+		_, err := tx.Exec(ctx, `
+			DELETE FROM rehome.holds WHERE memory = $1 AND chunk_id = ANY ($2) AND reason = 'restored' AND held_at = now()`, r.transfer.source, back.back.IDs)
+		if err != nil {
+			return err
+		}
+		if err := r.listLeft(ctx, tx, back.left, args, undoing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Retirer) listLeft(ctx context.Context, tx pgx.Tx, left []resilience.LeftOver, args pgx.NamedArgs, undoing bool) error {
+	if len(left) == 0 {
+		return nil
+	}
+	ids := make([]string, len(left))
+	for i, l := range left {
+		ids[i] = l.ChunkID
+	}
+	args["left"] = ids
+	_, err := tx.Exec(ctx, r.transfer.fragments(undoing).Replace(`
+		WITH `+journalled+`
+		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+		SELECT @plan, ordinal, 'conflict', {undoing} FROM planned WHERE chunk_id = ANY (@left)
+		ON CONFLICT DO NOTHING`), args)
+	return err
+}
