@@ -60,6 +60,8 @@ func RollbackID(installation, memory, plan string) string {
 type Tuning struct {
 	Slice     activities.Slice    `json:"slice,omitzero"`
 	Heartbeat activities.Duration `json:"heartbeat,omitempty"` // zero means 30 s
+	Soak      activities.Duration `json:"soak,omitempty"`      // after each stage of gradual; zero: as its stages say
+	Look      activities.Duration `json:"look,omitempty"`      // first wait for a server that is unwell; zero means 2 s
 }
 
 // IngestInput starts an ingest.
@@ -109,6 +111,8 @@ type MigrateInput struct {
 
 // Resume is what one run of a migration hands to the next.
 type Resume struct {
+	Climb *climb `json:"climb,omitempty"` // of gradual
+
 	Phase     phase     `json:"phase"`
 	Hash      string    `json:"plan_hash"`
 	Admission admission `json:"admission,omitzero"`

@@ -25,6 +25,15 @@ type leg struct {
 	slice   activities.Slice // zero: as tuned
 	summary string           // empty: the usual one
 	stop    bool             // there is something to wait for first: look again
+
+	servo *resilience.Servo // picks the size of each batch; nil: bounds do
+	calm  bool              // the servo may let batches grow
+}
+
+// lasting is a manner that remembers something from run to run.
+type lasting interface {
+	takeUp(r Resume)
+	handOver(r *Resume)
 }
 
 // manners is the table in which a strategy is found.
@@ -32,6 +41,8 @@ func manners(s resilience.Strategy) manner {
 	switch s {
 	case resilience.Immediate:
 		return atOnce{}
+	case resilience.Gradual:
+		return &gradually{}
 	}
 	return steady{}
 }
@@ -105,6 +116,9 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 	}
 	m := &migration{in: in, strategy: strategy, manner: manners(strategy), phase: planning, progress: shown}
 	if r := in.Resume; r != nil {
+		if l, ok := m.manner.(lasting); ok {
+			l.takeUp(*r)
+		}
 		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
 		m.resuming, m.shown = r.Resuming, r.Shown
 		m.tell(ctx) // the web UI forgot what the run before told it
@@ -334,7 +348,7 @@ func (m *migration) halt(ctx workflow.Context, reason string) error {
 // slice orders one slice of moves and shows how far it came.
 func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
 	var at resilience.Watermark
-	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds}
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds, Servo: way.servo, Calm: way.calm}
 	options := m.in.Tuning.sliced(ctx, summary)
 	if m.phase == undoing {
 		options = m.undoing(options)
@@ -358,6 +372,9 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,
 		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Shown: m.shown,
+	}
+	if l, ok := m.manner.(lasting); ok {
+		l.handOver(next.Resume)
 	}
 	return workflow.NewContinueAsNewError(ctx, MigrateName(cmp.Or(m.next, m.strategy)), next)
 }

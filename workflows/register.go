@@ -19,6 +19,7 @@ var registered = map[string]any{
 	CleanupName:                       Cleanup,
 	IngestName:                        Ingest,
 	MigrateName(resilience.Batch):     MigrateBatch,
+	MigrateName(resilience.Gradual):   MigrateGradual,
 	MigrateName(resilience.Immediate): MigrateImmediate,
 	RollbackName:                      Rollback,
 	ScanName:                          OrphanScan,

@@ -1,0 +1,192 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// MigrateGradual lets chunks follow their files a few at a time: a canary, then
+// growing stages with a time between them in which others would notice, every
+// slice behind a look at the server's health.
+func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, error) {
+	return migrate(ctx, resilience.Gradual, in)
+}
+
+// gradually climbs from stage to stage, as far as the server bears it.
+type gradually struct {
+	climb
+	at   resilience.Watermark
+	seen *resilience.Pulse // the last that was taken into account
+}
+
+// climb is what a gradual migration remembers, from run to run too.
+type climb struct {
+	Stage    int               `json:"stage"`
+	Soak     time.Time         `json:"soak,omitzero"` // end of the time after the last stage
+	Rest     time.Time         `json:"rest,omitzero"` // end of the pause after the last slice
+	Hours    string            `json:"hours,omitempty"`
+	Servo    resilience.Servo  `json:"servo"`
+	Health   resilience.Health `json:"health"`
+	Calm     bool              `json:"calm,omitempty"`
+	Pulse    *resilience.Pulse `json:"pulse,omitempty"`  // of the last slice
+	Untold   bool              `json:"untold,omitempty"` // the health does not know the pulse yet
+	WorkMS   float64           `json:"work_ms"`          // server time of all slices
+	Rows     int64             `json:"rows"`             // that they moved
+	Unwell   time.Time         `json:"unwell,omitzero"`  // since when the server does not bear it
+	Looks    int               `json:"looks,omitempty"`  // in a row at which it did not
+	Vacuumed time.Time         `json:"vacuumed,omitzero"`
+}
+
+// takeUp goes on where the run before ended.
+func (g *gradually) takeUp(r Resume) {
+	if r.Climb != nil {
+		g.climb = *r.Climb
+	}
+}
+
+// handOver lets the next run go on from here.
+func (g *gradually) handOver(r *Resume) { r.Climb = &g.climb }
+
+// gradualSlice is how long a slice works before it rests: long against the cost
+// of ordering it, short against the patience of others.
+const gradualSlice = 2 * time.Second
+
+// next rests, soaks, or waits for the server's health, one at a time; when there
+// is nothing to wait for, it orders a slice within the stage.
+func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
+	g.at = at
+	if g.Servo.Size == 0 {
+		if err := g.prepare(ctx, m); err != nil {
+			return leg{}, err
+		}
+	}
+	now := workflow.Now(ctx)
+	g.learn(now, at)
+	g.rise(now, m)
+	if g.Soak.After(now) && g.Soak.After(g.Rest) {
+		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), clock(g.Soak)))
+	}
+	if left := g.Rest.Sub(now); left > leastRest {
+		return leg{stop: true}, g.rest(ctx, m, left)
+	}
+	well, err := g.look(ctx, m)
+	if err != nil || !well {
+		return leg{stop: true}, err
+	}
+	way := leg{
+		slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm,
+		summary: fmt.Sprintf("Move chunks: stage %d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage)),
+	}
+	if g.Stage < len(resilience.GradualStages())-1 {
+		way.bounds = store.Bounds{Until: resilience.StageEnd(g.Stage, at.Total)}
+	}
+	return way, nil
+}
+
+// prepare reads what the plan says of its rows and its hours.
+func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
+	var plan resilience.Plan
+	if err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, m.named(Order{})).Get(ctx, &plan); err != nil {
+		return err
+	}
+	g.Hours = plan.Policy.Hours
+	bytes := max(plan.Physics.RowBytes, plan.Bytes/max(1, plan.Moves))
+	g.Servo = resilience.NewServo(resilience.GradualAim, bytes, plan.Physics.Class() == resilience.VectorClass)
+	g.Stage = resilience.StageAt(g.at.Last, g.at.Total)
+	return nil
+}
+
+// learn takes a slice into account, once, and owes the pause after it: longer
+// while a signal is near its limit.
+func (g *gradually) learn(now time.Time, at resilience.Watermark) {
+	p := at.Pulse
+	if p == nil || p == g.seen {
+		return
+	}
+	g.seen, g.Pulse, g.Untold, g.Servo = p, p, true, p.Servo
+	g.WorkMS += p.ActiveMS
+	g.Rows += p.Rows
+	nice := float64(resilience.GradualNice)
+	if resilience.Strained(g.Health.Gates) {
+		nice *= 2
+	}
+	g.Rest = now.Add(time.Duration(nice * p.ActiveMS * float64(time.Millisecond)))
+}
+
+// rise goes to the next stage when one is complete, and owes the soak after it.
+func (g *gradually) rise(now time.Time, m *migration) {
+	stage := resilience.StageAt(g.at.Last, g.at.Total)
+	if stage > g.Stage && g.at.Last < g.at.Total {
+		soak := resilience.SoakAfter(stage-1, g.expected())
+		if m.in.Tuning.Soak > 0 {
+			soak = time.Duration(m.in.Tuning.Soak)
+		}
+		if soak > leastRest {
+			g.Soak = now.Add(soak)
+		}
+	}
+	g.Stage = stage
+}
+
+// expected is how long the work of the whole plan takes at the cost it had so
+// far, with the pauses between its slices.
+func (g *gradually) expected() time.Duration {
+	if g.Rows == 0 {
+		return 0
+	}
+	each := g.WorkMS / float64(g.Rows)
+	return time.Duration((1 + resilience.GradualNice) * each * float64(g.at.Total) * float64(time.Millisecond))
+}
+
+// share says a stage in words.
+func (g *gradually) share(stage int) string {
+	return fmt.Sprintf("%g %%", 100*resilience.GradualStages()[stage].Share)
+}
+
+// done says in words which stage is complete.
+func (g *gradually) done() string {
+	if g.Stage <= 1 {
+		return "the canary"
+	}
+	return g.share(g.Stage - 1)
+}
+
+// clock is a time as people read it.
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
+// facts tell the stage, the pace, and every signal that is not as it should be.
+func (g *gradually) facts() []Fact {
+	facts := []Fact{
+		{"Stage", fmt.Sprintf("%d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage))},
+		{"Batch size", fmt.Sprint(g.Servo.Size)},
+	}
+	if p := g.Pulse; p != nil {
+		if p.Adjusted.Why != "" {
+			facts = append(facts, Fact{"Last change of it", p.Adjusted.String()})
+		}
+		facts = append(facts, Fact{"Last slice", fmt.Sprintf("%d batches, %d chunks, %.0f ms of server time, p95 of a batch %.0f ms", p.Batches, p.Rows, p.ActiveMS, p.P95MS)})
+	}
+	var absent []string
+	for _, gate := range g.Health.Gates {
+		switch gate.State {
+		case resilience.GateShut:
+			facts = append(facts, Fact{"Waits", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, clock(gate.Since))})
+		case resilience.GateNear:
+			facts = append(facts, Fact{"Near its limit", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, clock(gate.Since))})
+		case resilience.GateNotAvailable:
+			absent = append(absent, fmt.Sprintf("%s: %s", gate.Name, gate.Detail))
+		case resilience.GateOpen:
+		}
+	}
+	if len(absent) > 0 {
+		facts = append(facts, Fact{"Not available", strings.Join(absent, "; ")})
+	}
+	return facts
+}

@@ -1,0 +1,374 @@
+package workflows_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// ward is an actor whose server can be unwell.
+type ward struct {
+	*actor
+	now     func() time.Time // of the workflow
+	cost    float64          // ms of server time of one row
+	unwell  func(look int) []resilience.GateName
+	looks   int
+	asked   []activities.HealthInput
+	slices  []activities.SliceInput
+	vacuums int
+}
+
+// MoveSlice moves a slice within its bounds and says what it cost.
+func (w *ward) MoveSlice(_ context.Context, in activities.SliceInput) (at resilience.Watermark, err error) {
+	err = w.do("MoveSlice", func() {
+		w.slices = append(w.slices, in)
+		from := w.at.Last
+		if w.at.Wish == resilience.WishRun {
+			until := w.at.Total
+			if in.Until > 0 {
+				until = in.Until
+			}
+			w.at.Last = min(w.at.Last+w.slice, until)
+		}
+		at = w.at
+		rows := w.at.Last - from
+		at.Pulse = &resilience.Pulse{Batches: 1, Rows: rows, ActiveMS: w.cost * float64(rows), P95MS: 40, Servo: *in.Servo}
+	})
+	return at, err
+}
+
+// CheckHealth says what the test wants of the server.
+func (w *ward) CheckHealth(_ context.Context, in activities.HealthInput) (check activities.HealthCheck, err error) {
+	err = w.do("CheckHealth", func() {
+		w.looks++
+		w.asked = append(w.asked, in)
+		gates := []resilience.Gate{{Name: resilience.ReplicaGate, State: resilience.GateNotAvailable, Detail: "no replica is attached"}}
+		if w.unwell != nil {
+			for _, name := range w.unwell(w.looks) {
+				gates = append(gates, resilience.Gate{Name: name, State: resilience.GateShut, Detail: "it is " + string(name), Since: w.now()})
+			}
+		}
+		hours, err := resilience.ParseHours(in.Hours)
+		if err != nil {
+			panic(err)
+		}
+		if !hours.Open(w.now()) {
+			gates = append(gates, resilience.Gate{Name: resilience.HoursGate, State: resilience.GateShut, Detail: "at night"})
+			check.Opens = hours.Next(w.now())
+		}
+		check.Health = in.Before
+		check.Health.Baseline.ProbeMS = 7
+		check.Health.Gates = gates
+		check.Shut = resilience.Shut(gates)
+	})
+	return check, err
+}
+
+// VacuumTable counts.
+func (w *ward) VacuumTable(context.Context, activities.PlanInput) error {
+	return w.do("VacuumTable", func() { w.vacuums++ })
+}
+
+// ReadMigration returns the plan.
+func (w *ward) ReadMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
+	return w.plan, w.do("ReadMigration")
+}
+
+// gradual is a rehearsal of a gradual migration of 100,000 rows, at 1,000 a
+// slice and 1 ms a row.
+func gradual(t *testing.T) (*testsuite.TestWorkflowEnvironment, *ward) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.SetStartTime(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
+	w := &ward{
+		actor: &actor{fails: map[string]error{}, slice: 1000, at: resilience.Watermark{Total: 100_000, Epoch: 1, Wish: resilience.WishRun}},
+		now:   env.Now, cost: 1,
+	}
+	w.plan = resilience.Plan{Hash: "h1", Moves: 100_000, Bytes: 400_000_000}
+	workflows.Register(env)
+	env.RegisterActivity(w)
+	return env, w
+}
+
+func gradually() string { return workflows.MigrateName(resilience.Gradual) }
+
+func TestGradualClimbsItsStages(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	began := env.Now()
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 100_000, w.at.Last)
+	var ends []int64
+	for _, s := range w.slices {
+		if len(ends) == 0 || ends[len(ends)-1] != s.Until {
+			ends = append(ends, s.Until)
+		}
+	}
+	require.Equal(t, []int64{100, 1000, 5000, 25_000, 50_000, 0}, ends)
+	require.Equal(t, w.looks, len(w.slices), "a look before each slice")
+	// 300 s of pauses, 5 of them in soaks of 40 s, a tenth of the pauses with the
+	// work, for which the clock of the test stands still.
+	require.InDelta(t, 300+5*(40-3), env.Now().Sub(began).Seconds(), 5)
+	require.NotNil(t, w.asked[1].Pulse, "the look after a slice knows what it cost")
+	require.InDelta(t, 7, w.asked[5].Before.Baseline.ProbeMS, 0)
+}
+
+func TestASmallPlanEndsSoon(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	w.at.Total, w.cost = 3000, 0.02
+	began := env.Now()
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 3000, w.at.Last)
+	require.Less(t, env.Now().Sub(began), 2*time.Second)
+}
+
+func TestBadHealthWaitsAndUndoesNothing(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	w.unwell = func(look int) []resilience.GateName {
+		if look > 3 && look <= 20 {
+			return []resilience.GateName{resilience.WaitersGate, resilience.ProbeGate}
+		}
+		return nil
+	}
+	var shown workflows.Progress
+	env.RegisterDelayedCallback(func() {
+		value, err := env.QueryWorkflow(workflows.ProgressQuery)
+		require.NoError(t, err)
+		require.NoError(t, value.Get(&shown))
+	}, 90*time.Second)
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 100_000, w.at.Last)
+	require.NotContains(t, w.ran, "BeginUndo")
+	require.NotContains(t, w.ran, "PauseMigration")
+	require.Contains(t, shown.Phase, "Waiting for the server: it is waiters")
+	require.Contains(t, shown.Phase, "it is probe", "every reason")
+	names := map[string]string{}
+	for _, f := range shown.Facts {
+		names[f.Name] = f.Value
+	}
+	require.Contains(t, names["Waits"], "since 2026-03-02 12:0")
+	require.Equal(t, "replica_lag: no replica is attached", names["Not available"])
+}
+
+func TestAfterSevenDaysOfBadHealthItAsks(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	ill := true
+	w.unwell = func(look int) []resilience.GateName {
+		if ill && look > 3 {
+			return []resilience.GateName{resilience.WALGate}
+		}
+		return nil
+	}
+	began := env.Now()
+	env.RegisterDelayedCallback(func() { require.NotContains(t, w.ran, "PauseMigration") }, 7*24*time.Hour)
+	env.RegisterDelayedCallback(func() {
+		require.Contains(t, w.ran, "PauseMigration")
+		looks := w.looks
+		env.RegisterDelayedCallback(func() {
+			require.Equal(t, looks, w.looks, "nothing runs until a person answers")
+			ill = false
+			env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+		}, time.Hour)
+	}, 7*24*time.Hour+10*time.Minute)
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 100_000, w.at.Last)
+	require.Greater(t, env.Now().Sub(began), 7*24*time.Hour)
+	require.NotContains(t, w.ran, "BeginUndo")
+}
+
+func TestOrdersAreHonouredWhileItWaits(t *testing.T) {
+	t.Parallel()
+	unwell := func(look int) []resilience.GateName {
+		if look > 3 {
+			return []resilience.GateName{resilience.ConnectionsGate}
+		}
+		return nil
+	}
+	const when = 6*time.Hour + 7*time.Second // in the middle of a wait of 30 s
+	t.Run("abort", func(t *testing.T) {
+		t.Parallel()
+		env, w := gradual(t)
+		w.unwell, w.slice = unwell, 50_000
+		var at time.Time
+		env.RegisterDelayedCallback(func() {
+			at = env.Now()
+			env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
+		}, when)
+		env.ExecuteWorkflow(gradually(), planned())
+		require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
+		require.Less(t, env.Now().Sub(at), time.Second)
+		require.Contains(t, w.ran, "RevertSlice")
+	})
+	t.Run("another strategy", func(t *testing.T) {
+		t.Parallel()
+		env, w := gradual(t)
+		w.unwell = unwell
+		var at time.Time
+		env.RegisterDelayedCallback(func() {
+			at = env.Now()
+			env.UpdateWorkflowNoRejection(workflows.PauseUpdate, "pause", t, workflows.Order{})
+			env.RegisterDelayedCallback(func() {
+				env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "strategy", t, workflows.NewStrategy{Strategy: resilience.Batch})
+			}, time.Second)
+		}, when)
+		env.ExecuteWorkflow(gradually(), planned())
+		var again *workflow.ContinueAsNewError
+		require.ErrorAs(t, env.GetWorkflowError(), &again)
+		require.Equal(t, batch(), again.WorkflowType.Name)
+		require.Less(t, env.Now().Sub(at), 2*time.Second)
+	})
+	t.Run("pause", func(t *testing.T) {
+		t.Parallel()
+		env, w := gradual(t)
+		ill := true
+		w.unwell = func(look int) []resilience.GateName {
+			if ill {
+				return unwell(look)
+			}
+			return nil
+		}
+		env.RegisterDelayedCallback(func() {
+			env.UpdateWorkflowNoRejection(workflows.PauseUpdate, "pause", t, workflows.Order{})
+			looks := w.looks
+			env.RegisterDelayedCallback(func() {
+				require.Equal(t, looks, w.looks)
+				ill = false
+				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+			}, time.Hour)
+		}, when)
+		env.ExecuteWorkflow(gradually(), planned())
+		require.NoError(t, env.GetWorkflowError())
+		require.EqualValues(t, 100_000, w.at.Last)
+	})
+	t.Run("cancel", func(t *testing.T) {
+		t.Parallel()
+		env, w := gradual(t)
+		w.unwell = unwell
+		env.RegisterDelayedCallback(env.CancelWorkflow, when)
+		env.ExecuteWorkflow(gradually(), planned())
+		require.Error(t, env.GetWorkflowError())
+		require.Contains(t, w.ran, "EndUndo")
+	})
+}
+
+func TestItWorksInItsHoursOnly(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	w.plan.Policy.Hours, w.cost = "22:00-23:00", 50 // 83 minutes of work, and four times that with pauses
+	var wrong []time.Time
+	hours, err := resilience.ParseHours(w.plan.Policy.Hours)
+	require.NoError(t, err)
+	env.SetOnActivityCompletedListener(func(info *activity.Info, _ converter.EncodedValue, _ error) {
+		if info.ActivityType.Name == "MoveSlice" && !hours.Open(env.Now()) {
+			wrong = append(wrong, env.Now())
+		}
+	})
+	var shown workflows.Progress
+	env.RegisterDelayedCallback(func() {
+		value, err := env.QueryWorkflow(workflows.ProgressQuery)
+		require.NoError(t, err)
+		require.NoError(t, value.Get(&shown))
+	}, time.Hour)
+	began := env.Now()
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Empty(t, wrong)
+	require.Equal(t, "Waiting until 2026-03-02 22:00:00 UTC, when its hours begin", shown.Phase)
+	require.Greater(t, env.Now().Sub(began), 4*24*time.Hour)
+	require.NotContains(t, w.ran, "PauseMigration", "night is not bad health")
+}
+
+func TestDeadRowsAreVacuumed(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	w.unwell = func(int) []resilience.GateName {
+		if w.at.Last > 20_000 && w.vacuums < 2 {
+			return []resilience.GateName{resilience.DeadGate}
+		}
+		return nil
+	}
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, 2, w.vacuums)
+}
+
+// TestItRunsForDaysInManyRuns goes through more than 50 runs, each in a history
+// of its own, with orders in between, and loses nothing.
+func TestItRunsForDaysInManyRuns(t *testing.T) {
+	t.Parallel()
+	in := planned()
+	at := resilience.Watermark{Total: 100_000, Epoch: 1, Wish: resilience.WishRun}
+	moved, runs, pauses, crossed := int64(0), 0, 0, 0
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	var worked float64
+	for {
+		env, w := gradual(t)
+		env.SetStartTime(now)
+		env.SetContinueAsNewSuggested(true)
+		w.at, w.cost = at, 100 // nearly 3 hours of work, 11 with its pauses
+		if w.unwell = nil; runs%7 == 3 {
+			w.unwell = func(look int) []resilience.GateName {
+				if look == 1 {
+					return []resilience.GateName{resilience.ReplicaGate}
+				}
+				return nil
+			}
+		}
+		if runs%5 == 2 { // an order while this run works, which the next has to know of
+			env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+				if info.ActivityType.Name == "MoveSlice" {
+					pauses++
+					env.UpdateWorkflowNoRejection(workflows.PauseUpdate, "pause", t, workflows.Order{Author: "ana"})
+				}
+			})
+		}
+		if in.Resume != nil && in.Resume.Paused {
+			crossed++
+			env.RegisterDelayedCallback(func() {
+				require.NotContains(t, w.ran, "MoveSlice", "it is paused still")
+				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
+			}, 24*time.Hour)
+		}
+		env.ExecuteWorkflow(gradually(), in)
+		moved += w.at.Last - at.Last
+		at, now = w.at, env.Now()
+		runs++
+		var again *workflow.ContinueAsNewError
+		if err := env.GetWorkflowError(); err == nil {
+			break
+		} else {
+			require.ErrorAs(t, err, &again)
+		}
+		in = workflows.MigrateInput{}
+		require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &in))
+		require.Equal(t, in.Resume.Paused, at.Wish == resilience.WishPause, "what a person wants crosses")
+		require.GreaterOrEqual(t, in.Resume.Climb.WorkMS, worked)
+		worked = in.Resume.Climb.WorkMS
+		require.Less(t, runs, 1000)
+	}
+	require.Greater(t, runs, 50)
+	require.Positive(t, crossed)
+	require.Equal(t, pauses, crossed, "no order was lost")
+	require.EqualValues(t, 100_000, moved)
+	require.Equal(t, at.Total, at.Last)
+	require.Greater(t, now.Sub(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)), 48*time.Hour)
+}

@@ -1,0 +1,112 @@
+package workflows
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+const (
+	// leastRest is how long a pause has to be to be worth a timer: ordering the
+	// next slice takes as long.
+	leastRest = 50 * time.Millisecond
+	// firstLook and lastLook bound the time between two looks at a server that
+	// does not bear the plan: it grows from one to the other.
+	firstLook = 2 * time.Second
+	lastLook  = 30 * time.Second
+	// unwellFor is how long a plan waits for a server before a person is asked.
+	unwellFor = 7 * 24 * time.Hour
+	// vacuumEvery is how often the table is vacuumed while the plan waits for that.
+	vacuumEvery = 10 * time.Minute
+)
+
+// told reports whether a person wants something, which no wait may hold up.
+func (m *migration) told() bool { return m.aborted != nil || m.paused || m.next != "" }
+
+// wait lets a while pass, unless a person wants something. It does not count as
+// time that the rows take.
+func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, why string) error {
+	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
+	began := workflow.Now(ctx)
+	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: why}}, m.told)
+	m.shown.idle += workflow.Now(ctx).Sub(began)
+	return err
+}
+
+// rest lets the pause after a slice pass, unless a person wants something.
+func (g *gradually) rest(ctx workflow.Context, m *migration, d time.Duration) error {
+	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: "Rest after a slice of work"}}, m.told)
+	return err
+}
+
+// look asks whether the server bears a slice now. When it does not, it waits a
+// while; when that goes on for days, it pauses the plan and asks. It never undoes.
+func (g *gradually) look(ctx workflow.Context, m *migration) (bool, error) {
+	in := activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours}
+	if g.Untold {
+		in.Pulse, g.Untold = g.Pulse, false
+	}
+	var check activities.HealthCheck
+	if err := workflow.ExecuteActivity(brief(ctx, "Look whether the server bears it"), database.CheckHealth, in).Get(ctx, &check); err != nil {
+		return false, err
+	}
+	g.Health, g.Calm = check.Health, check.Calm
+	if len(check.Shut) == 0 {
+		g.Unwell, g.Looks = time.Time{}, 0
+		return !m.told(), nil
+	}
+	now := workflow.Now(ctx)
+	shut := func(name resilience.GateName) bool {
+		return slices.ContainsFunc(check.Shut, func(s resilience.Gate) bool { return s.Name == name })
+	}
+	if len(check.Shut) == 1 && shut(resilience.HoursGate) {
+		g.Unwell, g.Looks = time.Time{}, 0
+		return false, g.wait(ctx, m, max(time.Second, check.Opens.Sub(now)), "Waiting until "+clock(check.Opens)+", when its hours begin")
+	}
+	if g.Unwell.IsZero() {
+		g.Unwell = now
+	}
+	if now.Sub(g.Unwell) >= unwellFor {
+		g.Unwell, g.Looks = time.Time{}, 0
+		return false, m.halt(ctx, "the server has not borne it for 7 days: "+resilience.Reasons(check.Shut))
+	}
+	if shut(resilience.DeadGate) && now.Sub(g.Vacuumed) >= vacuumEvery {
+		return false, g.vacuum(ctx, m)
+	}
+	return false, g.wait(ctx, m, g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
+}
+
+// untilLook is how long to wait for the next look: shortly while every signal
+// is good again.
+func (g *gradually) untilLook(m *migration, shut []resilience.Gate) time.Duration {
+	first := cmp.Or(time.Duration(m.in.Tuning.Look), firstLook)
+	if !slices.ContainsFunc(shut, func(s resilience.Gate) bool { return s.Good == 0 }) {
+		g.Looks = 0
+		return first
+	}
+	g.Looks++
+	return min(lastLook, first<<min(g.Looks-1, 5))
+}
+
+// vacuum clears the dead row versions that keep the plan waiting. Where that
+// fails, autovacuum or a person does it.
+func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
+	g.Vacuumed = workflow.Now(ctx)
+	const why = "Vacuum the table: many of its row versions are dead"
+	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
+	stoppable, stop := workflow.WithCancel(ctx)
+	defer stop()
+	vacuumed := workflow.ExecuteActivity(m.in.Tuning.lengthy(stoppable, why), database.VacuumTable, m.named(Order{}))
+	if err := workflow.Await(ctx, func() bool { return vacuumed.IsReady() || m.told() }); err != nil || !vacuumed.IsReady() {
+		return err
+	}
+	if err := vacuumed.Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Warn("table not vacuumed", "migration", m.in.Migration, "error", err)
+	}
+	return nil
+}
