@@ -62,6 +62,8 @@ func migrationList(s *session) *cobra.Command {
 // shownPlan is a migration with what was asked of it and what happened.
 type shownPlan struct {
 	resilience.Plan
+	Gates []resilience.Gate `json:"gates"` // why it waits
+
 	Renames []resilience.RenameRule `json:"renames"`
 	Events  []resilience.Event      `json:"events"`
 	Link    string                  `json:"link,omitempty"`
@@ -84,13 +86,18 @@ func migrationShow(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			gates, err := s.data.Gates(ctx, plan.ID)
+			if err != nil {
+				return err
+			}
 			events, err := s.data.Events(ctx, plan.ID)
 			if err != nil {
 				return err
 			}
-			shown := shownPlan{plan, orEmpty(renames), orEmpty(events), s.link(plan.WorkflowID, plan.RunID)}
+			shown := shownPlan{plan, orEmpty(gates), orEmpty(renames), orEmpty(events), s.link(plan.WorkflowID, plan.RunID)}
 			return s.show(shown, func(w io.Writer) {
 				planRows(w, plan)
+				gateRows(w, gates)
 				if shown.Link != "" {
 					row(w, "link", shown.Link)
 				}
