@@ -16,8 +16,11 @@ type PlanMigrationInput struct {
 	Strategy  resilience.Strategy     `json:"strategy"`
 	Renames   []resilience.RenameRule `json:"renames,omitempty"`
 	Undoes    string                  `json:"undoes,omitempty"`
-	Policy    resilience.Policy       `json:"policy"`
-	Rollback  []string                `json:"rollback"` // the compensations, newest first
+
+	Transfer resilience.TransferOrder `json:"transfer,omitzero"`
+
+	Policy   resilience.Policy `json:"policy"`
+	Rollback []string          `json:"rollback"` // the compensations, newest first
 }
 
 // PlanMigration records a plan and journals its moves. It has no effect on the
@@ -29,7 +32,7 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 	}
 	in.Policy.ApplyDefaults(settings)
 	err = a.Store.CreatePlan(ctx, store.NewPlan{
-		ID: in.Migration, Memory: in.Memory, Strategy: in.Strategy, Renames: in.Renames, Undoes: in.Undoes,
+		ID: in.Migration, Memory: in.Memory, Strategy: in.Strategy, Renames: in.Renames, Undoes: in.Undoes, Transfer: in.Transfer,
 		Policy: in.Policy, WorkflowID: in.WorkflowID, RunID: in.RunID, Rollback: in.Rollback,
 	})
 	if err != nil {

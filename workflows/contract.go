@@ -95,18 +95,20 @@ type CleanupInput struct {
 }
 
 // MigrateInput starts a migration. The moves come from Renames, or, for a plan
-// that undoes a completed one, from the journal of Undoes.
+// that undoes a completed one, from the journal of Undoes. With a memory to
+// transfer to, they are the chunks under a prefix.
 type MigrateInput struct {
 	activities.Origin
 	Memory    string                  `json:"memory"`
 	Migration string                  `json:"migration"` // plan id
 	Renames   []resilience.RenameRule `json:"renames,omitempty"`
 	Undoes    string                  `json:"undoes,omitempty"`
-	Policy    resilience.Policy       `json:"policy"`
-	PlanOnly  bool                    `json:"plan_only,omitempty"` // plan, and wait for an approval whatever the risk
-	Approve   bool                    `json:"approve,omitempty"`   // who started it approves it, whatever the risk
-	Tuning    Tuning                  `json:"tuning,omitzero"`
-	Resume    *Resume                 `json:"resume,omitempty"` // set by the run before, at continue-as-new
+	resilience.TransferOrder
+	Policy   resilience.Policy `json:"policy"`
+	PlanOnly bool              `json:"plan_only,omitempty"` // plan, and wait for an approval whatever the risk
+	Approve  bool              `json:"approve,omitempty"`   // who started it approves it, whatever the risk
+	Tuning   Tuning            `json:"tuning,omitzero"`
+	Resume   *Resume           `json:"resume,omitempty"` // set by the run before, at continue-as-new
 }
 
 // Resume is what one run of a migration hands to the next.
@@ -121,6 +123,7 @@ type Resume struct {
 	Paused    bool      `json:"paused"`
 	Resuming  *Order    `json:"resuming,omitempty"`
 	Saga      Saga      `json:"saga"`
+	Carrying  *carrying `json:"carrying,omitempty"` // of a transfer
 	Shown     shown     `json:"shown,omitzero"`
 }
 

@@ -3,6 +3,7 @@ package workflows
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -88,6 +89,7 @@ const maxSweeps = 5
 type migration struct {
 	in        MigrateInput
 	strategy  resilience.Strategy
+	carrying  *carrying // nil for a plan of another kind than transfer
 	manner    manner
 	phase     phase
 	hash      string // of the plan
@@ -115,12 +117,16 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 		return nil, err
 	}
 	m := &migration{in: in, strategy: strategy, manner: manners(strategy), phase: planning, progress: shown}
+	if in.To != "" {
+		m.carrying = &carrying{}
+	}
 	if r := in.Resume; r != nil {
 		if l, ok := m.manner.(lasting); ok {
 			l.takeUp(*r)
 		}
 		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
 		m.resuming, m.shown = r.Resuming, r.Shown
+		m.carrying = r.Carrying
 		m.tell(ctx) // the web UI forgot what the run before told it
 	}
 	return m, m.handle(ctx)
@@ -159,11 +165,12 @@ func (m *migration) plan(ctx workflow.Context) error {
 	var plan resilience.Plan
 	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Find the chunks to move and journal them"), database.PlanMigration, activities.PlanMigrationInput{
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
-		Renames: m.in.Renames, Undoes: m.in.Undoes, Policy: m.in.Policy, Rollback: rollbackPlan(),
+		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.owing(rollbackPlan()),
 	}).Get(ctx, &plan)
 	if err == nil && m.aborted != nil {
 		err = m.abortion()
 	}
+	m.carrying = carryingOf(plan)
 	m.hash, m.admission.Ask = plan.Hash, m.askFirst(plan)
 	if err == nil {
 		err = m.know(ctx, plan)
@@ -185,6 +192,9 @@ func (m *migration) giveUp(ctx workflow.Context, cause error) bool {
 // carryOut does the steps that have effects, each after its compensation was
 // registered.
 func (m *migration) carryOut(ctx workflow.Context) error {
+	if m.carrying != nil {
+		return m.carryOver(ctx)
+	}
 	// 1. Rows move; then those that appeared at the old paths meanwhile.
 	m.saga.owe(moveBack)
 	if err := m.moveAll(ctx); err != nil {
@@ -272,11 +282,11 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 		}
 	}
 	orders := m.orders
-	way, err := m.manner.next(ctx, m, at)
+	way, move, err := m.ahead(ctx, at)
 	if err != nil || way.stop {
 		return at, err
 	}
-	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), database.MoveSlice, way)
+	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
 	if err != nil {
 		return m.failed(ctx, at, err)
 	}
@@ -298,7 +308,11 @@ func (m *migration) waitOut(ctx workflow.Context, at resilience.Watermark) (resi
 // where reads the watermark.
 func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
 	var at resilience.Watermark
-	err := workflow.ExecuteActivity(brief(ctx, "See how far the plan is"), database.ReadWatermark, m.named(Order{})).Get(ctx, &at)
+	read := database.ReadWatermark
+	if m.retiring() {
+		read = database.ReadRetired
+	}
+	err := workflow.ExecuteActivity(brief(ctx, "See how far the plan is"), read, m.named(Order{})).Get(ctx, &at)
 	return at, err
 }
 
@@ -313,7 +327,7 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
 		return from, err
 	}
-	if policy == resilience.UndoGroup {
+	if policy == resilience.UndoGroup && !m.retiring() {
 		m.paused = false // nobody resumes it before the group is back
 		size := cmp.Or(m.in.Policy.GroupSize, resilience.DefaultGroupSize)
 		back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
@@ -371,7 +385,7 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,
-		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Shown: m.shown,
+		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown,
 	}
 	if l, ok := m.manner.(lasting); ok {
 		l.handOver(next.Resume)
@@ -425,6 +439,7 @@ func (m *migration) compensate(ctx workflow.Context, order Order) error {
 	if err == nil {
 		m.epoch = at.Epoch
 		table := m.compensations()
+		maps.Copy(table, m.transferCompensations())
 		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error { return m.insist(ctx, name, table[name]) })
 	}
 	if err == nil {

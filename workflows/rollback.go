@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -29,6 +30,7 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 		if err != nil {
 			return resilience.Plan{}, err
 		}
+		m.carrying = carryingOf(plan).turned()
 		return m.run(ctx)
 	case resilience.Pending, resilience.AwaitingApproval, resilience.Queued:
 		if err := workflow.ExecuteActivity(brief(ctx, "Cancel the plan"), database.CancelMigration, named).Get(ctx, nil); err != nil {
@@ -37,21 +39,23 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 		err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, named).Get(ctx, &plan)
 		return plan, err
 	case resilience.Executing, resilience.Paused, resilience.RollingBack, resilience.Failed:
-		return finishUndo(ctx, in, named)
+		return finishUndo(ctx, in, plan, named)
 	default:
 		return plan, rejected("migration %s is %s; there is nothing to undo", plan.ID, plan.Status)
 	}
 }
 
 // finishUndo brings a plan back to its start whose own run did not.
-func finishUndo(ctx workflow.Context, in RollbackInput, named activities.PlanInput) (resilience.Plan, error) {
+func finishUndo(ctx workflow.Context, in RollbackInput, plan resilience.Plan, named activities.PlanInput) (resilience.Plan, error) {
 	m, err := newMigration(ctx, resilience.Batch, MigrateInput{Origin: in.Origin, Memory: in.Memory, Migration: in.Migration, Tuning: in.Tuning})
 	if err != nil {
 		return resilience.Plan{}, err
 	}
 	m.phase = undoing
 	// Nobody knows how far the run came, so all is owed; what did not happen is not undone.
-	m.saga = Saga{Owed: []string{closePlan, moveBack, restoreAliases}}
+	m.carrying = carryingOf(plan)
+	m.saga = Saga{Owed: m.owing(rollbackPlan())}
+	slices.Reverse(m.saga.Owed)
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	if err := m.compensate(detached, Order{Author: named.Author, Reason: named.Reason}); err != nil {
