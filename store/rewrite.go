@@ -96,8 +96,8 @@ func (t table) put(column, document, text string) string {
 
 // print is a hash of what a move must not change: the id, the stored sizes of
 // text and embedding, the rest of the documents that hold locators, and, where
-// it is to be read, the text itself. Each part seeds the next: hashing a whole
-// ROW would copy every text first.
+// it is to be read, the text itself, with the embedding where something meddles.
+// Each part seeds the next: hashing a whole ROW would copy every text first.
 func (t table) print(readText bool) string {
 	sizes := "coalesce(pg_column_size(" + t.column(t.m.Content) + "), 0)"
 	if t.m.Embedding != "" {
@@ -108,6 +108,9 @@ func (t table) print(readText bool) string {
 		print = fmt.Sprintf("coalesce(jsonb_hash_extended(%s, %s), 0)", rest, print)
 	}
 	whole := fmt.Sprintf("hashtextextended(%s, %s)", t.text(), print)
+	if readText && t.m.Embedding != "" {
+		whole = fmt.Sprintf("hashtextextended(coalesce(%s::text, ''), %s)", t.column(t.m.Embedding), whole)
+	}
 	if readText {
 		return whole
 	}

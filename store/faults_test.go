@@ -1,0 +1,318 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// The faults are numbered as in the fault matrix: each test ends with
+// every row accounted for once, and an undo that restores the table.
+
+// renaming is a plan of n chunks of a.md to b.md, queued.
+func renaming(t *testing.T, n int) (*migrations, string) {
+	t.Helper()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(n, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	return m, id
+}
+
+// mover begins a plan and returns what moves it, and from where.
+func (m *migrations) mover(id string) (*store.Mover, resilience.Watermark) {
+	m.Helper()
+	at := m.apply(id, 0)
+	mover, err := m.store.Mover(m.Context(), id)
+	require.NoError(m, err)
+	return mover, at
+}
+
+// accounted checks that every planned row has one outcome.
+func (m *migrations) accounted(id string) resilience.Plan {
+	m.Helper()
+	plan, err := m.store.Plan(m.Context(), id)
+	require.NoError(m, err)
+	left, err := m.store.Exceptions(m.Context(), id, 1000)
+	require.NoError(m, err)
+	require.Equal(m, plan.Moves, plan.Moved+int64(len(left)), "%+v %v", plan, left)
+	return plan
+}
+
+// session is an application's own connection, in a transaction.
+func (m *migrations) session() pgx.Tx {
+	m.Helper()
+	tx, err := m.pool.Begin(m.Context())
+	require.NoError(m, err)
+	m.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	return tx
+}
+
+// waiting waits until a batch waits for a lock, and returns its backend.
+func (m *migrations) waiting() (pid int) {
+	m.Helper()
+	require.Eventually(m, func() bool {
+		err := m.pool.QueryRow(m.Context(), `
+			SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migration_moves%'`).Scan(&pid)
+		return err == nil
+	}, 20*time.Second, 2*time.Millisecond)
+	return pid
+}
+
+// later runs a step beside the test.
+func later[T any](do func() (T, error)) func() (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		value, err := do()
+		done <- answer{value, err}
+	}()
+	return func() (T, error) { a := <-done; return a.value, a.err }
+}
+
+func TestFault04RowsThatWentBeforeTheStartAskAgain(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 100)
+	m.exec(`DELETE FROM rehome.chunks WHERE ordinal <= 5`)
+	why, err := m.store.Recheck(t.Context(), id)
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(why), "5 of its 100 chunks")
+}
+
+func TestFault05AnApprovalThatIsForgedOrOldIsNone(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 5)
+	require.NoError(t, m.store.RequestApproval(t.Context(), id, "a test"))
+	require.ErrorIs(t, m.store.Approve(t.Context(), id, "forged", "eve"), store.ErrConflict)
+	plan := m.accountedForNothing(id)
+	require.NoError(t, m.store.Approve(t.Context(), id, plan.Hash, "ana"))
+	m.exec(`UPDATE rehome.migration_plans SET approved_at = now() - interval '25 hours'`)
+	why, err := m.store.Recheck(t.Context(), id)
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(why), "older than")
+}
+
+func (m *migrations) accountedForNothing(id string) resilience.Plan {
+	m.Helper()
+	plan, err := m.store.Plan(m.Context(), id)
+	require.NoError(m, err)
+	require.Zero(m, plan.Moved)
+	return plan
+}
+
+func TestFault10AnAttemptThatDiedAfterItsCommitIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 9)
+	start := m.rows("rehome.chunks")
+	mover, at := m.mover(id)
+	first, err := mover.Apply(t.Context(), at, store.Bounds{})
+	require.NoError(t, err)
+	written := m.rows("(SELECT xmin, ctid, * FROM rehome.chunks)")
+	again, err := mover.Apply(t.Context(), at, store.Bounds{}) // nobody heard of the first
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	require.Equal(t, written, m.rows("(SELECT xmin, ctid, * FROM rehome.chunks)"), "no row was written twice")
+	m.revert(id)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+func TestFault12ABatchWhoseBackendWasEndedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 9)
+	start := m.rows("rehome.chunks")
+	mover, at := m.mover(id)
+	for _, step := range []func(context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error){mover.Apply, mover.Revert} {
+		holder := m.session()
+		_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 2 FOR UPDATE`)
+		require.NoError(t, err)
+		answer := later(func() (resilience.Watermark, error) { return step(t.Context(), at, store.Bounds{}) })
+		m.exec(`SELECT pg_terminate_backend($1)`, m.waiting())
+		_, err = answer()
+		require.ErrorIs(t, err, store.ErrUnreachable)
+		require.NoError(t, holder.Rollback(t.Context()))
+		for at.Wish == resilience.WishRun && at.Last < at.Total {
+			at, err = step(t.Context(), at, store.Bounds{})
+			require.NoError(t, err)
+		}
+		if at.Wish == resilience.WishRun {
+			require.Equal(t, map[string]int{"b.md": 9}, m.at())
+			at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+			require.NoError(t, err)
+			at, err = mover.Revert(t.Context(), at, store.Bounds{})
+			require.NoError(t, err)
+			at, err = mover.Revert(t.Context(), at, store.Bounds{})
+			require.NoError(t, err)
+			require.EqualValues(t, 3, at.Last) // the next batch has row 2
+		}
+	}
+	m.revert(id)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+// TestFault14ZombiesWriteNothing lets attempts that were given up go on beside
+// the one that counts, and beyond the moment the plan is turned round.
+func TestFault14ZombiesWriteNothing(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 60)
+	start := m.rows("rehome.chunks")
+	mover, at := m.mover(id)
+	ctx, stop := context.WithCancel(t.Context())
+	rounds := make(chan int)
+	zombie := later(func() (int, error) {
+		z, err := m.store.Mover(ctx, id)
+		for n := 0; err == nil; n++ {
+			select {
+			case rounds <- n:
+			case <-ctx.Done():
+			}
+			old := resilience.Watermark{Last: int64(n % 20 * 3), Total: 60, Epoch: 1}
+			if _, err = z.Apply(ctx, old, store.Bounds{}); err == nil {
+				_, err = z.Revert(ctx, old, store.Bounds{Partial: true})
+			}
+			if ctx.Err() != nil {
+				return n, nil
+			}
+		}
+		return 0, err
+	})
+	for at.Last < 45 {
+		<-rounds
+		next, err := mover.Apply(t.Context(), at, store.Bounds{})
+		require.NoError(t, err)
+		at = next
+	}
+	at, err := m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	for at.Last > 0 {
+		<-rounds
+		next, err := mover.Revert(t.Context(), at, store.Bounds{})
+		require.NoError(t, err)
+		require.Less(t, next.Last, at.Last, "a zombie moved the watermark")
+		at = next
+	}
+	stop()
+	tried, err := zombie()
+	require.NoError(t, err)
+	require.NotZero(t, tried)
+	require.NoError(t, m.store.EndUndo(t.Context(), id))
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+func TestFault19DeletedRowsVanishAndRowsPutBackAreSwept(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 9)
+	m.exec(`DELETE FROM rehome.chunks WHERE ordinal IN (2, 8)`)
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'a.md', 8, 'again')`)
+	m.apply(id, -1)
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, left)
+	m.apply(id, -1)
+	m.complete(id)
+	plan := m.accounted(id)
+	require.EqualValues(t, 2, plan.Vanished)
+	require.Equal(t, map[string]int{"b.md": 8}, m.at())
+}
+
+func TestFault20ARowThatIsCommittedLateIsSwept(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	late := m.session()
+	_, err := late.Exec(t.Context(), `INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'a.md', 0, 'late, with a low id')`)
+	require.NoError(t, err)
+	m.fill(6, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.NoError(t, late.Commit(t.Context()))
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, left)
+	// Its answer is lost: another attempt finds nothing new, and one row left.
+	left, err = m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, left)
+	m.apply(id, -1)
+	m.complete(id)
+	m.accounted(id)
+	require.Equal(t, map[string]int{"b.md": 7}, m.at())
+}
+
+func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		bounds store.Bounds
+		most   time.Duration
+	}{
+		"Gentle":   {store.Bounds{Gentle: true}, 1500 * time.Millisecond}, // 250 ms, on a busy machine
+		"Ordinary": {store.Bounds{}, 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := renaming(t, 3)
+			start := m.rows("rehome.chunks")
+			mover, at := m.mover(id)
+			holder := m.session()
+			_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 3 FOR UPDATE`)
+			require.NoError(t, err)
+			answer := later(func() (resilience.Watermark, error) { return mover.Apply(t.Context(), at, c.bounds) })
+			m.waiting()
+			began := time.Now()
+			m.exec(`UPDATE rehome.chunks SET embedding = embedding WHERE ordinal = 1`) // of the same batch
+			require.Less(t, time.Since(began), c.most)
+			_, err = answer()
+			require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
+			require.NoError(t, holder.Rollback(t.Context()))
+			require.EqualValues(t, 3, m.apply(id, -1).Last)
+			m.revert(id)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+		})
+	}
+}
+
+func TestFault22ADeadlockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 3)
+	mover, at := m.mover(id)
+	app := m.session()
+	_, err := app.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edited' WHERE ordinal = 3`)
+	require.NoError(t, err)
+	answer := later(func() (resilience.Watermark, error) { return mover.Apply(t.Context(), at, store.Bounds{}) })
+	m.waiting()
+	if _, err = app.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edited' WHERE ordinal = 1`); err == nil {
+		require.NoError(t, app.Commit(t.Context()))
+	} else {
+		require.NoError(t, app.Rollback(t.Context())) // Postgres chose the application
+	}
+	at, err = answer()
+	require.NoError(t, err)
+	require.EqualValues(t, 3, at.Last)
+	require.Equal(t, map[string]int{"b.md": 3}, m.at())
+}
+
+func TestFault24AStatementOutOfTimeChangesNothing(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 3)
+	m.exec(`CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$`)
+	m.exec(`CREATE TRIGGER slow BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 2) EXECUTE FUNCTION public.slow()`)
+	start := m.rows("rehome.chunks")
+	mover, at := m.mover(id)
+	_, err := mover.Apply(t.Context(), at, store.Bounds{Gentle: true}) // 5 s
+	require.ErrorContains(t, err, "statement timeout")
+	require.Equal(t, start, m.rows("rehome.chunks"))
+	m.exec(`DROP TRIGGER slow ON rehome.chunks`)
+	require.EqualValues(t, 3, m.apply(id, -1).Last, "it goes on when that is mended")
+	m.revert(id)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
