@@ -22,6 +22,8 @@ type SliceInput struct {
 	// before took, and lets batches give way to others.
 	Servo *resilience.Servo `json:"servo,omitempty"`
 	Calm  bool              `json:"calm,omitempty"` // the servo may let batches grow
+	// Adapt lets the batches go as the course of their group says.
+	Adapt bool `json:"adapt,omitempty"`
 }
 
 // Metrics of the moves, as /metrics has them.
@@ -34,7 +36,11 @@ const (
 // is over, all within its bounds are there, or the operator wants something else; the watermark
 // it returns says which.
 func (a *Database) MoveSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	return a.slice(ctx, in, sliceOrder{wish: resilience.WishRun, end: in.arrived, step: (*store.Mover).Apply})
+	order := sliceOrder{wish: resilience.WishRun, end: in.arrived, step: (*store.Mover).Apply}
+	if in.Adapt {
+		return a.steered(ctx, in, order)
+	}
+	return a.slice(ctx, in, order)
 }
 
 func (in SliceInput) arrived(w resilience.Watermark) bool {

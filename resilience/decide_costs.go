@@ -1,5 +1,7 @@
 package resilience
 
+import "slices"
+
 // Cost is what the server works for a row, and how that is known.
 type Cost struct {
 	MSPerRow float64
@@ -34,3 +36,7 @@ func NewCosts(p Physics, updateMS float64, basis string) Costs {
 		Build:  Cost{MSPerRow: buildRowMS * float64(len(p.VectorIndexes)) * updateMS / usual},
 	}
 }
+
+// VectorMethods are the access methods whose indexes a rebuild takes away and
+// builds again.
+func VectorMethods() []string { return slices.Clone(vectorMethods) }

@@ -27,6 +27,7 @@ type Watermark struct {
 	Drifted  int64   `json:"drifted"`
 	Vanished int64   `json:"vanished"`
 	Pulse    *Pulse  `json:"pulse,omitempty"` // of the slice that came here, when it measured itself
+	Pace     string  `json:"pace,omitempty"`  // how the batches of a group go, in words, where they adapt
 }
 
 // Pace bounds how fast a plan moves.
@@ -82,11 +83,3 @@ type Event struct {
 
 // ApplyDefaults fills in what was not said.
 func (p *Policy) ApplyDefaults(s Settings) { p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize) }
-
-// Check refuses a policy that cannot be carried out.
-func (p Policy) Check() error {
-	if _, err := ParseHours(p.Hours); err != nil {
-		return err
-	}
-	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
-}

@@ -35,7 +35,8 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	}
 	var t table
 	var number int
-	err := s.pool.QueryRow(ctx, `SELECT number, mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&number, &t.m)
+	var stays string
+	err := s.pool.QueryRow(ctx, `SELECT number, mapping, `+staying+` FROM rehome.migration_plans p WHERE plan_id = $1`, plan).Scan(&number, &t.m, &stays)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
 	}
@@ -46,10 +47,11 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err := s.pool.QueryRow(ctx, meddlers, t.name()).Scan(&meddling); err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.name(), interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan, "number": number})
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
+	some := stays != "{}"
 	return &Mover{
 		store: s, plan: plan, args: args,
-		apply: moveStatement(t, forward, meddling), revert: moveStatement(t, backward, meddling),
+		apply: moveStatement(t, forward, meddling, some), revert: moveStatement(t, backward, meddling, some),
 	}, nil
 }
 
@@ -66,17 +68,19 @@ const meddlers = `
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
 // stands above them.
 type Bounds struct {
-	Until   int64  `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
-	Batch   int    `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
-	Floor   int64  `json:"floor,omitempty"`   // revert no row up to this one
-	Partial bool   `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
-	Gentle  bool   `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
-	Leave   *Leave `json:"leave,omitempty"`   // revert without the rows that cannot go back
+	Until   int64   `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
+	Batch   int     `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
+	Rate    float64 `json:"rate,omitempty"`    // rows a second at most; 0 takes the plan's
+	Floor   int64   `json:"floor,omitempty"`   // revert no row up to this one
+	Partial bool    `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
+	Leave   *Leave  `json:"leave,omitempty"`   // revert without the rows that cannot go back
+	Gentle  bool    `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
 }
 
 // pace is the rate and the size in force for a batch: the throttle's, while it lasts.
 const pace = `
-	SELECT CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END AS rate,
+	SELECT CASE WHEN throttle_until > now() THEN throttle_rate
+			WHEN rate > 0 AND @rate::float8 > 0 THEN least(rate, @rate) ELSE greatest(rate, @rate) END AS rate,
 		coalesce(CASE WHEN throttle_until > now() THEN throttle_batch END, nullif(@batch, 0), batch_size) AS batch`
 
 // rows of the next batch: under a rate what a second allows, so that a change
@@ -122,7 +126,7 @@ const tries = 10
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
-	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"] = b.Until, b.Floor, b.Batch, b.Partial
+	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
 	for range tries {
 		next, err = m.batch(ctx, at, b.leaving(at, move == m.revert), move, advance)
@@ -219,36 +223,46 @@ func (r batchResult) check(lo, hi int64) error {
 	return nil
 }
 
+// staying is the rows of a plan p that stay as they are, since only their path
+// resolves to another: a multirange of ordinals, as text.
+const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
+	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
+	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
+
 // moveStatement moves the rows (@lo, @hi] of the journal in a direction,
-// records those that cannot move, and accounts for all of them.
-func moveStatement(t table, d direction, readText bool) string {
-	skipped := ""
+// records those that cannot move, and accounts for all of them. Where some stay
+// as they are, these are accounted for only.
+func moveStatement(t table, d direction, readText, some bool) string {
+	skipped, stays := "", "false"
+	if some {
+		stays = "m.ordinal <@ @stays::int8multirange"
+	}
 	if d.undoing { // what did not move does not move back
-		skipped = `AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
+		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
 	}
 	here := t.locatorsAre("p." + d.from)
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{print}", t.print(readText),
 		"{here}", here, "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{skipped}", skipped, "{undoing}", fmt.Sprint(d.undoing),
+		"{skipped}", skipped, "{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH planned AS MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores
+			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores, {stays} AS stays
 			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
 			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} ORDER BY m.ordinal),
 		before AS MATERIALIZED (
-			SELECT p.ordinal, t.ctid IS NOT NULL AS present, {here} IS TRUE AS here, CASE WHEN {here} THEN {print} END AS print
+			SELECT p.ordinal, t.ctid IS NOT NULL AS present, {here} IS TRUE AS here, p.stays, CASE WHEN {here} AND NOT p.stays THEN {print} END AS print
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM before WHERE NOT here
 			ON CONFLICT DO NOTHING),
 		moved AS (
-			UPDATE {table} t SET {set} FROM planned p WHERE {has id} AND {here} AND {scope}
+			UPDATE {table} t SET {set} FROM planned p WHERE {has id} AND {here} AND {scope} AND NOT p.stays
 			RETURNING {there} IS TRUE AS there, {print} AS print),
-		was AS (SELECT count(*) AS planned, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, coalesce(sum(print), 0) AS print FROM before),
+		was AS (SELECT count(*) AS planned, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed, coalesce(sum(print), 0) AS print FROM before),
 		is_now AS (SELECT count(*) AS moved, coalesce(bool_and(there), true) AS there, coalesce(sum(print), 0) AS print FROM moved)
-		SELECT was.planned, was.present, was.here, is_now.moved, is_now.there AND was.print = is_now.print FROM was, is_now`)
+		SELECT was.planned, was.present, was.here, was.stayed + is_now.moved, is_now.there AND was.print = is_now.print FROM was, is_now`)
 }
 
 // Forget drops what was recorded of rows after the watermark: they are to be

@@ -63,7 +63,8 @@ func (j *journal) listUndone(ctx context.Context) error {
 			JOIN rehome.migration_moves m ON m.plan = u.number AND m.ordinal <= g.last
 			JOIN rehome.migration_paths p USING (path_id)
 			JOIN rehome.migration_paths turned ON turned.plan_id = @plan AND turned.old_path = p.new_path AND turned.new_path = p.old_path
-			WHERE u.plan_id = @undoes AND NOT EXISTS (
+			WHERE u.plan_id = @undoes AND NOT m.ordinal <@ (
+				SELECT (`+staying+`)::int8multirange FROM rehome.migration_plans p WHERE p.plan_id = @undoes) AND NOT EXISTS (
 				SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @undoes AND e.ordinal = m.ordinal AND NOT e.undoing)),
 		journalled AS (
 			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents, restores)

@@ -156,5 +156,5 @@ func (m *migration) askFirst(plan resilience.Plan) string {
 	case m.in.Undoes == "" && !m.in.Approve && plan.Risk.NeedsApproval():
 		return fmt.Sprintf("its risk is %s (%d of 100)", plan.Risk.Level, plan.Risk.Score)
 	}
-	return ""
+	return m.askRebuild(plan)
 }

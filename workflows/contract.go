@@ -115,16 +115,17 @@ type MigrateInput struct {
 type Resume struct {
 	Climb *climb `json:"climb,omitempty"` // of gradual
 
-	Phase     phase     `json:"phase"`
-	Hash      string    `json:"plan_hash"`
-	Admission admission `json:"admission,omitzero"`
-	Epoch     int64     `json:"epoch"`
-	Sweeps    int       `json:"sweeps"`
-	Paused    bool      `json:"paused"`
-	Resuming  *Order    `json:"resuming,omitempty"`
-	Saga      Saga      `json:"saga"`
-	Carrying  *carrying `json:"carrying,omitempty"` // of a transfer
-	Shown     shown     `json:"shown,omitzero"`
+	Phase     phase          `json:"phase"`
+	Hash      string         `json:"plan_hash"`
+	Admission admission      `json:"admission,omitzero"`
+	Epoch     int64          `json:"epoch"`
+	Sweeps    int            `json:"sweeps"`
+	Paused    bool           `json:"paused"`
+	Resuming  *Order         `json:"resuming,omitempty"`
+	Saga      Saga           `json:"saga"`
+	Carrying  *carrying      `json:"carrying,omitempty"` // of a transfer
+	Shown     shown          `json:"shown,omitzero"`
+	Way       resilience.Way `json:"way,omitempty"`
 }
 
 // Approval is the argument of the update approve: yes to a plan with this hash.

@@ -25,6 +25,7 @@ type leg struct {
 	bounds  store.Bounds
 	slice   activities.Slice // zero: as tuned
 	summary string           // empty: the usual one
+	adapt   bool             // its size follows what batches take
 	stop    bool             // there is something to wait for first: look again
 
 	servo *resilience.Servo // picks the size of each batch; nil: bounds do
@@ -44,6 +45,8 @@ func manners(s resilience.Strategy) manner {
 		return atOnce{}
 	case resilience.Gradual:
 		return &gradually{}
+	case resilience.Intelligent:
+		return &phased{}
 	}
 	return steady{}
 }
@@ -66,6 +69,7 @@ const (
 	approving  phase = "awaiting approval"
 	queueing   phase = "queued"
 	moving     phase = "moving chunks"
+	building   phase = "building its vector indexes again"
 	switching  phase = "switching its aliases"
 	completing phase = "completing"
 	undoing    phase = "being rolled back"
@@ -79,7 +83,12 @@ const (
 )
 
 // rollbackPlan lists what an undo does, in its order.
-func rollbackPlan() []string { return []string{restoreAliases, moveBack, closePlan} }
+func rollbackPlan(way resilience.Way) []string {
+	if way == resilience.Rebuild {
+		return []string{restoreAliases, moveBack, buildIndexes, closePlan}
+	}
+	return []string{restoreAliases, moveBack, closePlan}
+}
 
 // maxSweeps bounds the rounds in which rows that an application keeps adding
 // at the old paths are taken along.
@@ -93,6 +102,7 @@ type migration struct {
 	manner    manner
 	phase     phase
 	hash      string // of the plan
+	way       resilience.Way
 	admission admission
 	approved  bool // as it stands
 	epoch     int64
@@ -125,7 +135,7 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 			l.takeUp(*r)
 		}
 		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
-		m.resuming, m.shown = r.Resuming, r.Shown
+		m.resuming, m.shown, m.way = r.Resuming, r.Shown, r.Way
 		m.carrying = r.Carrying
 		m.tell(ctx) // the web UI forgot what the run before told it
 	}
@@ -165,13 +175,16 @@ func (m *migration) plan(ctx workflow.Context) error {
 	var plan resilience.Plan
 	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Find the chunks to move and journal them"), database.PlanMigration, activities.PlanMigrationInput{
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
-		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.owing(rollbackPlan()),
+		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.owing(rollbackPlan(m.in.Policy.Way)),
 	}).Get(ctx, &plan)
+	if p, ok := m.manner.(*phased); ok && err == nil {
+		plan, err = p.analyse(ctx, m)
+	}
 	if err == nil && m.aborted != nil {
 		err = m.abortion()
 	}
 	m.carrying = carryingOf(plan)
-	m.hash, m.admission.Ask = plan.Hash, m.askFirst(plan)
+	m.hash, m.way, m.admission.Ask = plan.Hash, plan.Way, m.askFirst(plan)
 	if err == nil {
 		err = m.know(ctx, plan)
 	}
@@ -196,8 +209,14 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 		return m.carryOver(ctx)
 	}
 	// 1. Rows move; then those that appeared at the old paths meanwhile.
+	if err := m.takeIndexes(ctx); err != nil {
+		return err
+	}
 	m.saga.owe(moveBack)
 	if err := m.moveAll(ctx); err != nil {
+		return err
+	}
+	if err := m.buildIndexes(ctx); err != nil {
 		return err
 	}
 	// 2. Readers of the old paths find the new ones.
@@ -362,7 +381,7 @@ func (m *migration) halt(ctx workflow.Context, reason string) error {
 // slice orders one slice of moves and shows how far it came.
 func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
 	var at resilience.Watermark
-	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds, Servo: way.servo, Calm: way.calm}
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds, Servo: way.servo, Calm: way.calm, Adapt: way.adapt}
 	options := m.in.Tuning.sliced(ctx, summary)
 	if m.phase == undoing {
 		options = m.undoing(options)
@@ -385,7 +404,7 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,
-		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown,
+		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown, Way: m.way,
 	}
 	if l, ok := m.manner.(lasting); ok {
 		l.handOver(next.Resume)
@@ -470,6 +489,7 @@ func (m *migration) compensations() map[string]func(workflow.Context) error {
 				}
 			}
 		},
+		buildIndexes: m.buildIndexes,
 		closePlan: func(ctx workflow.Context) error {
 			return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 		},

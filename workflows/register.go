@@ -16,13 +16,14 @@ var (
 
 // registered is the one list of workflows.
 var registered = map[string]any{
-	CleanupName:                       Cleanup,
-	IngestName:                        Ingest,
-	MigrateName(resilience.Batch):     MigrateBatch,
-	MigrateName(resilience.Gradual):   MigrateGradual,
-	MigrateName(resilience.Immediate): MigrateImmediate,
-	RollbackName:                      Rollback,
-	ScanName:                          OrphanScan,
+	CleanupName:                         Cleanup,
+	IngestName:                          Ingest,
+	MigrateName(resilience.Batch):       MigrateBatch,
+	MigrateName(resilience.Gradual):     MigrateGradual,
+	MigrateName(resilience.Immediate):   MigrateImmediate,
+	MigrateName(resilience.Intelligent): MigrateIntelligent,
+	RollbackName:                        Rollback,
+	ScanName:                            OrphanScan,
 }
 
 // Register adds every workflow under its name.

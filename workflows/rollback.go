@@ -51,10 +51,10 @@ func finishUndo(ctx workflow.Context, in RollbackInput, plan resilience.Plan, na
 	if err != nil {
 		return resilience.Plan{}, err
 	}
-	m.phase = undoing
+	m.phase, m.way = undoing, plan.Way
 	// Nobody knows how far the run came, so all is owed; what did not happen is not undone.
 	m.carrying = carryingOf(plan)
-	m.saga = Saga{Owed: m.owing(rollbackPlan())}
+	m.saga = Saga{Owed: m.owing(rollbackPlan(plan.Way))}
 	slices.Reverse(m.saga.Owed)
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()

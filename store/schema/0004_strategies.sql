@@ -63,7 +63,7 @@ CREATE TABLE rehome.migration_groups (
     PRIMARY KEY (plan_id, position)
 );
 
--- The vector indexes that a plan took away, until they are there again.
+-- The vector indexes that a plan took away, which it does once.
 CREATE TABLE rehome.migration_indexes (
     plan_id    text NOT NULL REFERENCES rehome.migration_plans,
     name       text NOT NULL,                   -- without its schema, which is the table's
@@ -71,6 +71,7 @@ CREATE TABLE rehome.migration_indexes (
     tablespace text NOT NULL,                   -- empty: the default one
     comment    text,
     bytes      bigint NOT NULL,                 -- it had
+    built_at   timestamptz,                     -- NULL: it is not there
     PRIMARY KEY (plan_id, name)
 );
 
@@ -89,6 +90,7 @@ CREATE TABLE rehome.performance_samples (
     apply_ms     double precision NOT NULL,     -- first batch to last commit
     duration_ms  double precision NOT NULL,     -- without waiting for people, queue and pauses
     estimated_ms double precision NOT NULL,     -- p50 as it was shown; 0: none was
+    by_rule_ms   double precision NOT NULL DEFAULT 0, -- what resilience's built-in costs make of the same work
     at           timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX performance_samples_like ON rehome.performance_samples (memory, kind, index_class, at DESC);

@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// Journalled is what a look at the rest of a plan's journal found.
+type Journalled struct {
+	Directories []resilience.Directory
+	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun
+	Late        bool // the plan was begun
+	Undoing     bool // it puts back what another moved
+}
+
+// Grouping decides on the groups of a plan by what its journal has.
+type Grouping func(Journalled) []resilience.Group
+
+// Group splits the rest of a plan's journal into groups as decide says, orders
+// the rows by them, and records the groups with the hash the plan has now. A
+// plan that has its groups keeps them. It returns them in the order in which
+// they run.
+func (s *Store) Group(ctx context.Context, plan string, decide Grouping) ([]resilience.Group, error) {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		j, err := openJournal(ctx, tx, plan)
+		if err != nil {
+			return err
+		}
+		var grouped bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM rehome.migration_groups WHERE plan_id = $1)`, plan).Scan(&grouped); err != nil || grouped {
+			return err
+		}
+		return j.group(ctx, decide)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("group the journal of plan %s: %w", plan, err)
+	}
+	return s.Groups(ctx, plan)
+}
+
+func (j *journal) group(ctx context.Context, decide Grouping) error {
+	var found Journalled
+	var last int64
+	err := j.tx.QueryRow(ctx, `
+		SELECT g.last, p.status <> 'pending', EXISTS (
+			SELECT FROM rehome.migration_paths leaves JOIN rehome.migration_paths takes ON takes.new_key = leaves.old_key
+			WHERE leaves.plan_id = @plan AND takes.plan_id = @plan)
+		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE plan_id = @plan`, j.args(nil)).
+		Scan(&last, &found.Late, &found.Settled)
+	if err != nil {
+		return err
+	}
+	found.Undoing = j.undoes != ""
+	found.Settled = found.Settled || found.Late || found.Undoing
+	if found.Directories, err = j.directories(ctx, last, found.Settled); err != nil {
+		return err
+	}
+	groups := decide(found)
+	if len(groups) > 1 {
+		if err := j.renumber(ctx, groups); err != nil {
+			return err
+		}
+	}
+	return j.recordGroups(ctx, last, groups)
+}
+
+// mostDirectories is how many directories are looked at one by one: of more, the
+// smallest are taken together.
+const mostDirectories = 2000
+
+// directory is the name of what a path of a plan is counted under: the first
+// directory below the rename, what lies right in it, or, where the rename is of
+// a single file, that file's directory.
+const directory = `CASE
+	WHEN p.old_key = r.old_path THEN coalesce(nullif(regexp_replace(r.old_path, '/?[^/]*$', ''), ''), '.')
+	WHEN strpos(substr(p.old_key, length(r.old_path) + 2), '/') > 0
+		THEN r.old_path || '/' || split_part(substr(p.old_key, length(r.old_path) + 2), '/', 1)
+	ELSE r.old_path END`
+
+// directories sums up the rows after the watermark by directory; all in one
+// when whole is set.
+func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]resilience.Directory, error) {
+	name := directory
+	if whole {
+		name = `'all chunks'`
+	}
+	t := j.table
+	rows, err := j.tx.Query(ctx, fmt.Sprintf(`
+		WITH named AS MATERIALIZED (
+			SELECT p.path_id, %s COLLATE "C" AS name
+			FROM rehome.migration_paths p LEFT JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
+			WHERE p.plan_id = @plan),
+		summed AS (
+			SELECT n.name, count(*) AS rows, sum(octet_length(%s)) AS bytes, sum(%s) AS uses, max(%s) AS used
+			FROM rehome.migration_moves m JOIN named n USING (path_id) LEFT JOIN %s t ON %s AND %s
+			LEFT JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = m.chunk_id
+			WHERE m.plan = @number AND m.ordinal > @last GROUP BY n.name),
+		ranked AS (SELECT *, row_number() OVER (ORDER BY rows DESC, name) <= @most AS large FROM summed)
+		SELECT CASE WHEN large THEN name ELSE 'the smallest directories' END, sum(rows)::bigint, coalesce(sum(bytes), 0)::bigint,
+			coalesce(sum(uses), 0)::bigint, CASE WHEN max(used) IS NOT NULL THEN greatest(now() - max(used), interval '0') END, large
+		FROM ranked GROUP BY 1, large ORDER BY 1`,
+		name, t.text(), t.uses(), t.accessed(), t.name(), t.hasID("m.chunk_id"), t.scope()),
+		j.args(pgx.NamedArgs{"last": last, "most": mostDirectories}))
+	if err != nil {
+		return nil, err
+	}
+	var directories []resilience.Directory
+	var d resilience.Directory
+	var idle *time.Duration
+	var large bool
+	_, err = pgx.ForEachRow(rows, []any{&d.Name, &d.Rows, &d.Bytes, &d.Uses, &idle, &large}, func() error {
+		d.Idle, d.Rest = idle, !large
+		directories = append(directories, d)
+		return nil
+	})
+	return directories, err
+}
+
+// renumber puts the rows of the journal into the order of the groups, and within
+// one leaves them in the order they had.
+func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error {
+	var names []string
+	var positions []int
+	others := len(groups)
+	for _, g := range groups {
+		if g.Rest {
+			others = g.Position
+		}
+		for _, m := range g.Members {
+			names, positions = append(names, m), append(positions, g.Position)
+		}
+	}
+	var rows int64
+	err := j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH placed AS MATERIALIZED (
+			SELECT p.path_id, coalesce(g.position, @others::integer) AS position
+			FROM rehome.migration_paths p JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
+			LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = %s
+			WHERE p.plan_id = @plan),
+		taken AS (DELETE FROM rehome.migration_moves WHERE plan = @number RETURNING *),
+		put AS (
+			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents, restores)
+			SELECT t.plan, row_number() OVER (ORDER BY p.position, t.ordinal), t.path_id, t.chunk_id, t.documents, t.restores
+			FROM taken t JOIN placed p USING (path_id)
+			RETURNING 1)
+		SELECT count(*) FROM put`, directory),
+		j.args(pgx.NamedArgs{"names": names, "positions": positions, "others": others})).Scan(&rows)
+	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
+		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
+	}
+	return err
+}
+
+// recordGroups stores the groups, whose rows come after the last one that is
+// done, and what the plan is by them.
+func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilience.Group) error {
+	batch := &pgx.Batch{}
+	for _, g := range groups {
+		g.Until += last
+		batch.Queue(`
+			INSERT INTO rehome.migration_groups (plan_id, position, name, until, rows, way, decision) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			j.plan, g.Position, g.Name, g.Until, g.Rows, g.Way, g)
+	}
+	if err := j.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	way := resilience.OnlyWay(groups)
+	decided := event{Plan: j.plan, What: "decided", Detail: fmt.Sprintf("to run in %d groups, by %s where they are alike", len(groups), way)}
+	if err := recordEvent(ctx, j.tx, decided); err != nil {
+		return err
+	}
+	hash, err := j.hash(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = j.tx.Exec(ctx, `
+		UPDATE rehome.migration_plans
+		SET plan_hash = @hash, way = @way, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "way": way}))
+	return err
+}
+
+// Groups lists the groups of a plan in the order in which they run; a plan of
+// another strategy has none.
+func (s *Store) Groups(ctx context.Context, plan string) ([]resilience.Group, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT decision || jsonb_build_object('until', until, 'course', course) FROM rehome.migration_groups WHERE plan_id = $1 ORDER BY position`, plan)
+	if err != nil {
+		return nil, fmt.Errorf("read the groups of %s: %w", plan, interpret(err))
+	}
+	groups, err := pgx.CollectRows(rows, pgx.RowTo[resilience.Group])
+	if err != nil {
+		return nil, fmt.Errorf("read the groups of %s: %w", plan, interpret(err))
+	}
+	return groups, nil
+}
+
+// Course returns how the batches of the group go that the row after the
+// watermark belongs to, and false where there is no such group or nothing is to
+// be adapted.
+func (s *Store) Course(ctx context.Context, plan string, after int64) (resilience.Course, bool, error) {
+	var group resilience.Group
+	var size int
+	err := s.pool.QueryRow(ctx, `
+		SELECT decision || jsonb_build_object('course', course), batch_size
+		FROM rehome.migration_groups JOIN rehome.migration_progress USING (plan_id)
+		WHERE plan_id = $1 AND until > $2 ORDER BY position LIMIT 1`, plan, after).Scan(&group, &size)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && group.TargetMS == 0 {
+		return resilience.Course{}, false, nil
+	}
+	if err != nil {
+		return resilience.Course{}, false, fmt.Errorf("read how the group of %s after row %d goes: %w", plan, after, interpret(err))
+	}
+	if group.Course != nil {
+		return *group.Course, true, nil
+	}
+	return group.Start(size), true, nil
+}
+
+// Steer records how the batches of the group go on that the rows before the
+// watermark belong to, and what changed.
+func (s *Store) Steer(ctx context.Context, plan string, from int64, course resilience.Course, changes []string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE rehome.migration_groups SET course = $3
+			WHERE plan_id = $1 AND position = (SELECT min(position) FROM rehome.migration_groups WHERE plan_id = $1 AND until > $2)`,
+			plan, from, course)
+		for _, c := range changes {
+			if err == nil {
+				err = recordEvent(ctx, tx, event{Plan: plan, What: "batch size", Detail: c})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record how the batches of %s go: %w", plan, err)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// inGroups decides as the analysis does, for a table with so costly an update.
+func inGroups(c resilience.Circumstances) store.Grouping {
+	return func(found store.Journalled) []resilience.Group {
+		c.Undoing, c.Late = found.Undoing, found.Late
+		return resilience.Decide(resilience.Gather(found.Directories), c)
+	}
+}
+
+func plainCosts() resilience.Circumstances {
+	return resilience.Circumstances{Costs: resilience.NewCosts(resilience.Physics{Rows: 5000, PathIndexes: []string{"i"}}, 0, "")}
+}
+
+// ordered is the directories of the journal's rows in its order, without repeats.
+func (m *migrations) ordered(id string) []string {
+	m.Helper()
+	rows, err := m.pool.Query(m.Context(), `
+		SELECT regexp_replace(p.old_path, '/[^/]*$', '') FROM rehome.migration_moves mv JOIN rehome.migration_paths p USING (path_id)
+		JOIN rehome.migration_plans l ON l.number = mv.plan WHERE l.plan_id = $1 ORDER BY mv.ordinal`, id)
+	require.NoError(m, err)
+	var all []string
+	for rows.Next() {
+		var dir string
+		require.NoError(m, rows.Scan(&dir))
+		if len(all) == 0 || all[len(all)-1] != dir {
+			all = append(all, dir)
+		}
+	}
+	require.NoError(m, rows.Err())
+	return all
+}
+
+func (m *migrations) planIntelligent(id string, policy resilience.Policy, rules ...resilience.RenameRule) {
+	m.Helper()
+	policy.BatchSize = 50
+	require.NoError(m, m.store.CreatePlan(m.Context(), store.NewPlan{
+		ID: id, Memory: "docs", Strategy: resilience.Intelligent, Renames: rules, Policy: policy, WorkflowID: "w/" + id, RunID: "r", Rollback: []string{"undo"},
+	}))
+	require.NoError(m, m.store.Journal(m.Context(), id))
+}
+
+// TestGroupsAreRangesOfTheJournal: cold before hot, small before large, every
+// row in one, and the plan's hash is that of the new order.
+func TestGroupsAreRangesOfTheJournal(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(600, "d/hot/a.md", "d/large/a.md", "d/large/b.md")
+	m.fill(510, "d/cold/x.md")
+	m.fill(5, "d/top.md", "d/tiny/a.md")
+	m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'd/hot/%'))`)
+	m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
+	before, err := m.store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+
+	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	require.NoError(t, err)
+	var names []string
+	last := int64(0)
+	for _, g := range groups {
+		names = append(names, fmt.Sprintf("%s %s %d", g.Inputs.Heat, g.Name, g.Rows))
+		require.Equal(t, last+g.Rows, g.Until)
+		last = g.Until
+	}
+	require.Equal(t, []string{"cold d and 1 more 10", "cold d/cold 510", "cold d/large 1200", "hot d/hot 600"}, names)
+	require.Equal(t, before.Moves, last)
+	require.Equal(t, []string{"d", "d/tiny", "d/cold", "d/large", "d/hot"}, m.ordered("m-1"))
+	require.EqualValues(t, 600, groups[3].Inputs.Uses)
+
+	after, err := m.store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.NotEqual(t, before.Hash, after.Hash, "the order is part of what is approved")
+	require.NoError(t, m.store.Queue(t.Context(), "m-1"))
+	why, err := m.store.Recheck(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.Empty(t, why, "the hash is that of the journal as it is")
+
+	again, err := m.store.Group(t.Context(), "m-1", func(store.Journalled) []resilience.Group { panic("decided twice") })
+	require.NoError(t, err)
+	require.Equal(t, groups, again)
+}
+
+// TestChainsKeepTheOrderOfTheRules: what leaves a place comes before what takes it.
+func TestChainsKeepTheOrderOfTheRules(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(700, "a/f.md", "b/f.md", "c/f.md")
+	m.planIntelligent("m-1", resilience.Policy{}, rule("a", "b"), rule("b", "c"), rule("c", "z"))
+	require.Equal(t, []string{"c", "b", "a"}, m.ordered("m-1"))
+	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	require.NoError(t, err)
+	require.Len(t, groups, 1)
+	require.Equal(t, []string{"c", "b", "a"}, m.ordered("m-1"))
+	m.apply("m-1", -1)
+	plan := m.complete("m-1")
+	require.EqualValues(t, 2100, plan.Moved)
+	require.Equal(t, map[string]int{"b/f.md": 700, "c/f.md": 700, "z/f.md": 700}, m.at())
+}
+
+// TestAPlanThatWasBegunIsGroupedFromItsWatermark: it changed its strategy.
+func TestAPlanThatWasBegunIsGroupedFromItsWatermark(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(10, "d/a.md")
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	at := m.apply(id, 2)
+	groups, err := m.store.Group(t.Context(), id, func(found store.Journalled) []resilience.Group {
+		require.True(t, found.Late)
+		require.True(t, found.Settled)
+		return resilience.Decide(resilience.Gather(found.Directories), plainCosts())
+	})
+	require.NoError(t, err)
+	require.Len(t, groups, 1)
+	require.Equal(t, at.Total-at.Last, groups[0].Rows)
+	require.Equal(t, at.Total, groups[0].Until)
+}
+
+// TestRowsThatStayAreCountedAndNothingElse: a group of the way alias_only.
+func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(600, "d/cold/x.md", "d/hot/a.md")
+	m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'd/hot/%'))`)
+	start := m.rows("rehome.chunks")
+	dear := resilience.Circumstances{Physics: resilience.Physics{Rows: 1 << 20, VectorIndexes: []string{"v"}}}
+	dear.Costs = resilience.NewCosts(dear.Physics, 20, "a test")
+	m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
+	groups, err := m.store.Group(t.Context(), "m-1", inGroups(dear))
+	require.NoError(t, err)
+	require.Equal(t, resilience.AliasOnly, groups[0].Way)
+	require.Equal(t, resilience.Trickle, groups[1].Way)
+	m.exec(`DELETE FROM rehome.chunks WHERE path = 'd/cold/x.md' AND ordinal = 1`)
+	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE path = 'd/cold/x.md' AND ordinal = 2`)
+	m.apply("m-1", -1)
+	plan := m.complete("m-1")
+	require.Equal(t, [3]int64{1198, 1, 1}, [3]int64{plan.Moved, plan.Drifted, plan.Vanished})
+	require.Equal(t, map[string]int{"d/cold/x.md": 598, "elsewhere.md": 1, "e/hot/a.md": 600}, m.at())
+	var current string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT rehome.current_path('docs', 'd/cold/x.md')`).Scan(&current))
+	require.Equal(t, "e/cold/x.md", current)
+
+	// Undo has only the rows to move back that moved.
+	undo := m.migrate("m-1")
+	require.EqualValues(t, 600, undo.Moved)
+	m.exec(`UPDATE rehome.chunks SET path = 'd/cold/x.md' WHERE path = 'elsewhere.md'`)
+	require.Len(t, m.rows("rehome.chunks"), len(start)-1)
+	require.Subset(t, start, m.rows("rehome.chunks"))
+}
+
+// TestRowsThatStayNeedNoRollback: an abort in the middle finds all in place.
+func TestRowsThatStayNeedNoRollback(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(20, "d/a.md", "d/b.md")
+	start := m.rows("rehome.chunks")
+	m.planIntelligent("m-1", resilience.Policy{Way: resilience.AliasOnly}, rule("d", "e"))
+	c := plainCosts()
+	c.Policy.Way = resilience.AliasOnly
+	_, err := m.store.Group(t.Context(), "m-1", inGroups(c))
+	require.NoError(t, err)
+	plan, err := m.store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.Equal(t, resilience.AliasOnly, plan.Way)
+	m.apply("m-1", -1)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+	m.revert("m-1")
+	require.Equal(t, start, m.rows("rehome.chunks"))
+	var exceptions int
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.migration_exceptions`).Scan(&exceptions))
+	require.Zero(t, exceptions)
+}
+
+// TestACourseIsKeptBetweenSlices: where there is one.
+func TestACourseIsKeptBetweenSlices(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(2000, "d/a.md")
+	m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
+	_, adapts, err := m.store.Course(t.Context(), "m-1", 0)
+	require.NoError(t, err)
+	require.False(t, adapts, "without groups nothing adapts")
+	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	require.NoError(t, err)
+	course, adapts, err := m.store.Course(t.Context(), "m-1", 0)
+	require.NoError(t, err)
+	require.True(t, adapts)
+	require.Equal(t, groups[0].BatchSize, course.Size())
+	require.Equal(t, 50, course.Default)
+	course, said := course.After(resilience.Timing{Rows: int64(course.Size()), MS: 1000}, true)
+	require.NotEmpty(t, said)
+	require.NoError(t, m.store.Steer(t.Context(), "m-1", 0, course, []string{said}))
+	kept, _, err := m.store.Course(t.Context(), "m-1", 10)
+	require.NoError(t, err)
+	require.Equal(t, course, kept)
+	events, err := m.store.Events(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.Equal(t, said, events[len(events)-1].Detail)
+	_, adapts, err = m.store.Course(t.Context(), "m-1", 2000)
+	require.NoError(t, err)
+	require.False(t, adapts, "rows that were swept belong to no group")
+}

@@ -1,0 +1,82 @@
+package workflows
+
+import (
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// MigrateIntelligent looks first: it splits the plan into groups, decides how
+// each of them moves, and runs them one after another as phases of one run.
+func MigrateIntelligent(ctx workflow.Context, in MigrateInput) (resilience.Plan, error) {
+	return migrate(ctx, resilience.Intelligent, in)
+}
+
+// phased moves one group after another, each as it was decided.
+type phased struct {
+	groups []resilience.Group
+	m      *migration
+}
+
+// analyse decides on the groups of the plan, or reads them where that was done:
+// by the run before, or when the plan began.
+func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, error) {
+	var a activities.Analysis
+	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, m.named(Order{})).Get(ctx, &a)
+	p.groups = a.Groups
+	return a.Plan, err
+}
+
+// next goes on with the group in work. Rows that appeared since the groups were
+// made come last, at the plan's own size.
+func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
+	if p.groups == nil {
+		if _, err := p.analyse(ctx, m); err != nil {
+			return leg{}, err
+		}
+	}
+	p.m = m
+	g, ok := p.current(at)
+	if !ok {
+		return leg{}, nil
+	}
+	return leg{
+		bounds:  store.Bounds{Until: g.Until, Batch: g.BatchSize, Rate: g.Rate},
+		adapt:   true,
+		summary: fmt.Sprintf("Move group %d of %d, %.60s, by %s", g.Position, len(p.groups), g.Name, g.Way),
+	}, nil
+}
+
+// current is the group that the row after the watermark belongs to.
+func (p *phased) current(at resilience.Watermark) (resilience.Group, bool) {
+	for _, g := range p.groups {
+		if g.Until > at.Last {
+			return g, true
+		}
+	}
+	return resilience.Group{}, false
+}
+
+// facts tells which group is moved, and why so.
+func (p *phased) facts() []Fact {
+	if p.m == nil {
+		return nil
+	}
+	at := p.m.shown.At
+	g, ok := p.current(at)
+	if !ok {
+		return nil
+	}
+	facts := []Fact{
+		{"Group", fmt.Sprintf("%d of %d: %s, %d chunks", g.Position, len(p.groups), g.Name, g.Rows)},
+		{"Decision", fmt.Sprintf("%s, %s: %s", g.Way, g.Strategy, g.Reason)},
+	}
+	if at.Pace != "" {
+		facts = append(facts, Fact{"Batches", at.Pace})
+	}
+	return facts
+}
