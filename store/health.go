@@ -20,7 +20,7 @@ const batchLock = 7105
 // how many milliseconds; ours, the sessions in which a batch runs; blocked, those
 // of the former that wait for one of the latter.
 const waiting = `
-	WITH ours AS (
+	WITH RECURSIVE ours AS (
 		SELECT pid, objid FROM pg_locks
 		WHERE locktype = 'advisory' AND classid = @batch_lock::integer::oid AND objsubid = 2 AND granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
@@ -39,10 +39,11 @@ const vitals = waiting + `,
 			coalesce(max(extract(epoch FROM replay_lag)), 0)::float8 * 1000 AS ms,
 			coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::float8 AS bytes
 		FROM pg_stat_replication),
-	tuples AS ( -- of all partitions, where there are some
+	parts AS ( -- pg_partition_tree would wait where the table is locked
+		SELECT @table::regclass::oid AS relid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.relid),
+	tuples AS (
 		SELECT coalesce(sum(n_dead_tup), 0)::float8 AS dead, coalesce(sum(n_live_tup), 0)::float8 AS live
-		FROM pg_stat_all_tables
-		WHERE relid IN (SELECT @table::regclass UNION SELECT relid FROM pg_partition_tree(@table::regclass)))
+		FROM pg_stat_all_tables JOIN parts USING (relid))
 	SELECT (SELECT count(DISTINCT pid) FROM blocked), (SELECT coalesce(max(ms), 0) FROM blocked), (SELECT count(*) FROM waiting),
 		r.attached, r.unreadable, r.ms, r.bytes, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8,
 		(SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL)::float8 / current_setting('max_connections')::integer,
