@@ -129,11 +129,6 @@ ALTER TABLE rehome.migration_plans
 ALTER TABLE rehome.chunks ADD COLUMN metadata jsonb;
 UPDATE rehome.memories SET mapping = mapping || '{"metadata": "metadata"}' WHERE builtin;
 
--- Something else came to be where the row would go, or it was changed since.
-ALTER TABLE rehome.migration_exceptions DROP CONSTRAINT migration_exceptions_outcome_check;
-ALTER TABLE rehome.migration_exceptions
-    ADD CONSTRAINT migration_exceptions_outcome_check CHECK (outcome IN ('drifted', 'vanished', 'conflict'));
-
 CREATE TABLE rehome.migration_transfers (
     plan_id text PRIMARY KEY REFERENCES rehome.migration_plans ON DELETE CASCADE,
     origin  text NOT NULL,                      -- the plan that made the copies: this one, or the first of those it undoes

@@ -1,0 +1,182 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// TestWhatDoesNotFitIsRefusedByName: nothing moves, and the message names what is wrong.
+func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change string // of the target, or of the source
+		kind   error
+		says   []string
+	}{
+		"a column that must have a value":  {`ALTER TABLE public.notes ADD author text NOT NULL, ADD rank int NOT NULL`, store.ErrUnfit, []string{`"author"`, `"rank"`}},
+		"an embedding of another type":     {`ALTER TABLE public.notes ALTER vec TYPE text`, store.ErrUnfit, []string{`"vec"`, "text", "real[]"}},
+		"an embedding that is missing":     {`ALTER TABLE public.notes ALTER vec SET NOT NULL; UPDATE rehome.chunks SET embedding = NULL WHERE ordinal = 2`, store.ErrUnfit, []string{"2 chunks", `"embedding"`, `"vec"`}},
+		"an id that nothing makes":         {`ALTER TABLE public.notes ALTER id DROP DEFAULT`, store.ErrUnfit, []string{`"id"`, "bigint"}},
+		"a path that is taken":             {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`, store.ErrConflict, []string{"guide/a.md"}},
+		"a path above one":                 {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide"}}', 'blue')`, store.ErrConflict, []string{"guide"}},
+		"a foreign key that would cascade": {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks ON DELETE CASCADE)`, store.ErrRefused, []string{"CASCADE"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
+			m.fill(5, "guide/a.md", "guide/b.md")
+			m.exec(c.change)
+			start := m.tables()
+			_, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+			require.ErrorIs(t, err, c.kind)
+			for _, words := range c.says {
+				require.ErrorContains(t, err, words)
+			}
+			require.Equal(t, start, m.tables())
+		})
+	}
+}
+
+func TestIDsAreKeptWhereTheTargetTakesThem(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "text", ""))
+	m.fill(6, "guide/a.md")
+	ids := m.ids("docs")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.finish(id)
+	require.Equal(t, ids, m.ids("notes"))
+
+	// Where one is taken and the table makes none, it is refused.
+	m.fill(1, "guide/c.md")
+	m.exec(`INSERT INTO public.notes SELECT max(id)::text, 'taken', NULL, '{"loc": {"source": "/srv/x.md"}}', 'red' FROM rehome.chunks`)
+	_, err = m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "ids")
+}
+
+func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "text", ""))
+	m.exec(`ALTER TABLE public.notes ADD "odd 'name" int[]`)
+	m.exec(`INSERT INTO public.notes VALUES ('n1', 'text', '{1,2}', '{"lang": "en", "loc": {"source": "/srv/guide/a.md", "line": 3}}', 'blue', 7, '{4,5}')`)
+	m.exec(`ALTER TABLE public.notes ALTER vec TYPE real[]`)
+	id, err := m.transfer("notes", "", resilience.TransferOrder{To: "docs"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.finish(id)
+	var metadata, path string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT metadata::text, path FROM rehome.chunks`).Scan(&metadata, &path))
+	require.JSONEq(t, `{"lang": "en", "loc": {"line": 3}, "rehome": {"odd 'name": [4, 5], "seen": 7}}`, metadata)
+	require.Equal(t, "guide/a.md", path)
+}
+
+// TestAnUndoKeepsWhatWasWrittenToTheCopies: rows that the application changed
+// in the target since are listed and stay; the source has its own again.
+func TestAnUndoKeepsWhatWasWrittenToTheCopies(t *testing.T) {
+	t.Parallel()
+	each(t, func(m *migrations, from, to string) {
+		start := m.ids(from)
+		id, err := m.transfer(from, "", resilience.TransferOrder{To: to, Prefix: "guide"})
+		require.NoError(m, err)
+		m.apply(id, -1)
+		m.finish(id)
+		edited, gone := m.ids(to)[0], m.ids(to)[1]
+		table, text := "rehome.chunks", "content"
+		if to == "notes" {
+			table, text = "public.notes", "body"
+		}
+		m.exec(`UPDATE `+table+` SET `+text+` = 'edited' WHERE id::text = $1`, edited)
+		m.exec(`DELETE FROM `+table+` WHERE id::text = $1`, gone)
+
+		undo, err := m.transfer(from, id, resilience.TransferOrder{})
+		require.NoError(m, err)
+		plan := m.undone(undo)
+		require.Equal(m, int64(8), plan.Moved)
+		require.Equal(m, int64(1), plan.Conflicts)
+		require.Equal(m, int64(1), plan.Vanished)
+		require.Equal(m, []string{edited}, m.ids(to))
+		require.Equal(m, start, m.ids(from))
+	})
+}
+
+// TestBothSidesChanged: the copy and its source say different new things, so
+// both stay, and the row is listed.
+func TestBothSidesChanged(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(5, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.exec(`UPDATE rehome.chunks SET content = memory WHERE ordinal = 2`)
+	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE memory = 'docs' AND ordinal = 3`)
+	plan := m.finish(id)
+	require.Equal(t, int64(3), plan.Moved)
+	require.Equal(t, int64(1), plan.Conflicts)
+	require.Equal(t, int64(1), plan.Drifted)
+	require.Equal(t, 2, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs'`))
+	require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'other'`))
+}
+
+// TestAStaleBatchOfATransferDoesNothing: an attempt that was given up for dead
+// has an old watermark, or an old epoch.
+func TestAStaleBatchOfATransferDoesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(10, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.apply(id, 1)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	at, err := mover.Apply(t.Context(), resilience.Watermark{Epoch: 1, Total: 10}, store.Bounds{})
+	require.NoError(t, err)
+	require.Equal(t, int64(4), at.Last)
+	require.Len(t, m.rows("(SELECT FROM rehome.chunks WHERE memory = 'other')"), 4)
+
+	m.apply(id, -1)
+	retirer, err := m.store.Retirer(t.Context(), id)
+	require.NoError(t, err)
+	for range 2 {
+		at, err = retirer.Apply(t.Context(), resilience.Watermark{Epoch: 1, Total: 10}, store.Bounds{})
+		require.NoError(t, err)
+		require.Equal(t, int64(4), at.Last)
+	}
+	_, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	at, err = retirer.Apply(t.Context(), at, store.Bounds{})
+	require.NoError(t, err)
+	require.Equal(t, int64(4), at.Last, "nothing retires after the epoch was raised")
+	require.ErrorIs(t, m.store.SwitchReferences(t.Context(), id), store.ErrFenced)
+}
+
+func TestATransferOwnsItsPathsInBothMemories(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(3, "guide/a.md", "zoo.md")
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('other', 'there.md', 1, 'x')`)
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "guide"})
+	require.NoError(t, err)
+	m.apply(id, 1)
+
+	_, err = m.plan("", rule("guide/a.md", "b.md"))
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, id)
+	_, err = m.plan("", rule("zoo.md", "animals.md"))
+	require.NoError(t, err)
+	_, err = m.transfer("other", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
+	require.Error(t, err, "they are on their way there")
+	require.ErrorIs(t, m.store.RemoveMemory(t.Context(), "other"), store.ErrRefused)
+}
