@@ -23,8 +23,9 @@ type PlanMigrationInput struct {
 	Rollback []string          `json:"rollback"` // the compensations, newest first
 }
 
-// PlanMigration records a plan and journals its moves. It has no effect on the
-// memory. Running it again finds the plan it made.
+// PlanMigration records a plan, journals its moves and judges what they will
+// cost. It has no effect on the memory. Running it again finds the plan it made.
+// What would lock chunks for minutes is Refused.
 func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (resilience.Plan, error) {
 	settings, err := a.Store.Settings(ctx)
 	if err != nil {
@@ -43,5 +44,33 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 		return resilience.Plan{}, classify("journal the plan", err)
 	}
 	plan, err := a.Store.Plan(ctx, in.Migration)
+	if err != nil || plan.Status != resilience.Pending {
+		return plan, classify("read the plan", err)
+	}
+	if err := a.assess(ctx, plan); err != nil {
+		return resilience.Plan{}, classify("judge the plan", err)
+	}
+	plan, err = a.Store.Plan(ctx, in.Migration)
 	return plan, classify("read the plan", err)
+}
+
+// assess records the physics, the way, the risk and the estimate of a plan.
+func (a *Database) assess(ctx context.Context, plan resilience.Plan) error {
+	facts, err := a.Store.Facts(ctx, plan)
+	if err != nil {
+		return err
+	}
+	plan.Physics, plan.Way = facts.Physics, facts.Way
+	past, err := a.Store.PastRuns(ctx, plan.Alike())
+	if err != nil {
+		return err
+	}
+	found := plan.Assess(facts, past)
+	if err := a.Store.SaveAssessment(ctx, plan.ID, found); err != nil {
+		return err
+	}
+	if found.Refusal != "" {
+		return &store.Problem{Kind: store.ErrRefused, Message: found.Refusal}
+	}
+	return nil
 }

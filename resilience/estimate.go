@@ -18,8 +18,8 @@ type Estimate struct {
 // Alike says which runs cost alike.
 type Alike struct {
 	Memory   string
-	Kind     string // of the plan; for one that undoes another, UndoKind
-	Strategy Strategy
+	Kind     string   // of the plan; for one that undoes another, UndoKind
+	Strategy Strategy // empty: any that moves back to back
 	Way      Way
 	Class    IndexClass
 }
@@ -40,8 +40,10 @@ func (p Plan) Alike() Alike {
 type PastRun struct {
 	Memory   string
 	Rows     int64
+	Batch    int     // rows in one transaction
+	ApplyMS  float64 // first batch to last commit
 	TookMS   float64 // first batch to its end, without waiting for people
-	ByRuleMS float64 // what Physics.Cost makes of the same work
+	ByRuleMS float64 // what Plan.ByRuleMS makes of the same work; 0: nobody asked
 }
 
 // Effort is what so many rows are for a strategy, under a policy.
@@ -73,7 +75,8 @@ const (
 // it has none of others; when three of them are at most ten times larger or
 // smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50.
 func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
-	runs, whose := relevant(past, rows, memory)
+	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.TookMS > 0 && r.ByRuleMS > 0) })
+	runs, whose := relevant(usable, rows, memory)
 	if len(runs) == 0 {
 		return Estimate{
 			P50MS: byRuleMS, P90MS: toMS(float64(byRuleMS) * (1 + fewRuns)),
@@ -88,12 +91,11 @@ func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 	median := quantile(slowness, 0.5)
 	wide := max(quantile(slowness, 0.9)/median, 1+fewRuns/math.Sqrt(float64(1+len(runs))))
 	p50 := float64(byRuleMS) * median
-	return Estimate{P50MS: toMS(p50), P90MS: toMS(p50 * wide), Basis: basis(runs, whose)}
+	return Estimate{P50MS: toMS(p50), P90MS: toMS(p50 * wide), Basis: describe(runs, whose)}
 }
 
 // relevant are the runs that count, and whose they are.
 func relevant(past []PastRun, rows int64, memory string) (runs []PastRun, whose string) {
-	past = slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.TookMS > 0 && r.ByRuleMS > 0) })
 	own := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return r.Memory != memory })
 	runs, whose = own, "of this memory"
 	if len(own) == 0 {
@@ -108,8 +110,8 @@ func relevant(past []PastRun, rows int64, memory string) (runs []PastRun, whose 
 	return runs[:min(len(runs), runsThatCount)], whose
 }
 
-// basis says what was measured.
-func basis(runs []PastRun, whose string) string {
+// describe says what was measured.
+func describe(runs []PastRun, whose string) string {
 	least, most := runs[0].Rows, runs[0].Rows
 	for _, r := range runs {
 		least, most = min(least, r.Rows), max(most, r.Rows)
@@ -136,8 +138,23 @@ func quantile(sorted []float64, part float64) float64 {
 	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
 }
 
-// LearnedRowMS is what a row costs by the physics, corrected by how long runs
-// took against their cost by rule.
-func (e Estimate) LearnedRowMS(p Physics, byRuleMS int64) float64 {
-	return p.RowMS() * float64(e.P50MS) / float64(max(byRuleMS, 1))
+// leastLearned is how many rows a run has to have before it says what one costs.
+const leastLearned = 100
+
+// LearnedRow says what an update of one row really cost in runs alike, newest
+// first, of any size: in the median, and without what their transactions cost.
+// It is 0 when no run tells.
+func LearnedRow(past []PastRun, memory string) (ms float64, basis string) {
+	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return r.Rows < leastLearned || r.ApplyMS <= 0 })
+	if len(usable) == 0 {
+		return 0, ""
+	}
+	runs, whose := relevant(usable, usable[0].Rows, memory)
+	perRow := make([]float64, len(runs))
+	for i, r := range runs {
+		transactions := transactionMS * math.Ceil(float64(r.Rows)/float64(cmp.Or(r.Batch, defaultBatch)))
+		perRow[i] = max(r.ApplyMS-transactions, r.ApplyMS/2) / float64(r.Rows)
+	}
+	slices.Sort(perRow)
+	return quantile(perRow, 0.5), describe(runs, whose)
 }

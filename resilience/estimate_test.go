@@ -87,3 +87,25 @@ func TestEstimatesAreInOrder(t *testing.T) {
 		require.NotEmpty(t, e.Basis)
 	})
 }
+
+func TestTheCostOfARowIsLearned(t *testing.T) {
+	t.Parallel()
+	run := func(memory string, rows int64, batch int, apply float64) resilience.PastRun {
+		return resilience.PastRun{Memory: memory, Rows: rows, Batch: batch, ApplyMS: apply}
+	}
+	for _, c := range []struct {
+		name string
+		past []resilience.PastRun
+		want float64
+	}{
+		{"none", nil, 0},
+		{"too few rows to tell", []resilience.PastRun{run("docs", 99, 50, 400)}, 0},
+		{"without the transactions", []resilience.PastRun{run("docs", 1000, 50, 80)}, 0.05},
+		{"which never are more than half", []resilience.PastRun{run("docs", 1000, 1, 1000)}, 0.5},
+		{"the median of this memory's", []resilience.PastRun{run("docs", 10_000, 10_000, 20_001.5), run("docs", 1000, 1000, 1001.5), run("docs", 100, 100, 301.5), run("wiki", 1000, 10, 9e9)}, 2},
+	} {
+		got, basis := resilience.LearnedRow(c.past, "docs")
+		require.InDelta(t, c.want, got, 1e-9, c.name)
+		require.Equal(t, c.want > 0, basis != "", c.name)
+	}
+}

@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -176,11 +177,13 @@ func (p Physics) RowMS() float64 {
 
 // Effort is an amount of work and the pace asked for.
 type Effort struct {
-	Rows  int64
-	Batch int     // rows in one transaction; 0 is what runs at full speed
-	Rate  float64 // rows a second at most; 0 is no bound
-	RowMS float64 // what a row costs, as learned; 0 takes Physics.RowMS
+	Rows     int64
+	Batch    int     // rows in one transaction; 0 is what runs at full speed
+	Rate     float64 // rows a second at most; 0 is no bound
+	Slowness float64 // how many times what the rules say it takes, as learned; 0 is once
 }
+
+func (e Effort) slowness() float64 { return cmp.Or(e.Slowness, 1) }
 
 // WayCost is one way for an amount of work, with its expected cost.
 type WayCost struct {
@@ -194,18 +197,14 @@ type WayCost struct {
 // Ways lists all ways for an amount of work, each with its expected cost. It
 // never chooses: the cheapest is not always what people want.
 func (p Physics) Ways(e Effort) []WayCost {
-	row := e.RowMS
-	if row <= 0 {
-		row = p.RowMS()
-	}
-	update := WayCost{Way: Update, MS: p.applyMS(e, row), Rate: e.Rate, Note: "rows change in place"}
+	update := WayCost{Way: Update, MS: p.applyMS(e), Rate: e.Rate, Note: "rows change in place"}
 	slow := e
-	slow.Rate = max(slowestTrickle, 1000*trickleShare/row)
+	slow.Rate = max(slowestTrickle, 1000*trickleShare/(p.RowMS()*e.slowness()))
 	if e.Rate > 0 {
 		slow.Rate = min(slow.Rate, e.Rate)
 	}
 	trickle := WayCost{
-		Way: Trickle, MS: p.applyMS(slow, row), Rate: slow.Rate,
+		Way: Trickle, MS: p.applyMS(slow), Rate: slow.Rate,
 		Note: fmt.Sprintf("rows change in place, %.0f a second, so that half of the time the indexes are left to others", slow.Rate),
 	}
 	alias := WayCost{Way: AliasOnly, MS: aroundMS, Note: "rows keep their old path; applications have to ask rehome.current_path"}
@@ -215,9 +214,9 @@ func (p Physics) Ways(e Effort) []WayCost {
 func (p Physics) rebuild(e Effort) WayCost {
 	bare := p
 	bare.VectorIndexes = nil
-	build := buildRowMS * float64(max(p.Rows, e.Rows)) * float64(len(p.VectorIndexes))
+	build := e.slowness() * buildRowMS * float64(max(p.Rows, e.Rows)) * float64(len(p.VectorIndexes))
 	w := WayCost{
-		Way: Rebuild, MS: toMS(float64(bare.applyMS(e, bare.RowMS())) + build), Rate: e.Rate,
+		Way: Rebuild, MS: toMS(float64(bare.applyMS(e)) + build), Rate: e.Rate,
 		Note: "similarity search goes without its index until it is built again",
 	}
 	switch {
@@ -233,13 +232,9 @@ func (p Physics) rebuild(e Effort) WayCost {
 
 // applyMS is the time for the rows and their transactions, or what the rate
 // makes of it, and for what surrounds them.
-func (p Physics) applyMS(e Effort, row float64) int64 {
-	batch := e.Batch
-	if batch <= 0 {
-		batch = defaultBatch
-	}
-	rows := float64(max(e.Rows, 0))
-	ms := rows*row + math.Ceil(rows/float64(batch))*transactionMS
+func (p Physics) applyMS(e Effort) int64 {
+	rows, batch := float64(max(e.Rows, 0)), float64(cmp.Or(e.Batch, defaultBatch))
+	ms := e.slowness() * (rows*p.RowMS() + math.Ceil(rows/batch)*transactionMS)
 	if e.Rate > 0 {
 		ms = max(ms, 1000*rows/e.Rate)
 	}
@@ -249,15 +244,11 @@ func (p Physics) applyMS(e Effort, row float64) int64 {
 // TransactionMS is how long one transaction of an amount of work is expected to
 // hold the locks of its rows.
 func (p Physics) TransactionMS(e Effort) int64 {
-	row := e.RowMS
-	if row <= 0 {
-		row = p.RowMS()
-	}
-	rows := e.Rows
+	rows := max(e.Rows, 0)
 	if e.Batch > 0 {
 		rows = min(rows, int64(e.Batch))
 	}
-	return toMS(transactionMS + row*float64(max(rows, 0)))
+	return toMS(e.slowness() * (transactionMS + p.RowMS()*float64(rows)))
 }
 
 // toMS rounds to whole milliseconds, within what they can count.

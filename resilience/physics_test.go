@@ -123,7 +123,7 @@ func TestWaysAreComparable(t *testing.T) {
 	bound := vectored.Cost(resilience.Trickle, resilience.Effort{Rows: 20_000, Rate: 10})
 	require.InDelta(t, 10, bound.Rate, 0, "never faster than was asked")
 	require.InEpsilon(t, 2_000_000, bound.MS, 0.01)
-	learned := vectored.Cost(resilience.Update, resilience.Effort{Rows: 20_000, RowMS: 0.1})
+	learned := vectored.Cost(resilience.Update, resilience.Effort{Rows: 20_000, Slowness: 0.05})
 	require.Less(t, learned.MS, int64(3000), "what was learned counts, not what was measured elsewhere")
 
 	hot := vectored

@@ -268,6 +268,9 @@ func (s *Store) Complete(ctx context.Context, plan string) error {
 				return err
 			}
 		}
+		if err := sampleRun(ctx, tx, plan); err != nil {
+			return err
+		}
 		return become(ctx, tx, resilience.Completed, event{Plan: plan, What: "completed"})
 	})
 	if err != nil {

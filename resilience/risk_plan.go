@@ -1,0 +1,37 @@
+package resilience
+
+import "time"
+
+// Assessment is what planning finds out about a plan beside its moves.
+type Assessment struct {
+	Physics  Physics
+	Way      Way
+	Risk     Risk
+	Estimate Estimate
+	Refusal  string // why it must not be carried out as it was asked for; empty: it may
+}
+
+// Assess judges a plan by the facts and by past runs alike, newest first.
+func (p Plan) Assess(f Facts, past []PastRun) Assessment {
+	p.Physics, p.Way = f.Physics, f.Way
+	byRule := p.ByRuleMS()
+	expected := Expect(byRule, p.Moves, p.Memory, past)
+	f.Effort.Slowness = float64(expected.P50MS) / float64(byRule)
+	a := Assessment{Physics: f.Physics, Way: f.Way, Risk: Assess(f), Estimate: expected}
+	if p.Undoes == "" { // what was done can be undone, whatever it takes
+		a.Refusal = f.Refusal()
+	}
+	return a
+}
+
+// ByRuleMS is what a plan costs from its first batch to its end as the rules
+// have it, before anything was learned: that of its way, at the pace of its
+// strategy.
+func (p Plan) ByRuleMS() int64 {
+	cost := max(1, p.Physics.Cost(p.Way, p.Strategy.Effort(p.Moves, p.Policy)).MS)
+	if p.Strategy == Gradual {
+		const most = int64(1e12) // of milliseconds, that a duration holds with its pauses
+		return GradualTime(time.Duration(min(cost, most)) * time.Millisecond).Milliseconds()
+	}
+	return cost
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// Physics looks at what around a memory's table decides what changing a path
+// costs: its indexes, its pages, and our rights. It reads a few pages.
+func (s *Store) Physics(ctx context.Context, m resilience.Mapping) (resilience.Physics, error) {
+	var p resilience.Physics
+	err := s.inTx(ctx, func(tx pgx.Tx) (err error) {
+		p, err = lookAtPhysics(ctx, tx, table{m})
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("look at the indexes of %s: %w", (table{m}).name(), err)
+	}
+	return p, nil
+}
+
+func lookAtPhysics(ctx context.Context, tx pgx.Tx, t table) (resilience.Physics, error) {
+	body, err := measure(ctx, tx, t)
+	if err != nil {
+		return resilience.Physics{}, err
+	}
+	indexes, err := indexesOf(ctx, tx, t)
+	if err != nil {
+		return resilience.Physics{}, err
+	}
+	rowBytes, onPages, err := body.sample(ctx, tx)
+	if err != nil {
+		return resilience.Physics{}, err
+	}
+	p := resilience.NewPhysics(indexes, resilience.Room(onPages, rowBytes))
+	p.Rows, p.RowBytes = body.rows(onPages), rowBytes
+	p.MayRebuild = body.Owned && len(p.VectorIndexes) > 0
+	return p, nil
+}
+
+// indexesOf lists the indexes of a table. One on an expression or with a
+// condition names its columns in pg_depend only. A summarizing index leaves
+// updates HOT from Postgres 16 on. Those of partitions that belong to one of
+// the parent repeat it, whether or not their columns have the same numbers.
+func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, error) {
+	const query = parts + `
+		SELECT c.relname::text, am.amname::text,
+			NOT (am.amname = 'brin' AND current_setting('server_version_num')::int >= 160000) AND EXISTS (
+				SELECT FROM pg_attribute a
+				WHERE a.attrelid = i.indrelid AND a.attname = ANY (@columns) AND (
+					a.attnum = ANY (i.indkey::int2[])
+					OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+						AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)))
+		FROM parts JOIN pg_index i ON i.indrelid = parts.relid JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+		WHERE i.indislive AND (NOT c.relispartition OR i.indrelid = @table::regclass)
+		ORDER BY 1`
+	columns := make([]string, len(t.m.Locators))
+	for i, l := range t.m.Locators {
+		columns[i] = l.Column
+	}
+	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name(), "columns": columns})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[resilience.Index])
+}
+
+// parts are a table and its partitions.
+const parts = `
+		WITH parts AS (
+			SELECT @table::regclass AS relid UNION SELECT relid FROM pg_partition_tree(@table::regclass))`
+
+// body is a table as the server stores it. Its largest part stands for all.
+type body struct {
+	Known        int64  // rows, as they were last counted
+	CountedPages int64  // pages then; 0: they never were
+	Pages        int64  // now
+	Largest      string // quoted name of the largest part
+	LargestOID   uint32
+	LargestPages int64
+	Owned        bool // our role may drop and create its indexes; never so of a partitioned table
+}
+
+func measure(ctx context.Context, tx pgx.Tx, t table) (body, error) {
+	const query = parts + `,
+		heaps AS (
+			SELECT c.oid, c.oid::regclass::text AS name, c.reltuples, c.relpages, pg_relation_size(c.oid) / current_setting('block_size')::int AS pages
+			FROM parts JOIN pg_class c ON c.oid = parts.relid WHERE c.relkind = 'r'),
+		largest AS (SELECT * FROM heaps ORDER BY pages DESC, oid LIMIT 1)
+		SELECT coalesce(sum(greatest(h.reltuples, 0)), 0)::bigint, coalesce(sum(h.relpages) FILTER (WHERE h.reltuples >= 0), 0)::bigint, coalesce(sum(h.pages), 0)::bigint,
+			coalesce((SELECT name FROM largest), ''), coalesce((SELECT oid FROM largest), 0), coalesce((SELECT pages FROM largest), 0),
+			(SELECT c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE') FROM pg_class c WHERE c.oid = @table::regclass)
+		FROM heaps h`
+	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name()})
+	if err != nil {
+		return body{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[body])
+}
+
+// rows there are: those last counted, in proportion to the pages since, as the
+// planner reckons; of a table that was never counted, as many on each page as on
+// those sampled.
+func (b body) rows(onPages []int64) int64 {
+	if b.CountedPages > 0 {
+		return int64(float64(b.Known) * float64(b.Pages) / float64(b.CountedPages))
+	}
+	if len(onPages) == 0 {
+		return 0
+	}
+	var sampled int64
+	for _, n := range onPages {
+		sampled += n
+	}
+	return int64(float64(sampled) * float64(b.Pages) / float64(min(b.LargestPages, pagesSampled)))
+}
+
+// pagesSampled of a table tell how full its pages are.
+const pagesSampled = 16
+
+// sample looks at some pages of the largest part: what a row takes in the heap,
+// and how many there are on each page that has any.
+func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []int64, err error) {
+	if b.LargestPages == 0 {
+		return 0, nil, nil
+	}
+	columns, err := b.columns(ctx, tx)
+	if err != nil || len(columns) == 0 {
+		return 0, nil, err
+	}
+	widths := make([]string, len(columns))
+	sizes := make([]string, len(columns))
+	for i, c := range columns {
+		widths[i] = fmt.Sprintf("coalesce(avg(w%d), 0)::float8", i)
+		sizes[i] = fmt.Sprintf("coalesce(pg_column_size(t.%s), 0) AS w%d", quote(c.Name), i)
+	}
+	pages := make([]string, min(b.LargestPages, pagesSampled))
+	for i := range pages { // spread evenly; each is a range of addresses, so nothing else is read
+		page := b.LargestPages * int64(i) / int64(len(pages))
+		pages[i] = fmt.Sprintf("SELECT %[1]d AS page, %[2]s FROM %[3]s t WHERE ctid >= '(%[1]d,0)' AND ctid < '(%[4]d,0)'", page, strings.Join(sizes, ", "), b.Largest, page+1)
+	}
+	query := fmt.Sprintf(`
+		WITH sampled AS MATERIALIZED (%s)
+		SELECT ARRAY[%s], (SELECT coalesce(array_agg(n), '{}') FROM (SELECT count(*) AS n FROM sampled GROUP BY page) p) FROM sampled`,
+		strings.Join(pages, " UNION ALL "), strings.Join(widths, ", "))
+	var means []float64
+	if err := tx.QueryRow(ctx, query).Scan(&means, &onPages); err != nil {
+		return 0, nil, err
+	}
+	stored := make([]resilience.ColumnWidth, len(columns))
+	for i, c := range columns {
+		stored[i] = resilience.ColumnWidth{Bytes: means[i], Movable: c.Movable}
+	}
+	return resilience.HeapWidth(stored), onPages, nil
+}
+
+// heapColumn is a column that our role may measure.
+type heapColumn struct {
+	Name    string
+	Movable bool
+}
+
+// columns lists those of the largest part. What we may not read is taken for
+// nothing.
+func (b body) columns(ctx context.Context, tx pgx.Tx) ([]heapColumn, error) {
+	const query = `
+		SELECT a.attname::text, a.attstorage <> 'p' FROM pg_attribute a
+		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+		ORDER BY a.attnum`
+	rows, err := tx.Query(ctx, query, b.LargestOID)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[heapColumn])
+}
