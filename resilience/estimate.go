@@ -46,6 +46,9 @@ type PastRun struct {
 	ByRuleMS float64 // what Plan.ByRuleMS makes of the same work; 0: nobody asked
 }
 
+// slowness is how many times its cost by rule a run took, to a thousandth.
+func (r PastRun) slowness() float64 { return math.Round(1000*r.TookMS/r.ByRuleMS) / 1000 }
+
 // Effort is what so many rows are for a strategy, under a policy.
 func (s Strategy) Effort(rows int64, policy Policy) Effort {
 	e := Effort{Rows: rows, Batch: policy.BatchSize, Rate: policy.Rate}
@@ -62,6 +65,7 @@ const (
 	runsWanted    = 3  // of about the same size, or all sizes count
 	sameSize      = 10 // times larger or smaller
 	fewRuns       = 1.5
+	absurd        = 1e6 // slowness that no server has
 )
 
 // Expect estimates how long an amount of work takes that costs so much by rule
@@ -75,7 +79,7 @@ const (
 // it has none of others; when three of them are at most ten times larger or
 // smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50.
 func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
-	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.TookMS > 0 && r.ByRuleMS > 0) })
+	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.slowness() > 0 && r.slowness() < absurd) })
 	runs, whose := relevant(usable, rows, memory)
 	if len(runs) == 0 {
 		return Estimate{
@@ -85,7 +89,7 @@ func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 	}
 	slowness := make([]float64, len(runs))
 	for i, r := range runs {
-		slowness[i] = r.TookMS / r.ByRuleMS
+		slowness[i] = r.slowness()
 	}
 	slices.Sort(slowness)
 	median := quantile(slowness, 0.5)

@@ -21,7 +21,7 @@ const (
 // Physics is what around the path of a table decides what changing it costs.
 type Physics struct {
 	Rows          int64    `json:"rows"`           // of the table, as the planner believes
-	RowBytes      int64    `json:"row_bytes"`      // in the heap, without what is stored out of line
+	RowBytes      int64    `json:"row_bytes"`      // in the heap, without what is stored out of line; 0: not known
 	PathIndexes   []string `json:"path_indexes"`   // that hold the path, or an expression over its column
 	GINIndexes    []string `json:"gin_indexes"`    // written by every update that is not HOT, whatever they hold
 	VectorIndexes []string `json:"vector_indexes"` // HNSW or IVFFlat, by name
@@ -118,11 +118,11 @@ type ColumnWidth struct {
 	Movable bool
 }
 
-// Rows wider than toastTarget have their widest columns stored out of line,
-// where toastPointer is left of each.
+// Rows wider than ToastTarget have their widest columns stored out of line,
+// where ToastPointer is left of each; in bytes.
 const (
-	toastTarget  = 2032
-	toastPointer = 18
+	ToastTarget  = 2032
+	ToastPointer = 18
 )
 
 // HeapWidth is what a row of such columns takes in the heap.
@@ -131,16 +131,16 @@ func HeapWidth(columns []ColumnWidth) int64 {
 	var movable []float64
 	for _, c := range columns {
 		total += c.Bytes
-		if c.Movable && c.Bytes > toastPointer {
+		if c.Movable && c.Bytes > ToastPointer {
 			movable = append(movable, c.Bytes)
 		}
 	}
 	slices.Sort(movable)
 	for _, bytes := range slices.Backward(movable) {
-		if total <= toastTarget {
+		if total <= ToastTarget {
 			break
 		}
-		total += toastPointer - bytes
+		total += ToastPointer - bytes
 	}
 	return int64(math.Ceil(total))
 }
@@ -251,8 +251,11 @@ func (p Physics) TransactionMS(e Effort) int64 {
 	return toMS(e.slowness() * (transactionMS + p.RowMS()*float64(rows)))
 }
 
+// mostMS is 30,000 years.
+const mostMS = 1e15
+
 // toMS rounds to whole milliseconds, within what they can count.
-func toMS(ms float64) int64 { return int64(math.Round(min(ms, 1e15))) }
+func toMS(ms float64) int64 { return int64(math.Round(min(ms, mostMS))) }
 
 // Cost finds the cost of one way for an amount of work.
 func (p Physics) Cost(w Way, e Effort) WayCost {

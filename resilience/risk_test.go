@@ -70,7 +70,7 @@ func TestEveryPointOfARiskHasItsReason(t *testing.T) {
 func drawFacts(t *rapid.T, name string) resilience.Facts {
 	s := rapid.SampledFrom(resilience.Strategies()).Draw(t, name+" strategy")
 	p := resilience.Physics{
-		Rows: rapid.Int64Min(0).Draw(t, name+" table"), RowBytes: rapid.Int64Range(0, 8000).Draw(t, name+" bytes"),
+		Rows: rapid.Int64Min(0).Draw(t, name+" table"), RowBytes: rapid.Int64Range(1, 8000).Draw(t, name+" bytes"),
 		HOT: rapid.Bool().Draw(t, name+" hot"), MayRebuild: true,
 	}
 	if rapid.Bool().Draw(t, name+" vectors") {

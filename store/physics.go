@@ -137,7 +137,7 @@ func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []
 	sizes := make([]string, len(columns))
 	for i, c := range columns {
 		widths[i] = fmt.Sprintf("coalesce(avg(w%d), 0)::float8", i)
-		sizes[i] = fmt.Sprintf("coalesce(pg_column_size(t.%s), 0) AS w%d", quote(c.Name), i)
+		sizes[i] = fmt.Sprintf("coalesce(%s, 0) AS w%d", c.size(), i)
 	}
 	pages := make([]string, min(b.LargestPages, pagesSampled))
 	for i := range pages { // spread evenly; each is a range of addresses, so nothing else is read
@@ -163,6 +163,16 @@ func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []
 type heapColumn struct {
 	Name    string
 	Movable bool
+}
+
+// size is what a value takes in the heap. One that is larger than a row may be
+// there is certainly elsewhere, where it can be.
+func (c heapColumn) size() string {
+	size := fmt.Sprintf("pg_column_size(t.%s)", quote(c.Name))
+	if !c.Movable {
+		return size
+	}
+	return fmt.Sprintf("CASE WHEN %[1]s > %[2]d THEN %[3]d ELSE %[1]s END", size, resilience.ToastTarget, resilience.ToastPointer)
 }
 
 // columns lists those of the largest part. What we may not read is taken for
