@@ -14,10 +14,16 @@ type Analysis struct {
 	Groups []resilience.Group `json:"groups"`
 }
 
+// AnalyseInput names a plan, and what undoes one that rebuilds its indexes.
+type AnalyseInput struct {
+	PlanInput
+	Rebuilding []string `json:"rebuilding"` // the compensations, newest first
+}
+
 // AnalyseMigration splits a plan into groups, decides how each of them moves,
 // and orders the journal by them. It has no effect on the memory. A plan that
 // has its groups keeps them.
-func (a *Database) AnalyseMigration(ctx context.Context, in PlanInput) (Analysis, error) {
+func (a *Database) AnalyseMigration(ctx context.Context, in AnalyseInput) (Analysis, error) {
 	plan, err := a.Store.Plan(ctx, in.Migration)
 	if err != nil {
 		return Analysis{}, classify("read the plan", err)
@@ -29,11 +35,12 @@ func (a *Database) AnalyseMigration(ctx context.Context, in PlanInput) (Analysis
 	decide := func(found store.Journalled) []resilience.Group {
 		return resilience.Decide(resilience.Gather(found.Directories), resilience.Circumstances{
 			Physics: plan.Physics, Costs: costs, Policy: plan.Policy, Undoing: found.Undoing, Late: found.Late,
+			Transfer: plan.Kind != resilience.Rename,
 		})
 	}
 	var result Analysis
 	err = beating(ctx, func(ctx context.Context) (err error) {
-		result.Groups, err = a.Store.Group(ctx, in.Migration, decide)
+		result.Groups, err = a.Store.Group(ctx, in.Migration, in.Rebuilding, decide)
 		return err
 	})
 	if err != nil {
@@ -43,11 +50,40 @@ func (a *Database) AnalyseMigration(ctx context.Context, in PlanInput) (Analysis
 		g := &result.Groups[i]
 		g.Inputs, g.Alternatives, g.Course = resilience.Inputs{}, nil, nil
 	}
-	result.Plan, err = a.Store.Plan(ctx, in.Migration)
+	if result.Plan, err = a.Store.Plan(ctx, in.Migration); err != nil {
+		return Analysis{}, classify("read the plan", err)
+	}
+	if result.Plan.Way != plan.Way {
+		if err := a.reassess(ctx, result.Plan); err != nil {
+			return Analysis{}, classify("judge the plan by what was decided", err)
+		}
+		result.Plan, err = a.Store.Plan(ctx, in.Migration)
+	}
 	return result, classify("read the plan", err)
 }
 
-// costs are those of a row of the plan's memory.
-func (a *Database) costs(_ context.Context, plan resilience.Plan) (resilience.Costs, error) {
-	return resilience.NewCosts(plan.Physics, 0, ""), nil
+// costs are those of a row of the plan's memory, as runs that moved back to back
+// by updates taught; an update is the same work when it undoes another.
+func (a *Database) costs(ctx context.Context, plan resilience.Plan) (resilience.Costs, error) {
+	past, err := a.Store.PastRuns(ctx, resilience.Alike{Memory: plan.Memory, Kind: string(plan.Kind), Way: resilience.Update, Class: plan.Physics.Class()})
+	if err != nil {
+		return resilience.Costs{}, err
+	}
+	learned, basis := resilience.LearnedRow(past, plan.Memory)
+	return resilience.NewCosts(plan.Physics, learned, basis), nil
+}
+
+// reassess judges the plan by the way that was decided on, while a person can
+// still be asked.
+func (a *Database) reassess(ctx context.Context, plan resilience.Plan) error {
+	facts, err := a.Store.Facts(ctx, plan)
+	if err != nil {
+		return err
+	}
+	facts.Way = plan.Way
+	past, err := a.Store.PastRuns(ctx, plan.Alike())
+	if err != nil {
+		return err
+	}
+	return a.Store.SaveAssessment(ctx, plan.ID, plan.Assess(facts, past))
 }

@@ -61,6 +61,8 @@ type Circumstances struct {
 	Policy  Policy
 	Undoing bool // the rows really moved, and have to move again
 	Late    bool // the plan was begun: nobody can be asked any more
+
+	Transfer bool // rows are copied to another table, where these indexes are not
 }
 
 // Bounds of decisions, in milliseconds unless said otherwise.
@@ -109,6 +111,9 @@ type choice struct {
 // that each is looked at. A rebuild is for all or for none: the index is gone
 // for all of them.
 func (c Circumstances) common(rows int64) choice {
+	if c.Transfer {
+		return choice{way: Update, why: "Rows are copied to another table, and the old ones are taken away after the switch."}
+	}
 	if c.Policy.Way != "" {
 		return choice{way: c.Policy.Way, why: "The operator asked for " + string(c.Policy.Way) + "."}
 	}
@@ -280,10 +285,17 @@ func ms(t float64) string {
 	return time.Duration(t * float64(time.Millisecond)).Round(100 * time.Millisecond).String()
 }
 
-// OnlyWay is the way that all groups go, or Update where they differ.
-func OnlyWay(groups []Group) Way {
-	if len(groups) > 0 && !slices.ContainsFunc(groups, func(g Group) bool { return g.Way != groups[0].Way }) {
-		return groups[0].Way
+// PlanWay is the way of a plan whose groups go these: theirs where they agree,
+// else the slower one of those that move rows.
+func PlanWay(groups []Group) Way {
+	way := Update
+	for _, g := range groups {
+		switch {
+		case !slices.ContainsFunc(groups, func(o Group) bool { return o.Way != g.Way }):
+			return g.Way
+		case g.Way == Trickle:
+			way = Trickle
+		}
 	}
-	return Update
+	return way
 }

@@ -23,10 +23,10 @@ type Journalled struct {
 type Grouping func(Journalled) []resilience.Group
 
 // Group splits the rest of a plan's journal into groups as decide says, orders
-// the rows by them, and records the groups with the hash the plan has now. A
-// plan that has its groups keeps them. It returns them in the order in which
-// they run.
-func (s *Store) Group(ctx context.Context, plan string, decide Grouping) ([]resilience.Group, error) {
+// the rows by them, and records the groups with the hash the plan has now, and,
+// when it is to rebuild its indexes, the rollback plan of that. A plan that has
+// its groups keeps them. It returns them in the order in which they run.
+func (s *Store) Group(ctx context.Context, plan string, rebuilding []string, decide Grouping) ([]resilience.Group, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		j, err := openJournal(ctx, tx, plan)
 		if err != nil {
@@ -36,7 +36,7 @@ func (s *Store) Group(ctx context.Context, plan string, decide Grouping) ([]resi
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM rehome.migration_groups WHERE plan_id = $1)`, plan).Scan(&grouped); err != nil || grouped {
 			return err
 		}
-		return j.group(ctx, decide)
+		return j.group(ctx, rebuilding, decide)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("group the journal of plan %s: %w", plan, err)
@@ -44,7 +44,7 @@ func (s *Store) Group(ctx context.Context, plan string, decide Grouping) ([]resi
 	return s.Groups(ctx, plan)
 }
 
-func (j *journal) group(ctx context.Context, decide Grouping) error {
+func (j *journal) group(ctx context.Context, rebuilding []string, decide Grouping) error {
 	var found Journalled
 	var last int64
 	err := j.tx.QueryRow(ctx, `
@@ -57,7 +57,7 @@ func (j *journal) group(ctx context.Context, decide Grouping) error {
 		return err
 	}
 	found.Undoing = j.undoes != ""
-	found.Settled = found.Settled || found.Late || found.Undoing
+	found.Settled = found.Settled || found.Late || found.Undoing || j.transfer != nil
 	if found.Directories, err = j.directories(ctx, last, found.Settled); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (j *journal) group(ctx context.Context, decide Grouping) error {
 			return err
 		}
 	}
-	return j.recordGroups(ctx, last, groups)
+	return j.recordGroups(ctx, last, groups, rebuilding)
 }
 
 // mostDirectories is how many directories are looked at one by one: of more, the
@@ -159,7 +159,7 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error
 
 // recordGroups stores the groups, whose rows come after the last one that is
 // done, and what the plan is by them.
-func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilience.Group) error {
+func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilience.Group, rebuilding []string) error {
 	batch := &pgx.Batch{}
 	for _, g := range groups {
 		g.Until += last
@@ -170,8 +170,8 @@ func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilie
 	if err := j.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
-	way := resilience.OnlyWay(groups)
-	decided := event{Plan: j.plan, What: "decided", Detail: fmt.Sprintf("to run in %d groups, by %s where they are alike", len(groups), way)}
+	way := resilience.PlanWay(groups)
+	decided := event{Plan: j.plan, What: "decided", Detail: fmt.Sprintf("%d groups, by %s", len(groups), way)}
 	if err := recordEvent(ctx, j.tx, decided); err != nil {
 		return err
 	}
@@ -181,8 +181,8 @@ func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilie
 	}
 	_, err = j.tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
-		SET plan_hash = @hash, way = @way, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
-		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "way": way}))
+		SET plan_hash = @hash, way = @way, rollback = CASE WHEN @way = 'rebuild' THEN @rebuilding::text[] ELSE rollback END, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "way": way, "rebuilding": rebuilding}))
 	return err
 }
 

@@ -63,7 +63,7 @@ func TestGroupsAreRangesOfTheJournal(t *testing.T) {
 	before, err := m.store.Plan(t.Context(), "m-1")
 	require.NoError(t, err)
 
-	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	groups, err := m.store.Group(t.Context(), "m-1", nil, inGroups(plainCosts()))
 	require.NoError(t, err)
 	var names []string
 	last := int64(0)
@@ -85,7 +85,7 @@ func TestGroupsAreRangesOfTheJournal(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, why, "the hash is that of the journal as it is")
 
-	again, err := m.store.Group(t.Context(), "m-1", func(store.Journalled) []resilience.Group { panic("decided twice") })
+	again, err := m.store.Group(t.Context(), "m-1", nil, func(store.Journalled) []resilience.Group { panic("decided twice") })
 	require.NoError(t, err)
 	require.Equal(t, groups, again)
 }
@@ -97,7 +97,7 @@ func TestChainsKeepTheOrderOfTheRules(t *testing.T) {
 	m.fill(700, "a/f.md", "b/f.md", "c/f.md")
 	m.planIntelligent("m-1", resilience.Policy{}, rule("a", "b"), rule("b", "c"), rule("c", "z"))
 	require.Equal(t, []string{"c", "b", "a"}, m.ordered("m-1"))
-	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	groups, err := m.store.Group(t.Context(), "m-1", nil, inGroups(plainCosts()))
 	require.NoError(t, err)
 	require.Len(t, groups, 1)
 	require.Equal(t, []string{"c", "b", "a"}, m.ordered("m-1"))
@@ -115,7 +115,7 @@ func TestAPlanThatWasBegunIsGroupedFromItsWatermark(t *testing.T) {
 	id, err := m.plan("", rule("d", "e"))
 	require.NoError(t, err)
 	at := m.apply(id, 2)
-	groups, err := m.store.Group(t.Context(), id, func(found store.Journalled) []resilience.Group {
+	groups, err := m.store.Group(t.Context(), id, nil, func(found store.Journalled) []resilience.Group {
 		require.True(t, found.Late)
 		require.True(t, found.Settled)
 		return resilience.Decide(resilience.Gather(found.Directories), plainCosts())
@@ -135,15 +135,15 @@ func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	start := m.rows("rehome.chunks")
 	dear := resilience.Circumstances{Physics: resilience.Physics{Rows: 1 << 20, VectorIndexes: []string{"v"}}}
 	dear.Costs = resilience.NewCosts(dear.Physics, 20, "a test")
-	m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
-	groups, err := m.store.Group(t.Context(), "m-1", inGroups(dear))
+	m.planIntelligent("p-1", resilience.Policy{}, rule("d", "e"))
+	groups, err := m.store.Group(t.Context(), "p-1", nil, inGroups(dear))
 	require.NoError(t, err)
 	require.Equal(t, resilience.AliasOnly, groups[0].Way)
 	require.Equal(t, resilience.Trickle, groups[1].Way)
 	m.exec(`DELETE FROM rehome.chunks WHERE path = 'd/cold/x.md' AND ordinal = 1`)
 	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE path = 'd/cold/x.md' AND ordinal = 2`)
-	m.apply("m-1", -1)
-	plan := m.complete("m-1")
+	m.apply("p-1", -1)
+	plan := m.complete("p-1")
 	require.Equal(t, [3]int64{1198, 1, 1}, [3]int64{plan.Moved, plan.Drifted, plan.Vanished})
 	require.Equal(t, map[string]int{"d/cold/x.md": 598, "elsewhere.md": 1, "e/hot/a.md": 600}, m.at())
 	var current string
@@ -151,7 +151,7 @@ func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	require.Equal(t, "e/cold/x.md", current)
 
 	// Undo has only the rows to move back that moved.
-	undo := m.migrate("m-1")
+	undo := m.migrate("p-1")
 	require.EqualValues(t, 600, undo.Moved)
 	m.exec(`UPDATE rehome.chunks SET path = 'd/cold/x.md' WHERE path = 'elsewhere.md'`)
 	require.Len(t, m.rows("rehome.chunks"), len(start)-1)
@@ -167,7 +167,7 @@ func TestRowsThatStayNeedNoRollback(t *testing.T) {
 	m.planIntelligent("m-1", resilience.Policy{Way: resilience.AliasOnly}, rule("d", "e"))
 	c := plainCosts()
 	c.Policy.Way = resilience.AliasOnly
-	_, err := m.store.Group(t.Context(), "m-1", inGroups(c))
+	_, err := m.store.Group(t.Context(), "m-1", nil, inGroups(c))
 	require.NoError(t, err)
 	plan, err := m.store.Plan(t.Context(), "m-1")
 	require.NoError(t, err)
@@ -190,7 +190,7 @@ func TestACourseIsKeptBetweenSlices(t *testing.T) {
 	_, adapts, err := m.store.Course(t.Context(), "m-1", 0)
 	require.NoError(t, err)
 	require.False(t, adapts, "without groups nothing adapts")
-	groups, err := m.store.Group(t.Context(), "m-1", inGroups(plainCosts()))
+	groups, err := m.store.Group(t.Context(), "m-1", nil, inGroups(plainCosts()))
 	require.NoError(t, err)
 	course, adapts, err := m.store.Course(t.Context(), "m-1", 0)
 	require.NoError(t, err)

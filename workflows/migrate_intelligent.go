@@ -26,7 +26,8 @@ type phased struct {
 // by the run before, or when the plan began.
 func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, error) {
 	var a activities.Analysis
-	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, m.named(Order{})).Get(ctx, &a)
+	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
+	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, in).Get(ctx, &a)
 	p.groups = a.Groups
 	return a.Plan, err
 }

@@ -1,0 +1,151 @@
+package workflows_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// analyst is an actor that also looks at the journal, and notes how far and how
+// each slice was to go.
+type analyst struct {
+	*actor
+	groups []resilience.Group
+	legs   []activities.SliceInput
+	looks  int
+}
+
+func (a *analyst) AnalyseMigration(context.Context, activities.AnalyseInput) (found activities.Analysis, err error) {
+	err = a.do("AnalyseMigration", func() {
+		a.looks++
+		found = activities.Analysis{Plan: a.plan, Groups: a.groups}
+	})
+	return found, err
+}
+
+func (a *analyst) MoveSlice(_ context.Context, in activities.SliceInput) (at resilience.Watermark, err error) {
+	err = a.do("MoveSlice", func() {
+		a.legs = append(a.legs, in)
+		if a.at.Last = min(a.at.Last+a.slice, a.at.Total); in.Until > 0 {
+			a.at.Last = min(a.at.Last, in.Until)
+		}
+		at = a.at
+		at.Pace = "20 rows a batch"
+	})
+	return at, err
+}
+
+func (a *analyst) TakeIndexes(context.Context, activities.IndexInput) ([]string, error) {
+	return nil, a.do("TakeIndexes")
+}
+
+func (a *analyst) BuildIndexes(context.Context, activities.PlanInput) (int, error) {
+	return 1, a.do("BuildIndexes")
+}
+
+func TestGroupsRunOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: []resilience.Group{
+		{Position: 1, Name: "cold", Until: 12, Rows: 12, Way: resilience.AliasOnly, Strategy: resilience.Batch, BatchSize: 100, TargetMS: 100, Reason: "nobody uses them"},
+		{Position: 2, Name: "warm", Until: 25, Rows: 13, Way: resilience.Update, Strategy: resilience.Batch, BatchSize: 7, TargetMS: 100, Reason: "cheap"},
+	}}
+	base.plan.Hash = "after the groups were made"
+	env.RegisterActivity(a)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
+	require.NoError(t, env.GetWorkflowError())
+	var went [][3]int64
+	for _, l := range a.legs {
+		require.Equal(t, l.Until > 0, l.Adapt)
+		went = append(went, [3]int64{l.Until, int64(l.Batch), int64(l.Rate)})
+	}
+	require.Equal(t, [][3]int64{{12, 100, 0}, {12, 100, 0}, {25, 7, 0}, {25, 7, 0}, {0, 0, 0}}, went, "rows of no group come last")
+	require.Equal(t, 1, a.looks)
+	require.Equal(t, []string{"PlanMigration", "AnalyseMigration", "QueueMigration"}, a.ran[:3], "it looks before anything has an effect")
+}
+
+// TestTheGroupsAreReadAgain: a run that goes on where another ended, or that
+// came from another strategy, does not know them.
+func TestTheGroupsAreReadAgain(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, BatchSize: 9}}}
+	env.RegisterActivity(a)
+	in := planned()
+	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1}
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, 1, a.looks)
+	require.Equal(t, 9, a.legs[0].Batch)
+}
+
+func TestTheDecisionIsShown(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "docs/a", Until: 30, Rows: 30, BatchSize: 9, Way: resilience.Update, Strategy: resilience.Batch, Reason: "An update is cheap."}}}
+	env.RegisterActivity(a)
+	base.at.Wish = resilience.WishPause // the first slice comes back at once
+	env.RegisterDelayedCallback(func() {
+		value, err := env.QueryWorkflow(workflows.ProgressQuery)
+		require.NoError(t, err)
+		var p workflows.Progress
+		require.NoError(t, value.Get(&p))
+		require.Contains(t, p.Facts, workflows.Fact{Name: "Decision", Value: "update, batch: An update is cheap."})
+		require.Contains(t, p.Facts, workflows.Fact{Name: "Batches", Value: "20 rows a batch"})
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+	}, time.Hour)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
+	require.NoError(t, env.GetWorkflowError())
+}
+
+func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fails string
+		in    func(*workflows.MigrateInput)
+		asks  bool
+		last  []string
+	}{
+		"decided":     {asks: true, last: []string{"TakeIndexes", "MoveSlice", "BuildIndexes", "SwitchAliases", "CompleteMigration", "ReadMigration"}},
+		"not by risk": {asks: true, in: func(in *workflows.MigrateInput) { in.Approve = true }, last: []string{"ReadMigration"}},
+		"named and approved": {in: func(in *workflows.MigrateInput) {
+			in.Approve, in.Policy.Way = true, resilience.Rebuild
+		}, last: []string{"ReadMigration"}},
+		"a failure":            {asks: true, fails: "MoveSlice", last: []string{"BeginUndo", "RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}},
+		"a failure to take":    {asks: true, fails: "TakeIndexes", last: []string{"BeginUndo", "BuildIndexes", "EndUndo", "ReadMigration"}},
+		"a failure at the end": {asks: true, fails: "CompleteMigration", last: []string{"RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env, base := rehearsal(t)
+			a := &analyst{actor: base}
+			env.RegisterActivity(a)
+			base.plan = resilience.Plan{Hash: "h", Way: resilience.Rebuild, Physics: resilience.Physics{VectorIndexes: []string{"hnsw"}}}
+			base.fails[c.fails] = errInjected
+			in := planned()
+			if c.in != nil {
+				c.in(&in)
+			}
+			env.RegisterDelayedCallback(func() {
+				require.NotContains(t, a.ran, "TakeIndexes", "not before a person has said yes")
+				env.UpdateWorkflowNoRejection(workflows.ApproveUpdate, "approve", t, workflows.Approval{Hash: "h"})
+			}, time.Hour)
+			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
+			if c.fails == "" {
+				require.NoError(t, env.GetWorkflowError())
+			} else {
+				require.ErrorContains(t, env.GetWorkflowError(), "injected")
+			}
+			require.Equal(t, c.asks, slices.Contains(a.ran, "RequestApproval"))
+			ran := slices.DeleteFunc(slices.Compact(slices.Clone(a.ran)), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
+			require.Equal(t, c.last, ran[len(ran)-len(c.last):])
+		})
+	}
+}
