@@ -30,7 +30,7 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		}
 		return tx.QueryRow(ctx, `
 			SELECT NOT EXISTS (SELECT FROM rehome.migration_plans WHERE memory = $1 AND status IN ('completed', 'rolled_back')),
-				CASE WHEN $2 = 'rename' THEN 0 ELSE (SELECT count(*) FROM (SELECT FROM rehome.chunk_references WHERE memory = $1 LIMIT $3) some) END`,
+				CASE WHEN $2 = 'rename' THEN 0 ELSE (SELECT count(*) FROM (SELECT FROM rehome.chunk_references WHERE memory = $1 LIMIT $3) counted) END`,
 			p.Memory, p.Kind, maxReferences).Scan(&f.First, &f.References)
 	})
 	if err != nil {
