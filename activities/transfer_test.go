@@ -1,0 +1,113 @@
+package activities_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/activities"
+	"rehome/internal/dev/devtest"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// TestTransferActivitiesAreIdempotent runs every activity of a transfer, of its
+// rollback and of its undo, twice: the second run finds the work done.
+func TestTransferActivitiesAreIdempotent(t *testing.T) {
+	t.Parallel()
+	pool := devtest.Pool(t)
+	data := store.New(pool)
+	for _, name := range []string{"docs", "archive"} {
+		require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: name, Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping(name)}))
+	}
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
+		SELECT 'docs', 'guide/f' || i % 3 || '.md', i, 'text ' || i, ARRAY[i]::real[] FROM generate_series(1, 25) i`)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `SELECT rehome.refer('docs', id::text, 'answer'), rehome.touch('docs', ARRAY[id::text]) FROM rehome.chunks`)
+	require.NoError(t, err)
+	a := &activities.Database{Store: data}
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	activities.Register(env, a)
+
+	state := func() map[string]string {
+		all := snapshot(t, pool)
+		for name, query := range map[string]string{
+			"copies":     `SELECT string_agg(c::text, E'\n' ORDER BY plan, ordinal) FROM rehome.migration_copies c`,
+			"transfers":  `SELECT string_agg(concat_ws(' ', plan_id, origin, back, retired), E'\n' ORDER BY plan_id) FROM rehome.migration_transfers`,
+			"references": `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_references r`,
+			"access":     `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_access r`,
+			"quarantine": `SELECT string_agg(concat_ws(' ', quarantine_id, memory, chunk_id, restored_at IS NULL), E'\n' ORDER BY quarantine_id) FROM rehome.quarantine`,
+		} {
+			var text string
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce((`+query+`), '')`).Scan(&text), name)
+			all[name] = text
+		}
+		return all
+	}
+	twice := func(activity, in any) {
+		t.Helper()
+		_, err := env.ExecuteActivity(activity, in)
+		require.NoError(t, err)
+		once := state()
+		_, err = env.ExecuteActivity(activity, in)
+		require.NoError(t, err)
+		require.Equal(t, once, state())
+	}
+	start := state()
+	home := func() {
+		t.Helper()
+		now := state()
+		for _, of := range []string{"chunks", "references", "access"} {
+			require.Equal(t, start[of], now[of], of)
+		}
+	}
+	named := func(id string) activities.PlanInput {
+		return activities.PlanInput{Migration: id, Author: "ana", Reason: "a test"}
+	}
+	slice := func(id string, epoch int64) activities.SliceInput {
+		return activities.SliceInput{Migration: id, Epoch: epoch, Slice: activities.Slice{Time: activities.Duration(time.Minute)}}
+	}
+	plan := func(id, undoes string) {
+		t.Helper()
+		in := activities.PlanMigrationInput{
+			Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: id, Strategy: resilience.Batch, Undoes: undoes,
+			Policy: resilience.Policy{BatchSize: 4}, Rollback: []string{"undo"},
+		}
+		if undoes == "" {
+			in.Transfer = resilience.TransferOrder{To: "archive", Prefix: "guide"}
+		}
+		twice(a.PlanMigration, in)
+		twice(a.QueueMigration, named(id))
+		twice(a.TakeSlot, named(id))
+		twice(a.BeginMigration, activities.BeginInput{PlanInput: named(id), Recheck: true})
+	}
+	forward := func(id string) {
+		t.Helper()
+		plan(id, "")
+		twice(a.MoveSlice, slice(id, 1))
+		twice(a.SweepMigration, named(id))
+		twice(a.SwitchReferences, named(id))
+		twice(a.ReadRetired, named(id))
+		twice(a.RetireSlice, slice(id, 1))
+	}
+
+	forward("t-1")
+	twice(a.BeginUndo, named("t-1"))
+	twice(a.UnretireSlice, slice("t-1", 2))
+	twice(a.UndoSwitchReferences, named("t-1"))
+	twice(a.RevertSlice, slice("t-1", 2))
+	twice(a.EndUndo, named("t-1"))
+	home()
+
+	forward("t-2")
+	twice(a.CompleteMigration, named("t-2"))
+	plan("u-2", "t-2")
+	twice(a.RetireSlice, slice("u-2", 1))
+	twice(a.SwitchReferences, named("u-2"))
+	twice(a.MoveSlice, slice("u-2", 1))
+	twice(a.CompleteMigration, named("u-2"))
+	home()
+}
