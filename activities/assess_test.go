@@ -1,0 +1,160 @@
+package activities_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/activities"
+	"rehome/internal/dev/devtest"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// planner is a builtin memory of 25 chunks, and what makes plans for it.
+type planner struct {
+	*testing.T
+	pool  *pgxpool.Pool
+	store *store.Store
+	env   *testsuite.TestActivityEnvironment
+	act   *activities.Database
+}
+
+func newPlanner(t *testing.T) *planner {
+	t.Helper()
+	pool := devtest.Pool(t)
+	p := &planner{T: t, pool: pool, store: store.New(pool), env: new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()}
+	p.act = &activities.Database{Store: p.store}
+	activities.Register(p.env, p.act)
+	require.NoError(t, p.store.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content)
+		SELECT 'docs', 'guide/f' || i % 5 || '.md', i, 'text ' || i FROM generate_series(1, 25) i`)
+	require.NoError(t, err)
+	return p
+}
+
+func (p *planner) plan(id string, s resilience.Strategy, policy resilience.Policy) (resilience.Plan, error) {
+	p.Helper()
+	value, err := p.env.ExecuteActivity(p.act.PlanMigration, activities.PlanMigrationInput{
+		Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: id, Strategy: s,
+		Renames: []resilience.RenameRule{{Old: "guide", New: "manual"}}, Policy: policy, Rollback: []string{"undo"},
+	})
+	if err != nil {
+		return resilience.Plan{}, err
+	}
+	var plan resilience.Plan
+	require.NoError(p, value.Get(&plan))
+	return plan, nil
+}
+
+// slow lets past runs of a strategy have taken so many times their cost by rule.
+func (p *planner) slow(s resilience.Strategy, times float64) {
+	p.Helper()
+	_, err := p.pool.Exec(p.Context(), `
+		INSERT INTO rehome.performance_samples
+			(memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms, by_rule_ms)
+		SELECT 'docs', 'm-0', 'rename', $1, 'update', 'plain', 50, 25, 100, 1, $2, 0, 1 FROM generate_series(1, 3)`, s, times)
+	require.NoError(p, err)
+}
+
+func TestAPlanSaysWhatItWillCost(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	plan, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, resilience.PlainClass, plan.Physics.Class())
+	require.Equal(t, []string{"chunks_source"}, plan.Physics.PathIndexes)
+	require.Equal(t, int64(25), plan.Physics.Rows)
+	require.Equal(t, resilience.Update, plan.Way)
+	require.Equal(t, resilience.Risk{Level: resilience.LowRisk, Score: 16, Reasons: []string{
+		"6 points: 25 chunks", "5 points: no migration of this memory was completed yet", "5 points: strategy batch",
+	}}, plan.Risk)
+	require.Equal(t, plan.ByRuleMS(), plan.EstimateMS)
+	require.Equal(t, plan.EstimateMS, plan.Estimate.P50MS)
+	require.Contains(t, plan.Estimate.Basis, "no run of this kind")
+
+	again, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, plan.Risk, again.Risk)
+	require.Equal(t, plan.Estimate, again.Estimate)
+}
+
+func TestAPlanLearnsFromPastRuns(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	p.slow(resilience.Batch, 3)
+	plan, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, 3*plan.ByRuleMS(), plan.EstimateMS)
+	require.Equal(t, "3 runs of this kind of this memory, of 25 chunks", plan.Estimate.Basis)
+}
+
+func TestAPlanThatIsPastPlanningKeepsItsAssessment(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	plan, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+	p.slow(resilience.Batch, 3)
+	again, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, resilience.Queued, again.Status)
+	require.Equal(t, plan.Estimate, again.Estimate)
+}
+
+// TestAPlanThatWouldLockForMinutesIsRefused: on a server as slow as past runs
+// say, 25 chunks would be locked for minutes.
+func TestAPlanThatWouldLockForMinutesIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	p.slow(resilience.Immediate, 90_000)
+	p.slow(resilience.Batch, 90_000)
+	_, err := p.plan("m-1", resilience.Immediate, resilience.Policy{})
+	refused(t, err, "immediate would lock 25 chunks", "use batch")
+	plan, err := p.store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.NotEmpty(t, plan.Risk.Reasons, "what was found out is kept for those who ask")
+	_, err = p.env.ExecuteActivity(p.act.CancelMigration, activities.PlanInput{Migration: "m-1", Reason: "refused"})
+	require.NoError(t, err)
+
+	_, err = p.plan("m-2", resilience.Batch, resilience.Policy{Way: resilience.Rebuild})
+	refused(t, err, "the table has no vector index", "alias_only")
+	_, err = p.env.ExecuteActivity(p.act.CancelMigration, activities.PlanInput{Migration: "m-2", Reason: "refused"})
+	require.NoError(t, err)
+	_, err = p.plan("m-3", resilience.Batch, resilience.Policy{BatchSize: 1})
+	require.NoError(t, err)
+}
+
+func refused(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, activities.Refused, app.Type())
+	require.True(t, app.NonRetryable())
+	for _, part := range parts {
+		require.Contains(t, app.Message(), part)
+	}
+}
+
+// TestJudgingAPlanTakesNoTime compares the look at a table with the journal,
+// which every plan has to write.
+func TestJudgingAPlanTakesNoTime(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	plan, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	best := time.Hour
+	for range 10 {
+		began := time.Now()
+		_, err := p.store.Facts(t.Context(), plan)
+		require.NoError(t, err)
+		best = min(best, time.Since(began))
+	}
+	require.Less(t, best, 20*time.Millisecond)
+}
