@@ -1,0 +1,172 @@
+package activities_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/activities"
+	"rehome/internal/dev/devtest"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// studied is a plan of n chunks by the strategy intelligent, and what runs its activities.
+func studied(t *testing.T, n int) (*pgxpool.Pool, *activities.Database, *testsuite.TestActivityEnvironment) {
+	t.Helper()
+	pool := devtest.Pool(t)
+	data := store.New(pool)
+	require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'a/f' || i % 7 || '.md', i, 'text ' || i FROM generate_series(1, $1::int) i`, n)
+	require.NoError(t, err)
+	a := &activities.Database{Store: data}
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	activities.Register(env, a)
+	_, err = env.ExecuteActivity(a.PlanMigration, activities.PlanMigrationInput{
+		Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "m-1", Strategy: resilience.Intelligent,
+		Renames: []resilience.RenameRule{{Old: "a", New: "b"}}, Policy: resilience.Policy{BatchSize: 50}, Rollback: []string{"undo"},
+	})
+	require.NoError(t, err)
+	return pool, a, env
+}
+
+func analysed(t *testing.T, a *activities.Database, env *testsuite.TestActivityEnvironment) activities.Analysis {
+	t.Helper()
+	value, err := env.ExecuteActivity(a.AnalyseMigration, activities.AnalyseInput{PlanInput: activities.PlanInput{Migration: "m-1"}, Rebuilding: []string{"build", "undo"}})
+	require.NoError(t, err)
+	var found activities.Analysis
+	require.NoError(t, value.Get(&found))
+	return found
+}
+
+// TestDecisionsAreLearned: the same table, and two different pasts. Where updates
+// were quick, rows are updated; where each took long, the index is built again.
+func TestDecisionsAreLearned(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rowMS float64
+		way   resilience.Way
+		says  string
+		steps []string
+	}{
+		"quick updates": {0.05, resilience.Update, "which is bearable", []string{"undo"}},
+		"slow updates":  {40, resilience.Rebuild, "without the index and with building it once", []string{"build", "undo"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, a, env := studied(t, 2000)
+			// No vectors in the tests' server: the plan says that there are.
+			_, err := pool.Exec(t.Context(), `
+				UPDATE rehome.migration_plans SET physics = physics || '{"hot": false, "hot_share": 0, "vector_indexes": ["hnsw"], "may_rebuild": true}'`)
+			require.NoError(t, err)
+			for range 3 {
+				_, err = pool.Exec(t.Context(), `
+					INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms)
+					VALUES ('docs', 'm-0', 'rename', 'batch', 'update', 'vector', 1000, 10000, 1000, 10000 * $1::float8 + 15, 10000 * $1::float8 + 15, 0)`, c.rowMS)
+				require.NoError(t, err)
+			}
+			found := analysed(t, a, env)
+			require.Equal(t, c.way, found.Groups[0].Way)
+			require.Equal(t, c.way, found.Plan.Way)
+			require.Contains(t, found.Groups[0].Reason, c.says)
+			require.Equal(t, c.steps, found.Plan.Steps)
+			kept, err := a.Store.Groups(t.Context(), "m-1")
+			require.NoError(t, err)
+			require.InDelta(t, c.rowMS, kept[0].Inputs.MSPerRow, 0.01)
+			require.Contains(t, kept[0].Inputs.Basis, "3 runs")
+			require.NotEmpty(t, kept[0].Alternatives)
+		})
+	}
+}
+
+func TestAnalysisIsIdempotent(t *testing.T) {
+	t.Parallel()
+	pool, a, env := studied(t, 2000)
+	once := analysed(t, a, env)
+	state := snapshot(t, pool)
+	again := analysed(t, a, env)
+	require.Equal(t, once.Groups, again.Groups)
+	require.Equal(t, once.Plan.Hash, again.Plan.Hash)
+	require.Equal(t, state, snapshot(t, pool))
+}
+
+// TestAForecastThatIsOffIsSaid: the plan expects of each row ten thousand times
+// what it takes, sees that it is wrong, goes on at its own size for a while, and
+// then by what it measured.
+func TestAForecastThatIsOffIsSaid(t *testing.T) {
+	t.Parallel()
+	pool, a, env := studied(t, 4000)
+	_, err := pool.Exec(t.Context(), `UPDATE rehome.migration_plans SET physics = physics || '{"hot": false}'`)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `
+		INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms)
+		VALUES ('docs', 'm-0', 'rename', 'batch', 'update', 'plain', 50, 10000, 1000, 3000000, 3000000, 0)`)
+	require.NoError(t, err)
+	groups := analysed(t, a, env).Groups
+	require.Equal(t, 20, groups[0].BatchSize, "it expects 300 ms of each row")
+	named := activities.PlanInput{Migration: "m-1"}
+	for _, step := range []struct{ activity, in any }{
+		{a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+	} {
+		_, err := env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+	slice := activities.SliceInput{Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)},
+		Bounds: store.Bounds{Until: groups[0].Until, Batch: groups[0].BatchSize}}
+	value, err := env.ExecuteActivity(a.MoveSlice, slice)
+	require.NoError(t, err)
+	var at resilience.Watermark
+	require.NoError(t, value.Get(&at))
+	require.EqualValues(t, 4000, at.Last)
+	require.Contains(t, at.Pace, "rows a batch")
+	events, err := a.Store.Events(t.Context(), "m-1")
+	require.NoError(t, err)
+	var said []string
+	for _, e := range events {
+		if e.What == "batch size" {
+			said = append(said, e.Detail)
+		}
+	}
+	all := strings.Join(said, "\n")
+	require.Contains(t, all, "the forecast of 300 ms a row was off")
+	require.Contains(t, all, "go by the plan's own size of 50 rows")
+	require.Contains(t, all, "measured")
+}
+
+func TestRebuildActivitiesAreIdempotent(t *testing.T) {
+	t.Parallel()
+	pool, a, env := studied(t, 100)
+	_, err := pool.Exec(t.Context(), `CREATE INDEX words ON rehome.chunks USING gin (to_tsvector('simple', content))`)
+	require.NoError(t, err)
+	named := activities.PlanInput{Migration: "m-1"}
+	for _, step := range []struct{ activity, in any }{
+		{a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+	} {
+		_, err := env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+	indexes := func() (n int) {
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = 'words' AND i.indisvalid`).Scan(&n))
+		return n
+	}
+	for range 2 {
+		_, err = env.ExecuteActivity(a.TakeIndexes, activities.IndexInput{PlanInput: named, Epoch: 1})
+		require.NoError(t, err)
+		require.Equal(t, 1, indexes(), "it is no vector index")
+	}
+	for range 2 {
+		_, err = env.ExecuteActivity(a.TakeIndexes, activities.IndexInput{PlanInput: named, Epoch: 1, Methods: []string{"gin"}})
+		require.NoError(t, err)
+		require.Zero(t, indexes())
+	}
+	for range 2 {
+		_, err = env.ExecuteActivity(a.BuildIndexes, named)
+		require.NoError(t, err)
+		require.Equal(t, 1, indexes())
+	}
+}
