@@ -29,7 +29,7 @@ type BadLines struct {
 // shownBadLines is how many bad lines are told of one list.
 const shownBadLines = 20
 
-// Add takes a bad line.
+// Add takes a bad line, which was not added before.
 func (b *BadLines) Add(line int64, why string) {
 	b.Total++
 	if len(b.First) < shownBadLines {

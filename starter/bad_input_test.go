@@ -16,7 +16,7 @@ import (
 
 // planTables record that a migration was asked for, also when it is refused.
 var planTables = []string{
-	"migration_plans", "migration_renames", "migration_paths", "migration_moves",
+	"migration_plans", "migration_conflicts", "migration_renames", "migration_paths", "migration_moves",
 	"migration_progress", "migration_exceptions", "migration_events",
 }
 
@@ -62,6 +62,18 @@ func TestBadInput(t *testing.T) {
 		{"alias history a.md", exitNotFound, "has no alias for a.md"},
 		{"alias list --limit 0", exitUsage, "want a whole number of 1 and more"},
 		{"migrate", exitUsage, "no rename given"},
+		{"migrate --rename guide=b --moves -", exitUsage, "none of the others can be"},
+		{"migrate --moves -", exitUsage, "standard input has no moves"},
+		{"migrate --moves nowhere.csv", exitUsage, "--moves: open nowhere.csv: no such file"},
+		{"migrate --moves /", exitUsage, "is a directory"},
+		{"migrate --moves - --memory nope", exitNotFound, `there is no memory "nope"`},
+		{"migrate --rename guide=b --plan-only --approve", exitUsage, "none of the others can be"},
+		{"migrate --rename guide=b --on-failure shrug", exitUsage, `failure policy "shrug"`},
+		{"migrate --rename guide=b --group-size -1 --on-failure undo_group", exitUsage, "group size -1"},
+		{"migrate --rename guide=b --group-size 10", exitUsage, "only the failure policy undo_group has groups"},
+		{"migrate --rename guide=b --hours 22:00-06:00", exitUsage, "only the strategy gradual waits for hours"},
+		{"migrate --rename guide=b --strategy gradual --hours night", exitUsage, "night"},
+		{"migrate --rename guide=b --rate +Inf", exitUsage, "rate +Inf"},
 		{"migrate --rename guide", exitUsage, "want OLD=NEW"},
 		{"migrate --rename guide=guide", exitUsage, "the old and the new path are the same"},
 		{"migrate --rename guide=guide/sub", exitUsage, "cannot move into itself"},

@@ -38,6 +38,9 @@ type task struct {
 	strategy  string // of a migration, as is
 	migration string
 	look      string // the command that shows its state later
+	// goOn is asked from time to time whether there is something to wait for; a
+	// failure ends the wait, not the run. It may be nil.
+	goOn func(ctx context.Context) error
 }
 
 func (t task) attributes() temporal.SearchAttributes {
@@ -94,6 +97,11 @@ func (s *session) perform(ctx context.Context, t task, detach bool, result any) 
 	if err != nil {
 		return false, err
 	}
+	return s.follow(ctx, t, run, detach, result)
+}
+
+// follow is the rest of perform, for a workflow that runs.
+func (s *session) follow(ctx context.Context, t task, run client.WorkflowRun, detach bool, result any) (finished bool, err error) {
 	if detach {
 		left := detached{t.migration, t.id, run.GetRunID(), s.link(t.id, run.GetRunID())}
 		return false, s.show(left, func(w io.Writer) { row(w, "it goes on by itself; see `"+t.look+"`") })
@@ -136,6 +144,11 @@ func (s *session) watch(ctx context.Context, t task, run client.WorkflowRun, sto
 		case <-tick.C:
 		}
 		d.update(ctx, t, run)
+		if t.goOn != nil {
+			if err := t.goOn(ctx); err != nil {
+				stop(err)
+			}
+		}
 		if n%10 != 0 {
 			continue
 		}

@@ -62,14 +62,14 @@ func copyStaged(ctx context.Context, tx pgx.Tx, plan string, next func() (resili
 // findTwice looks for lines that say of a path what an earlier one said.
 func findTwice(ctx context.Context, tx pgx.Tx, plan string, bad *resilience.BadLines) error {
 	rows, err := tx.Query(ctx, `
-		SELECT line, format(said, path, first)
+		SELECT DISTINCT ON (line) line, format(said, path, first)
 		FROM (
 			SELECT line, old_path AS path, min(line) OVER (PARTITION BY old_path) AS first, '%s is renamed twice, first on line %s' AS said
 			FROM rehome.migration_staged WHERE plan_id = $1
 			UNION ALL
 			SELECT line, new_path, min(line) OVER (PARTITION BY new_path), 'two are renamed to %s, the first on line %s'
 			FROM rehome.migration_staged WHERE plan_id = $1) said
-		WHERE line > first ORDER BY line, said DESC`, plan)
+		WHERE line > first ORDER BY line, said`, plan)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,6 @@ func TestStagingKeepsNothingOfABadList(t *testing.T) {
 	require.Equal(t, []resilience.BadLine{
 		{Line: 2, Why: "two are renamed to b, the first on line 1"},
 		{Line: 3, Why: "a is renamed twice, first on line 1"},
-		{Line: 4, Why: "two are renamed to b, the first on line 1"},
 		{Line: 4, Why: "a is renamed twice, first on line 1"},
 	}, bad.First)
 	require.Empty(t, m.rows("rehome.migration_staged"))

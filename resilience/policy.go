@@ -1,0 +1,24 @@
+package resilience
+
+import "fmt"
+
+// Check refuses a policy that cannot be carried out by a strategy.
+func (p Policy) Check(by Strategy) error {
+	if p.OnFailure != "" {
+		if _, err := ParseOnFailure(string(p.OnFailure)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.GroupSize < 0:
+		return fmt.Errorf("group size %d: want rows of a group, 0 for %d", p.GroupSize, int64(DefaultGroupSize))
+	case p.GroupSize > 0 && p.OnFailure != UndoGroup:
+		return fmt.Errorf("group size %d: only the failure policy %s has groups", p.GroupSize, UndoGroup)
+	case p.Hours != "" && by != Gradual:
+		return fmt.Errorf("hours %q: only the strategy %s waits for hours, not %s", p.Hours, Gradual, by)
+	}
+	if _, err := ParseHours(p.Hours); err != nil {
+		return err
+	}
+	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
+}

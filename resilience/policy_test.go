@@ -1,0 +1,37 @@
+package resilience_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+func TestPolicyCheck(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		policy resilience.Policy
+		by     resilience.Strategy
+		says   string // empty: fine
+	}{
+		{resilience.Policy{}, resilience.Batch, ""},
+		{resilience.Policy{OnFailure: resilience.Stop}, resilience.Immediate, ""},
+		{resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 500}, resilience.Batch, ""},
+		{resilience.Policy{Hours: "22:00-06:00 Europe/Berlin"}, resilience.Gradual, ""},
+		{resilience.Policy{Hours: "22:00-06:00"}, resilience.Batch, "only the strategy gradual waits for hours"},
+		{resilience.Policy{Hours: "at night"}, resilience.Gradual, "at night"},
+		{resilience.Policy{OnFailure: "shrug"}, resilience.Batch, `failure policy "shrug"`},
+		{resilience.Policy{GroupSize: -1, OnFailure: resilience.UndoGroup}, resilience.Batch, "group size -1"},
+		{resilience.Policy{GroupSize: 10}, resilience.Batch, "only the failure policy undo_group has groups"},
+		{resilience.Policy{Rate: -1}, resilience.Batch, "rate -1"},
+		{resilience.Policy{BatchSize: -1}, resilience.Batch, "batch size -1"},
+	} {
+		err := c.policy.Check(c.by)
+		if c.says == "" {
+			require.NoError(t, err, c.policy)
+		} else {
+			require.ErrorContains(t, err, c.says, c.policy)
+		}
+	}
+}

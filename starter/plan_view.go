@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"rehome/resilience"
+)
+
+// showPlan writes a migration as it stands.
+func (s *session) showPlan(p resilience.Plan) error {
+	return s.show(p, func(w io.Writer) { planRows(w, p) })
+}
+
+// planRows shows a migration: what it is, what it was expected to be, and how
+// far it came.
+func planRows(w io.Writer, p resilience.Plan) {
+	row(w, "migration", p.ID)
+	row(w, "memory", p.Memory)
+	row(w, "status", p.Status)
+	if p.Reason != "" {
+		row(w, "reason", p.Reason)
+	}
+	if p.Undoes != "" {
+		row(w, "undoes", p.Undoes)
+	}
+	if p.UndoneBy != "" {
+		row(w, "undone by", p.UndoneBy)
+	}
+	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}))
+	chunks := fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished", p.Moves, p.Moved, p.Drifted, p.Vanished)
+	if p.Disagree > 0 {
+		chunks += fmt.Sprintf(", %d left out since their paths disagree", p.Disagree)
+	}
+	row(w, "chunks", chunks)
+	if p.Conflicts > 0 {
+		row(w, "conflicts", p.Conflicts)
+	}
+	row(w, "text", size(p.Bytes))
+	assessmentRows(w, p)
+	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", took(p.DurationMS), took(p.PlanningMS), took(p.ApplyMS)))
+	row(w, "workflow", p.WorkflowID)
+}
+
+// assessmentRows shows what planning found out, once it has.
+func assessmentRows(w io.Writer, p resilience.Plan) {
+	if p.Risk.Level == "" {
+		return
+	}
+	row(w, "table", physicsLine(p.Physics))
+	row(w, "way", wayLine(p.Way))
+	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s; from %s", took(p.Estimate.P50MS), took(p.Estimate.P90MS), p.Estimate.Basis))
+	row(w, "risk", fmt.Sprintf("%s, %d of 100", p.Risk.Level, p.Risk.Score))
+	for _, reason := range p.Risk.Reasons {
+		row(w, "", reason)
+	}
+	switch {
+	case p.Approval != nil && p.Approval.Hash == p.Hash:
+		row(w, "approved", fmt.Sprintf("by %s, %s", p.Approval.By, moment(p.Approval.At)))
+	case p.Status == resilience.AwaitingApproval:
+		row(w, "approval", fmt.Sprintf("wanted for plan hash %s: `starter migration approve %s`", p.Hash, p.ID))
+	}
+}
+
+// physicsLine says what an update of the table's paths touches.
+func physicsLine(p resilience.Physics) string {
+	line := fmt.Sprintf("about %d rows of %s; ", p.Rows, size(p.RowBytes))
+	switch p.Class() {
+	case resilience.HOTClass:
+		return line + "an update touches no index"
+	case resilience.VectorClass:
+		line += "an update indexes the embedding again in " + strings.Join(p.VectorIndexes, ", ")
+	case resilience.GINClass:
+		line += "an update indexes the whole row again in " + strings.Join(p.GINIndexes, ", ")
+	case resilience.PlainClass:
+		line += "an update touches b-trees only"
+	}
+	if len(p.PathIndexes) > 0 {
+		return line + ", since the path is in " + strings.Join(p.PathIndexes, ", ")
+	}
+	if p.HOTShare > 0 {
+		return line + fmt.Sprintf(", but for the %.0f %% of rows whose pages have room", 100*p.HOTShare)
+	}
+	return line
+}
+
+var wayLines = map[resilience.Way]string{
+	resilience.Update:    "update: rows change in place",
+	resilience.Trickle:   "trickle: rows change in place, slowly",
+	resilience.AliasOnly: "alias_only: rows keep their old path; ask rehome.current_path where they are",
+	resilience.Rebuild:   "rebuild: the vector index is dropped before and built again after",
+}
+
+func wayLine(w resilience.Way) string { return wayLines[w] }
