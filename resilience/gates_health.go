@@ -58,7 +58,7 @@ func (h Health) After(now time.Time, s Sample, p *Pulse, r Rules) Health {
 	s = s.Since(h.Sample)
 	if p != nil && p.Batches > 0 {
 		s.OwnMS, s.Blocked, s.BlockedMS = p.P95MS, max(s.Blocked, p.Blocked), max(s.BlockedMS, p.BlockedMS)
-		if h.Baseline.OwnMS == 0 {
+		if h.Baseline.OwnMS == 0 && p.Trouble == NoTrouble {
 			h.Baseline.OwnMS = p.P95MS
 		}
 	}
