@@ -32,10 +32,11 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 		return resilience.Plan{}, classify("read the settings", err)
 	}
 	in.Policy.ApplyDefaults(settings)
-	err = a.Store.CreatePlan(ctx, store.NewPlan{
+	asked := store.NewPlan{
 		ID: in.Migration, Memory: in.Memory, Strategy: in.Strategy, Renames: in.Renames, Undoes: in.Undoes, Transfer: in.Transfer,
 		Policy: in.Policy, WorkflowID: in.WorkflowID, RunID: in.RunID, Rollback: in.Rollback,
-	})
+	}
+	err = beating(ctx, func(ctx context.Context) error { return a.Store.CreatePlan(ctx, asked) }) // it may have a million renames
 	if err != nil {
 		return resilience.Plan{}, classify("create the plan", err)
 	}
