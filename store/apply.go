@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rehome/resilience"
 )
@@ -43,27 +44,14 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
 	}
-	var meddling bool
-	if err := s.pool.QueryRow(ctx, meddlers, t.name()).Scan(&meddling); err != nil {
-		return nil, fmt.Errorf("look for triggers of %s: %w", t.name(), interpret(err))
+	relations, err := s.relations(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("look for partitions of %s: %w", t.name(), interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations})
 	some := stays != "{}"
-	return &Mover{
-		store: s, plan: plan, args: args,
-		apply: moveStatement(t, forward, meddling, some), revert: moveStatement(t, backward, meddling, some),
-	}, nil
+	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some)}, nil
 }
-
-// sampled is one in how many texts is hashed before and after a move of a table
-// whose updates nothing meddles with: there Postgres itself keeps what the
-// statement does not name. Elsewhere every text is.
-const sampled = 16
-
-// meddlers says whether a row trigger or a rule takes part in updates of a table.
-const meddlers = `
-	SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal AND tgtype & 17 = 17) -- for each row, on update
-		OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = $1::regclass AND ev_type = '2')`
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
 // stands above them.
@@ -97,7 +85,7 @@ func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (r
 			first_at = coalesce(g.first_at, clock_timestamp()), last_at = NULL
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'run' AND last < total
-		RETURNING @at::bigint, g.last, g.last, g.total, g.epoch, g.wish, p.rate`)
+		RETURNING `+passing("@at", "g.last")+`, g.last, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // Revert moves the batch below the watermark back to its old place; see Apply.
@@ -109,7 +97,7 @@ func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (
 		SET last = greatest(@floor::bigint, g.last - `+rows+`)
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause')
-		RETURNING g.last, @at::bigint, g.last, g.total, g.epoch, g.wish, p.rate`)
+		RETURNING `+passing("g.last", "@at")+`, g.last, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // transient are the errors of a transaction that a second try mends:
@@ -158,47 +146,105 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
-	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+	set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// passing are the bounds of the rows (lo, hi] that an advance passes, kept for
+// the statement that follows it in the same transaction.
+func passing(lo, hi string) string {
+	return fmt.Sprintf("set_config('rehome.lo', (%s)::text, true)::bigint, set_config('rehome.hi', (%s)::text, true)::bigint", lo, hi)
+}
+
+// ofPassed lets a statement read these bounds. They are NULL when nothing was passed.
+var ofPassed = strings.NewReplacer("@lo", "nullif(current_setting('rehome.lo', true), '')::bigint", "@hi", "nullif(current_setting('rehome.hi', true), '')::bigint")
 
 // batch advances the watermark and moves the rows it passes. All of it sees
 // one snapshot: an application's write to one of the rows meanwhile fails the
 // transaction, which is then tried again on what the application wrote.
 func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, move, advance string) (resilience.Watermark, error) {
-	var next resilience.Watermark
-	began := time.Now()
+	step := passage{m: m, at: at, next: at, batch: &pgx.Batch{}}
+	conn, err := m.store.pool.Acquire(ctx)
+	if err != nil {
+		return at, err
+	}
+	defer conn.Release()
+	began := time.Now() // the wait for a connection is over
 	defer func() { m.took = time.Since(began) }()
-	err := pgx.BeginTxFunc(ctx, m.store.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		var lo, hi int64
-		began = time.Now() // the wait for a connection is over
-		m.args["at"], m.args["epoch"] = at.Last, at.Epoch
-		begin := &pgx.Batch{}
-		begin.Queue(batchGuards, m.args)
-		begin.Queue(advance, m.args).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&lo, &hi, &next.Last, &next.Total, &next.Epoch, &next.Wish, &next.Rate)
-		})
-		if err := tx.SendBatch(ctx, begin).Close(); err != nil {
-			if errors.Is(err, pgx.ErrNoRows) {
-				return errMoved
-			}
+	if l == nil {
+		err = step.swift(ctx, conn, move, advance)
+	} else {
+		err = step.careful(ctx, conn, l, move, advance)
+	}
+	return step.next, err
+}
+
+// passage is one batch on its way.
+type passage struct {
+	m        *Mover
+	at, next resilience.Watermark
+	lo, hi   int64
+	batch    *pgx.Batch
+}
+
+// swift sends all of a batch at once and commits when the answers are right:
+// what small batches cost is mostly the way there and back.
+func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, move, advance string) error {
+	var r batchResult
+	p.batch.Queue(`begin isolation level repeatable read`)
+	p.advance(advance)
+	p.batch.Queue(ofPassed.Replace(move), p.m.args).QueryRow(r.scan)
+	err := p.send(conn.SendBatch(ctx, p.batch))
+	if err == nil {
+		err = r.check(p.lo, p.hi)
+	}
+	if err == nil {
+		p.account(r)
+		_, err = conn.Exec(ctx, `commit`)
+		return err
+	}
+	if !conn.Conn().IsClosed() {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), `rollback`) // the pool drops a connection that cannot do even that
+	}
+	return err
+}
+
+// careful moves a batch without some of its rows.
+func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, move, advance string) error {
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		p.advance(advance)
+		if err := p.send(tx.SendBatch(ctx, p.batch)); err != nil {
 			return err
 		}
-		var r batchResult
-		var err error
-		if l == nil {
-			r, err = m.rows(ctx, tx, move, lo, hi)
-		} else {
-			r, err = m.without(ctx, tx, l, move, lo, hi)
-		}
-		next.Drifted, next.Vanished = at.Drifted+r.present-r.here, at.Vanished+r.planned-r.present
+		r, err := p.m.without(ctx, tx, l, move, p.lo, p.hi)
+		p.account(r)
 		return err
 	})
-	return next, err
+}
+
+func (p *passage) advance(query string) {
+	p.m.args["at"], p.m.args["epoch"] = p.at.Last, p.at.Epoch
+	p.batch.Queue(batchGuards, p.m.args)
+	p.batch.Queue(query, p.m.args).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&p.lo, &p.hi, &p.next.Last, &p.next.Total, &p.next.Epoch, &p.next.Wish, &p.next.Rate)
+	})
+}
+
+func (p *passage) send(results pgx.BatchResults) error {
+	err := results.Close()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errMoved
+	}
+	return err
+}
+
+func (p *passage) account(r batchResult) {
+	p.next.Drifted, p.next.Vanished = p.at.Drifted+r.present-r.here, p.at.Vanished+r.planned-r.present
 }
 
 // rows moves rows (lo, hi] of the journal and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
 	m.args["lo"], m.args["hi"] = lo, hi
-	if err := tx.QueryRow(ctx, move, m.args).Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified); err != nil {
+	if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
 		return r, err
 	}
 	return r, r.check(lo, hi)
@@ -210,7 +256,11 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
-	verified bool // every moved row is at its target and, path apart, hashes to what it did before
+	verified bool // every moved row is at its target and, path apart, what it was
+}
+
+func (r *batchResult) scan(row pgx.Row) error {
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified)
 }
 
 func (r batchResult) check(lo, hi int64) error {
@@ -221,48 +271,6 @@ func (r batchResult) check(lo, hi int64) error {
 		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger on the table changes more than the path", lo+1, hi)
 	}
 	return nil
-}
-
-// staying is the rows of a plan p that stay as they are, since only their path
-// resolves to another: a multirange of ordinals, as text.
-const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
-	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
-	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
-
-// moveStatement moves the rows (@lo, @hi] of the journal in a direction,
-// records those that cannot move, and accounts for all of them. Where some stay
-// as they are, these are accounted for only.
-func moveStatement(t table, d direction, readText, some bool) string {
-	skipped, stays := "", "false"
-	if some {
-		stays = "m.ordinal <@ @stays::int8multirange"
-	}
-	if d.undoing { // what did not move does not move back
-		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
-	}
-	here := t.locatorsAre("p." + d.from)
-	return strings.NewReplacer(
-		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{print}", t.print(readText),
-		"{here}", here, "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{skipped}", skipped, "{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
-	).Replace(`
-		WITH planned AS MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores, {stays} AS stays
-			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} ORDER BY m.ordinal),
-		before AS MATERIALIZED (
-			SELECT p.ordinal, t.ctid IS NOT NULL AS present, {here} IS TRUE AS here, p.stays, CASE WHEN {here} AND NOT p.stays THEN {print} END AS print
-			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}),
-		stayed AS (
-			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM before WHERE NOT here
-			ON CONFLICT DO NOTHING),
-		moved AS (
-			UPDATE {table} t SET {set} FROM planned p WHERE {has id} AND {here} AND {scope} AND NOT p.stays
-			RETURNING {there} IS TRUE AS there, {print} AS print),
-		was AS (SELECT count(*) AS planned, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed, coalesce(sum(print), 0) AS print FROM before),
-		is_now AS (SELECT count(*) AS moved, coalesce(bool_and(there), true) AS there, coalesce(sum(print), 0) AS print FROM moved)
-		SELECT was.planned, was.present, was.here, was.stayed + is_now.moved, is_now.there AND was.print = is_now.print FROM was, is_now`)
 }
 
 // Forget drops what was recorded of rows after the watermark: they are to be

@@ -94,49 +94,6 @@ func (t table) put(column, document, text string) string {
 	return document
 }
 
-// print is a hash of what a move must not change: the id, the stored sizes of
-// text and embedding, the rest of the documents that hold locators, and, where
-// it is to be read, the text itself, with the embedding where something meddles.
-// Each part seeds the next: hashing a whole ROW would copy every text first.
-func (t table) print(readText bool) string {
-	sizes := "coalesce(pg_column_size(" + t.column(t.m.Content) + "), 0)"
-	if t.m.Embedding != "" {
-		sizes += " + 65536::bigint * coalesce(pg_column_size(" + t.column(t.m.Embedding) + "), 0)"
-	}
-	print := fmt.Sprintf("hashtextextended(%s, %s)", t.id(), sizes)
-	for _, rest := range t.restOfDocuments() {
-		print = fmt.Sprintf("coalesce(jsonb_hash_extended(%s, %s), 0)", rest, print)
-	}
-	whole := fmt.Sprintf("hashtextextended(%s, %s)", t.text(), print)
-	if readText && t.m.Embedding != "" {
-		whole = fmt.Sprintf("hashtextextended(coalesce(%s::text, ''), %s)", t.column(t.m.Embedding), whole)
-	}
-	if readText {
-		return whole
-	}
-	return fmt.Sprintf("CASE WHEN p.ordinal %% %d = 0 THEN %s ELSE %s END", sampled, whole, print)
-}
-
-// restOfDocuments is each json or jsonb column that holds locators, as jsonb
-// and without them.
-func (t table) restOfDocuments() []string {
-	var rests []string
-	at := map[string]int{}
-	for i, l := range t.m.Locators {
-		if len(l.Keys) == 0 {
-			continue
-		}
-		n, seen := at[l.Column]
-		if !seen {
-			n = len(rests)
-			at[l.Column] = n
-			rests = append(rests, t.column(l.Column)+"::jsonb")
-		}
-		rests[n] = fmt.Sprintf("(%s #- @keys%d)", rests[n], i)
-	}
-	return rests
-}
-
 // documents is the json columns' text, in the order of jsonColumns; NULL when there are none.
 func (t table) documents() string {
 	columns := t.jsonColumns()

@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The move of a batch is one statement. It joins each chunk to itself: the row as
+// the transaction found it stands beside the row that the update wrote, so that
+// both are compared where they lie, and only rows that did not move are looked
+// up once more. It sees one snapshot, the one of the watermark before it.
+
+// Compressed texts, and embeddings, which lie apart, cost more to read than to
+// move. Of these one row in so many is read before and after, as long as nothing
+// of the table's own takes part in its updates: there Postgres keeps what the
+// statement does not name. The stored size is compared for every row.
+const (
+	textsRead      = 16
+	embeddingsRead = 256
+)
+
+// meddled says whether a row trigger or a rule takes part in updates of a table
+// or of one of its partitions. It is asked in the batch itself.
+const meddled = `(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@relations::oid[]) AND NOT tgisinternal AND tgtype & 17 = 17) -- for each row, on update
+				OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (@relations::oid[]) AND ev_type = '2'))`
+
+// relations is a table and its partitions.
+func (s *Store) relations(ctx context.Context, t table) ([]uint32, error) {
+	rows, err := s.pool.Query(ctx, `SELECT $1::regclass::oid UNION SELECT relid::oid FROM pg_partition_tree($1::regclass)`, t.name())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uint32])
+}
+
+// staying is the rows of a plan p that stay as they are, since only their path
+// resolves to another: a multirange of ordinals, as text.
+const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
+	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
+	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
+
+// moveStatement moves the rows (@lo, @hi] of the journal in a direction,
+// records those that cannot move, and accounts for all of them. Where some stay
+// as they are, these are accounted for only.
+func moveStatement(t table, d direction, some bool) string {
+	skipped, stays := "", "false"
+	if some {
+		stays = "m.ordinal <@ @stays::int8multirange"
+	}
+	if d.undoing { // what did not move does not move back
+		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
+	}
+	return strings.NewReplacer(
+		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
+		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
+		"{as it was}", t.asItWas(), "{kept}", t.kept(),
+		"{skipped}", skipped, "{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
+	).Replace(`
+		WITH planned AS MATERIALIZED (
+			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores, {stays} AS stays
+			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} ORDER BY m.ordinal),
+		moved AS (
+			UPDATE {table} t SET {set}
+			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} AND {scope} WHERE NOT p.stays) p
+			WHERE {id} = p.was_id
+			RETURNING p.ordinal, {there} IS TRUE AND {kept} AS verified),
+		done AS (SELECT count(*) AS moved, coalesce(bool_and(verified), true) AS verified FROM moved),
+		others AS MATERIALIZED (
+			SELECT p.ordinal, p.stays, {id} IS NOT NULL AS present, {here} IS TRUE AS here
+			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}
+			WHERE (SELECT count(*) FROM planned) > (SELECT moved FROM done) AND p.ordinal NOT IN (SELECT ordinal FROM moved)),
+		stayed AS (
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
+			ON CONFLICT DO NOTHING)
+		SELECT (SELECT count(*) FROM planned), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, d.verified
+		FROM done d, (
+			SELECT count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
+			FROM others) o`)
+}
+
+// asItWas is what kept compares of a row before the move.
+func (t table) asItWas() string {
+	was := []string{t.column(t.m.ID) + " AS was_id", t.column(t.m.Content) + " AS was_text"}
+	if t.m.Embedding != "" {
+		was = append(was, t.column(t.m.Embedding)+" AS was_embedding")
+	}
+	for i, c := range t.documentColumns() {
+		was = append(was, fmt.Sprintf("%s AS was_document%d", t.column(c), i))
+	}
+	return strings.Join(was, ", ")
+}
+
+// kept holds where a moved row is what it was, its path apart: the id, the text,
+// the embedding, and the rest of the documents that hold locators.
+func (t table) kept() string {
+	text := t.column(t.m.Content)
+	same := []string{
+		t.column(t.m.ID) + " = p.was_id",
+		sameSize(text, "p.was_text"),
+		fmt.Sprintf(`CASE WHEN %s IS NULL OR p.ordinal %% %d = 0 OR %s THEN %s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE true END`,
+			"pg_column_compression("+text+")", textsRead, meddled, text),
+	}
+	if t.m.Embedding != "" {
+		embedding := t.column(t.m.Embedding)
+		same = append(same, sameSize(embedding, "p.was_embedding"),
+			// Types of embeddings need not know equality; rows can be compared as they are stored.
+			fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE true END`,
+				embeddingsRead, meddled, embedding))
+	}
+	for i, c := range t.documentColumns() {
+		now, was := t.column(c)+"::jsonb", fmt.Sprintf("p.was_document%d::jsonb", i)
+		for n, l := range t.m.Locators {
+			if l.Column == c {
+				now, was = fmt.Sprintf("(%s #- @keys%d)", now, n), fmt.Sprintf("(%s #- @keys%d)", was, n)
+			}
+		}
+		same = append(same, now+" IS NOT DISTINCT FROM "+was)
+	}
+	return strings.Join(same, "\n				AND ")
+}
+
+func sameSize(now, was string) string {
+	return fmt.Sprintf("pg_column_size(%s) IS NOT DISTINCT FROM pg_column_size(%s)", now, was)
+}
+
+// documentColumns lists the columns of type json or jsonb among the locators.
+func (t table) documentColumns() []string {
+	var columns []string
+	seen := map[string]bool{}
+	for _, l := range t.m.Locators {
+		if len(l.Keys) > 0 && !seen[l.Column] {
+			seen[l.Column] = true
+			columns = append(columns, l.Column)
+		}
+	}
+	return columns
+}
