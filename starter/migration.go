@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 func migrationCommand(s *session) *cobra.Command {
@@ -62,6 +63,8 @@ type shownPlan struct {
 	InTheWay []resilience.Conflict   `json:"conflict_list"` // the first of the conflicts
 	Events   []resilience.Event      `json:"events"`
 	Link     string                  `json:"link,omitempty"`
+
+	before []store.Slot // for which it waits in the queue
 }
 
 func migrationShow(s *session) *cobra.Command {
@@ -73,53 +76,60 @@ func migrationShow(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := s.temporalOptions(); err != nil { // says where the web UI is
-				return err
-			}
-			const most = 100
-			renames, err := s.data.Renames(ctx, plan.ID, most)
+			shown, err := s.look(ctx, plan)
 			if err != nil {
 				return err
 			}
-			gates, err := s.data.Gates(ctx, plan.ID)
-			if err != nil {
-				return err
-			}
-			events, err := s.data.Events(ctx, plan.ID)
-			if err != nil {
-				return err
-			}
-			_, before, err := s.data.Standing(ctx, plan.ID)
-			if err != nil {
-				return err
-			}
-			conflicts, err := s.conflictsOf(ctx, plan)
-			if err != nil {
-				return err
-			}
-			groups, err := s.groupsOf(ctx, plan)
-			if err != nil {
-				return err
-			}
-			shown := shownPlan{plan, orEmpty(gates), groups, orEmpty(renames), conflicts, orEmpty(events), s.link(plan.WorkflowID, plan.RunID)}
-			return s.show(shown, func(w io.Writer) {
-				planRows(w, plan)
-				gateRows(w, gates)
-				if len(before) > 0 {
-					row(w, "queue", waitsFor(plan.ID, before))
-				}
-				if shown.Link != "" {
-					row(w, "link", shown.Link)
-				}
-				groupRows(w, groups)
-				conflictRows(w, plan, conflicts)
-				for _, r := range renames {
-					row(w, "rename", r.Old+" to "+r.New)
-				}
-				eventRows(w, events)
-			})
+			return s.show(shown, shown.rows)
 		}),
 	}
+}
+
+// look reads all that is known of a migration.
+func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, error) {
+	shown := shownPlan{Plan: plan}
+	if _, err := s.temporalOptions(); err != nil { // says where the web UI is
+		return shown, err
+	}
+	shown.Link = s.link(plan.WorkflowID, plan.RunID)
+	const most = 100
+	var err error
+	if shown.Renames, err = s.data.Renames(ctx, plan.ID, most); err != nil {
+		return shown, err
+	}
+	if shown.Gates, err = s.data.Gates(ctx, plan.ID); err != nil {
+		return shown, err
+	}
+	if shown.Events, err = s.data.Events(ctx, plan.ID); err != nil {
+		return shown, err
+	}
+	if _, shown.before, err = s.data.Standing(ctx, plan.ID); err != nil {
+		return shown, err
+	}
+	if shown.InTheWay, err = s.conflictsOf(ctx, plan); err != nil {
+		return shown, err
+	}
+	shown.Groups, err = s.groupsOf(ctx, plan)
+	shown.Gates, shown.Renames, shown.Events = orEmpty(shown.Gates), orEmpty(shown.Renames), orEmpty(shown.Events)
+	return shown, err
+}
+
+func (p shownPlan) rows(w io.Writer) {
+	planRows(w, p.Plan)
+	gateRows(w, p.Gates)
+	if len(p.before) > 0 {
+		row(w, "queue", waitsFor(p.ID, p.before))
+	}
+	stuckRows(w, p.Plan, stuckAt(p.Plan, p.Events))
+	if p.Link != "" {
+		row(w, "link", p.Link)
+	}
+	groupRows(w, p.Groups)
+	conflictRows(w, p.Plan, p.InTheWay)
+	for _, r := range p.Renames {
+		row(w, "rename", r.Old+" to "+r.New)
+	}
+	eventRows(w, p.Events)
 }
 
 // plan reads a migration by its id.
