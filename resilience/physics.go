@@ -18,6 +18,9 @@ const (
 	Rebuild   Way = "rebuild"    // the vector index is dropped before and built again after
 )
 
+// Ways lists every way.
+func Ways() []Way { return []Way{Update, Trickle, AliasOnly, Rebuild} }
+
 // Physics is what around the path of a table decides what changing it costs.
 type Physics struct {
 	Rows          int64    `json:"rows"`           // of the table, as the planner believes

@@ -1,6 +1,9 @@
 package resilience
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check refuses a policy that cannot be carried out by a strategy.
 func (p Policy) Check(by Strategy) error {
@@ -14,6 +17,10 @@ func (p Policy) Check(by Strategy) error {
 		return fmt.Errorf("group size %d: want rows of a group, 0 for %d", p.GroupSize, int64(DefaultGroupSize))
 	case p.GroupSize > 0 && p.OnFailure != UndoGroup:
 		return fmt.Errorf("group size %d: only the failure policy %s has groups", p.GroupSize, UndoGroup)
+	case p.Way != "" && !slices.Contains(Ways(), p.Way):
+		return fmt.Errorf("way %q: want one of update, trickle, alias_only, rebuild", p.Way)
+	case p.Way != "" && by != Intelligent:
+		return fmt.Errorf("way %s: only the strategy %s chooses among ways, not %s", p.Way, Intelligent, by)
 	case p.Hours != "" && by != Gradual:
 		return fmt.Errorf("hours %q: only the strategy %s waits for hours, not %s", p.Hours, Gradual, by)
 	}

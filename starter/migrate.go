@@ -67,6 +67,7 @@ func migrateFlags(c *cobra.Command, order *migrateOrder) {
 	flags.StringVar((*string)(&order.policy.OnFailure), "on-failure", string(resilience.UndoAll), "when a step fails for good: "+oneOf(failurePolicies))
 	flags.Int64Var(&order.policy.GroupSize, "group-size", 0, fmt.Sprintf("chunks that undo_group puts back at most; 0 is %d", int64(resilience.DefaultGroupSize)))
 	flags.StringVar(&order.policy.Hours, "hours", "", "hours of the day in which gradual may work, such as 22:00-06:00 Europe/Berlin")
+	flags.StringVar((*string)(&order.policy.Way), "way", "", "with intelligent: move all chunks this way, "+oneOf(resilience.Ways()))
 	flags.BoolVar(&order.planOnly, "plan-only", false, "make the plan, show it, and let it wait for an approval")
 	flags.BoolVar(&order.approve, "approve", false, "approve the plan, whatever its risk")
 	detachFlag(c, &order.detach)
@@ -74,6 +75,7 @@ func migrateFlags(c *cobra.Command, order *migrateOrder) {
 	c.MarkFlagsMutuallyExclusive("rename", "moves")
 	c.MarkFlagsMutuallyExclusive("plan-only", "approve")
 	completeWith(c, "strategy", resilience.Strategies())
+	completeWith(c, "way", resilience.Ways())
 	completeWith(c, "on-failure", failurePolicies)
 }
 
