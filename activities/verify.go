@@ -1,0 +1,40 @@
+package activities
+
+import (
+	"context"
+
+	"rehome/resilience"
+)
+
+// verifiedRows is how many rows of a journal one transaction looks at.
+const verifiedRows = 20_000
+
+// VerifyInput orders one slice of the look at all rows of a plan.
+type VerifyInput struct {
+	Origin
+	Migration string              `json:"migration"`
+	Slice     Slice               `json:"slice,omitzero"`
+	At        resilience.Verified `json:"at,omitzero"` // what the slice before returned
+}
+
+// VerifyMigration looks at every row of a plan after the last has moved, slice
+// by slice, and at what else is at its targets. A mismatch is an error that no
+// retry mends.
+func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilience.Verified, error) {
+	at := in.At
+	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {
+		var err error
+		if at.Total == 0 || at.Last < at.Total {
+			at, err = a.Store.Verify(ctx, in.Migration, at, verifiedRows)
+			return at, at.Total == 0, err
+		}
+		err = beating(ctx, func(ctx context.Context) (err error) {
+			at.Foreign, err = a.Store.VerifyTargets(ctx, in.Migration)
+			return err
+		})
+		at.Done = err == nil
+		return at, true, err
+	})
+	at.Done = at.Done || err == nil && at.Total == 0
+	return at, classify("verify", err)
+}

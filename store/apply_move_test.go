@@ -1,0 +1,75 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// readied is a plan of docs from a.md to b.md that may work.
+func (m *migrations) readied() (*store.Mover, resilience.Watermark) {
+	m.Helper()
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(m, err)
+	require.NoError(m, m.store.Queue(m.Context(), id))
+	require.NoError(m, m.store.Begin(m.Context(), id))
+	mover, err := m.store.Mover(m.Context(), id)
+	require.NoError(m, err)
+	at, err := m.store.Watermark(m.Context(), id)
+	require.NoError(m, err)
+	return mover, at
+}
+
+// What a trigger changes is found in any row, also where the text is compressed,
+// the change leaves its size, and the trigger came after the slice had begun.
+func TestAMoveThatChangesARowIsFound(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"Text":      `NEW.content = replace(NEW.content, 'x', 'y')`,
+		"Embedding": `NEW.embedding[1] = NEW.embedding[1] + 1`,
+		"ID":        `NEW.id = OLD.id`,
+		"Path":      `NEW.path = 'elsewhere.md'`,
+		"Nothing":   `RETURN NULL`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(3, "a.md")
+			m.exec(`UPDATE rehome.chunks SET content = repeat('x', 10000), embedding = (SELECT array_agg(random()::real) FROM generate_series(1, 1000))`)
+			start := m.rows("rehome.chunks")
+			mover, at := m.readied()
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.ordinal = 2 THEN ` + change + `; END IF; RETURN NEW; END $$`)
+			m.exec(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.meddle()`)
+			at, err := mover.Apply(t.Context(), at, store.Bounds{})
+			if name == "ID" { // as it was
+				require.NoError(t, err)
+				require.EqualValues(t, 3, at.Last)
+				return
+			}
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.Equal(t, start, m.rows("rehome.chunks"), "the batch was rolled back")
+		})
+	}
+}
+
+// A batch finds its rows by index, whatever the planner believes: its work does
+// not grow with the table.
+func TestABatchReadsNoTableWhole(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(200, "a.md", "c.md", "d.md")
+	m.exec(`ANALYZE`)
+	mover, _ := m.readied()
+	plans, err := mover.Explain(t.Context())
+	require.NoError(t, err)
+	require.Len(t, plans, 2)
+	for what, plan := range plans {
+		require.NotContains(t, plan, "Seq Scan", what)
+		require.NotContains(t, plan, "Hash Join", what)
+		require.NotContains(t, plan, "Merge Join", what)
+		require.Contains(t, plan, "Index Scan using chunks_pkey", what)
+	}
+}

@@ -1,0 +1,32 @@
+package store
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Explain returns the plans of a mover's statements under the settings of a batch.
+func (m *Mover) Explain(ctx context.Context) (map[string]string, error) {
+	plans := map[string]string{}
+	m.args["batch_lock"], m.args["gentle"] = batchLock, false
+	for what, move := range map[string]string{"apply": m.apply, "revert": m.revert} {
+		err := m.store.inTx(ctx, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, batchGuards, m.args); err != nil {
+				return err
+			}
+			rows, err := tx.Query(ctx, "EXPLAIN "+ofPassed.Replace(move), m.args)
+			if err != nil {
+				return err
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			plans[what] = strings.Join(lines, "\n")
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
+}
