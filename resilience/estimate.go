@@ -52,8 +52,12 @@ func (r PastRun) slowness() float64 { return math.Round(1000*r.TookMS/r.ByRuleMS
 // Effort is what so many rows are for a strategy, under a policy.
 func (s Strategy) Effort(rows int64, policy Policy) Effort {
 	e := Effort{Rows: rows, Batch: policy.BatchSize, Rate: policy.Rate}
-	if s == Immediate {
+	switch s {
+	case Immediate:
 		e.Batch = int(max(1, min(rows, math.MaxInt32)))
+	case Intelligent:
+		e.Batch = 0 // it finds its own
+	case Batch, Gradual:
 	}
 	return e
 }

@@ -163,9 +163,12 @@ func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST"
 
 // facts tell the stage, the pace, and every signal that is not as it should be.
 func (g *gradually) facts() []Fact {
-	facts := []Fact{
-		{"Stage", fmt.Sprintf("%d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage))},
-		{"Batch size", fmt.Sprint(g.Servo.Size)},
+	var facts []Fact
+	if g.Servo.Size > 0 { // not where only the server's health is of interest
+		facts = []Fact{
+			{"Stage", fmt.Sprintf("%d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage))},
+			{"Batch size", fmt.Sprint(g.Servo.Size)},
+		}
 	}
 	if p := g.Pulse; p != nil {
 		if p.Adjusted.Why != "" {

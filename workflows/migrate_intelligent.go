@@ -20,7 +20,17 @@ func MigrateIntelligent(ctx workflow.Context, in MigrateInput) (resilience.Plan,
 type phased struct {
 	groups []resilience.Group
 	m      *migration
+	health gradually // of the server, which groups look at that have to take care
 }
+
+// takeUp goes on with what the run before saw of the server's health.
+func (p *phased) takeUp(r Resume) {
+	p.health.takeUp(r)
+	p.health.Servo = resilience.Servo{} // of a stage of another strategy
+}
+
+// handOver lets the next run go on from here.
+func (p *phased) handOver(r *Resume) { p.health.handOver(r) }
 
 // analyse decides on the groups of the plan, or reads them where that was done:
 // by the run before, or when the plan began.
@@ -45,11 +55,19 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	if !ok {
 		return leg{}, nil
 	}
-	return leg{
+	way := leg{
 		bounds:  store.Bounds{Until: g.Until, Batch: g.BatchSize, Rate: g.Rate},
 		adapt:   true,
 		summary: fmt.Sprintf("Move group %d of %d, %.60s, by %s", g.Position, len(p.groups), g.Name, g.Way),
-	}, nil
+	}
+	if g.Strategy != resilience.Gradual {
+		return way, nil
+	}
+	p.health.at, p.health.Hours = at, m.in.Policy.Hours
+	way.slice = activities.Slice{Time: activities.Duration(gradualSlice)}
+	well, err := p.health.look(ctx, m)
+	way.stop = !well
+	return way, err
 }
 
 // current is the group that the row after the watermark belongs to.
@@ -78,6 +96,9 @@ func (p *phased) facts() []Fact {
 	}
 	if at.Pace != "" {
 		facts = append(facts, Fact{"Batches", at.Pace})
+	}
+	if g.Strategy == resilience.Gradual {
+		facts = append(facts, p.health.facts()...)
 	}
 	return facts
 }

@@ -20,6 +20,17 @@ type analyst struct {
 	groups []resilience.Group
 	legs   []activities.SliceInput
 	looks  int
+	ill    int // times the server does not bear it
+}
+
+func (a *analyst) CheckHealth(context.Context, activities.HealthInput) (check activities.HealthCheck, err error) {
+	err = a.do("CheckHealth", func() {
+		if a.ill > 0 {
+			a.ill--
+			check.Shut = []resilience.Gate{{Name: resilience.WaitersGate, State: resilience.GateShut, Detail: "9 sessions wait for locks"}}
+		}
+	})
+	return check, err
 }
 
 func (a *analyst) AnalyseMigration(context.Context, activities.AnalyseInput) (found activities.Analysis, err error) {
@@ -69,6 +80,54 @@ func TestGroupsRunOneAfterAnother(t *testing.T) {
 	require.Equal(t, [][3]int64{{12, 100, 0}, {12, 100, 0}, {25, 7, 0}, {25, 7, 0}, {0, 0, 0}}, went, "rows of no group come last")
 	require.Equal(t, 1, a.looks)
 	require.Equal(t, []string{"PlanMigration", "AnalyseMigration", "QueueMigration"}, a.ran[:3], "it looks before anything has an effect")
+}
+
+// TestAGroupInUseLooksAtTheServerFirst: before each slice, and waits while it is ill.
+func TestAGroupInUseLooksAtTheServerFirst(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, ill: 2, groups: []resilience.Group{
+		{Position: 1, Name: "cold", Until: 20, Rows: 20, Strategy: resilience.Batch, BatchSize: 100},
+		{Position: 2, Name: "hot", Until: 30, Rows: 10, Strategy: resilience.Gradual, BatchSize: 100},
+	}}
+	env.RegisterActivity(a)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
+	require.NoError(t, env.GetWorkflowError())
+	at := slices.Index(a.ran, "MoveSlice")
+	require.Equal(t, []string{"MoveSlice", "MoveSlice", "CheckHealth", "CheckHealth", "CheckHealth", "MoveSlice", "SweepMigration"}, a.ran[at:at+7])
+}
+
+// TestIntelligentCarriesChunksToTheirFilesAndBack: against Postgres and Temporal.
+func TestIntelligentCarriesChunksToTheirFilesAndBack(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/hot/a.md", 700)
+	in.fill("guide/b/c.md", 600)
+	in.fill("guide/few.md", 30)
+	start := in.checksum()
+	_, err := in.pool.Exec(t.Context(), `SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'guide/hot/%'))`)
+	require.NoError(t, err)
+
+	id := "m-clever"
+	run := in.start(workflows.MigrateID(in.id, "docs", id), workflows.MigrateName(resilience.Intelligent), workflows.MigrateInput{
+		Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Renames: []resilience.RenameRule{rule("guide", "manual")}, Tuning: quick(),
+	})
+	var plan resilience.Plan
+	require.Empty(t, ends(t, run, &plan))
+	require.Equal(t, resilience.Completed, plan.Status)
+	require.EqualValues(t, 1330, plan.Moved)
+	require.Equal(t, 1330, in.count("manual"))
+	groups, err := in.store.Groups(t.Context(), id)
+	require.NoError(t, err)
+	require.Len(t, groups, 3)
+	require.Equal(t, []resilience.Strategy{resilience.Immediate, resilience.Immediate, resilience.Gradual},
+		[]resilience.Strategy{groups[0].Strategy, groups[1].Strategy, groups[2].Strategy})
+	require.NotNil(t, groups[2].Course, "its batches were adapted")
+
+	_, run = in.rollback(id)
+	require.Empty(t, ends(t, run, &plan))
+	require.Equal(t, resilience.Completed, plan.Status)
+	require.Equal(t, start, in.checksum())
 }
 
 // TestTheGroupsAreReadAgain: a run that goes on where another ended, or that
