@@ -1,0 +1,89 @@
+package resilience_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+// steered lets a course go through so many batches, each of which takes as long as
+// the server's true costs have it, and returns what was said.
+func steered(c resilience.Course, n int, truth resilience.Forecast) (resilience.Course, []string) {
+	var said []string
+	for range n {
+		rows := int64(c.Size())
+		var word string
+		if c, word = c.After(resilience.Timing{Rows: rows, MS: truth.Of(rows, rows)}, true); word != "" {
+			said = append(said, word)
+		}
+	}
+	return c, said
+}
+
+func course(rowMS float64) resilience.Course {
+	g := resilience.Group{Rows: 1 << 30, BatchSize: 1000, TargetMS: 100, Forecast: resilience.Forecast{BatchMS: 1.5, RowMS: rowMS}}
+	return g.Start(50)
+}
+
+func TestACourseThatIsRightOnlyAdapts(t *testing.T) {
+	t.Parallel()
+	truth := resilience.Forecast{BatchMS: 2, RowMS: 0.02}
+	c, said := steered(course(0.021), 200, truth)
+	require.Zero(t, c.Falls)
+	require.NotEmpty(t, said)
+	require.InDelta(t, 100, truth.Of(int64(c.Size()), int64(c.Size())), 20, "the size whose batches take what they should")
+}
+
+func TestACourseFallsBackWhenItsForecastIsOff(t *testing.T) {
+	t.Parallel()
+	truth := resilience.Forecast{BatchMS: 2, RowMS: 0.06}
+	c, said := steered(course(0.02), 19, truth)
+	require.Zero(t, c.Falls, "19 batches do not tell")
+	c, said = steered(c, 1, truth)
+	require.Equal(t, 1, c.Falls)
+	require.Equal(t, 50, c.Size(), "the plan's own size")
+	require.Contains(t, said[0], "was off by")
+	require.Contains(t, c.String(), "the forecast was off")
+	c, said = steered(c, 20, truth)
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], "measured")
+	require.InDelta(t, 0.06, c.Forecast.RowMS, 0.001)
+	require.InDelta(t, 2, c.Forecast.BatchMS, 0.1)
+	c, _ = steered(c, 500, truth)
+	require.Equal(t, 1, c.Falls, "what was measured holds")
+}
+
+// TestAServerThatChangesAllTheTimeIsTrustedLess: the forecast is given up for
+// longer each time.
+func TestAServerThatChangesAllTheTimeIsTrustedLess(t *testing.T) {
+	t.Parallel()
+	c := course(0.02)
+	fallen, longest := 0, 0
+	for i := range 4000 {
+		truth := resilience.Forecast{BatchMS: 2, RowMS: []float64{0.01, 0.05}[i/7%2]}
+		rows := int64(c.Size())
+		c, _ = c.After(resilience.Timing{Rows: rows, MS: truth.Of(rows, rows)}, true)
+		if longest = max(longest, c.Fallen); c.Fallen > 0 {
+			fallen++
+		}
+	}
+	require.Greater(t, c.Falls, 2)
+	require.Equal(t, 320, longest)
+	require.Greater(t, fallen, 2000)
+}
+
+func TestAShortOrFailedBatchIsTakenForWhatItIs(t *testing.T) {
+	t.Parallel()
+	c := course(0.02)
+	same, said := c.After(resilience.Timing{Rows: 3, MS: 1}, true)
+	require.Empty(t, said)
+	require.Equal(t, c, same, "the rest of a group says nothing")
+	eased, said := c.Eased(resilience.LockTimeout)
+	require.Equal(t, 500, eased.Size())
+	require.NotEmpty(t, said)
+	same, said = c.Eased(resilience.NoTrouble)
+	require.Empty(t, said)
+	require.Equal(t, c, same)
+}
