@@ -21,6 +21,7 @@ type Mover struct {
 	args   pgx.NamedArgs
 	apply  string
 	revert string
+	lock   string        // locks the rows of a batch; empty: there is no need
 	took   time.Duration // of the last batch
 }
 
@@ -50,7 +51,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	}
 	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations})
 	some := stays != "{}"
-	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some)}, nil
+	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t)}, nil
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
@@ -111,15 +112,20 @@ func transient(err error) bool {
 // the retry is left to Temporal, which backs off.
 const tries = 10
 
+// optimist is the number of tries after which a batch locks its rows before it
+// looks at them: one that is large would else never be done beside writers.
+const optimist = 2
+
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
-	for range tries {
-		next, err = m.batch(ctx, at, b.leaving(at, move == m.revert), move, advance)
+	for n := range tries {
+		hold := n >= optimist && m.lock != ""
+		next, err = m.batch(ctx, at, b.leaving(at, move == m.revert), hold, move, advance)
 		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
-			next, err = m.batch(ctx, at, &leaving{most: maxClashes}, move, advance)
+			next, err = m.batch(ctx, at, &leaving{most: maxClashes}, hold, move, advance)
 		}
 		if !transient(err) || b.Gentle {
 			break
@@ -161,7 +167,8 @@ var ofPassed = strings.NewReplacer("@lo", "nullif(current_setting('rehome.lo', t
 // batch advances the watermark and moves the rows it passes. All of it sees
 // one snapshot: an application's write to one of the rows meanwhile fails the
 // transaction, which is then tried again on what the application wrote.
-func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, move, advance string) (resilience.Watermark, error) {
+// One that holds its rows locks them first instead, and then sees what is there.
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, hold bool, move, advance string) (resilience.Watermark, error) {
 	step := passage{m: m, at: at, next: at, batch: &pgx.Batch{}}
 	conn, err := m.store.pool.Acquire(ctx)
 	if err != nil {
@@ -170,10 +177,10 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, 
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
 	defer func() { m.took = time.Since(began) }()
-	if l == nil {
+	if l == nil && !hold {
 		err = step.swift(ctx, conn, move, advance)
 	} else {
-		err = step.careful(ctx, conn, l, move, advance)
+		err = step.careful(ctx, conn, l, hold, move, advance)
 	}
 	return step.next, err
 }
@@ -208,14 +215,30 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, move, advance s
 	return err
 }
 
-// careful moves a batch without some of its rows.
-func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, move, advance string) error {
-	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+// careful moves a batch without some of its rows, or with all of them held.
+func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, hold bool, move, advance string) error {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead}
+	if hold {
+		options.IsoLevel = pgx.ReadCommitted
+	}
+	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		p.advance(advance)
 		if err := p.send(tx.SendBatch(ctx, p.batch)); err != nil {
 			return err
 		}
-		r, err := p.m.without(ctx, tx, l, move, p.lo, p.hi)
+		if hold {
+			p.m.args["lo"], p.m.args["hi"] = p.lo, p.hi
+			if _, err := tx.Exec(ctx, p.m.lock, p.m.args); err != nil {
+				return err
+			}
+		}
+		do := p.m.rows
+		if l != nil {
+			do = func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
+				return p.m.without(ctx, tx, l, move, lo, hi)
+			}
+		}
+		r, err := do(ctx, tx, move, p.lo, p.hi)
 		p.account(r)
 		return err
 	})
@@ -315,4 +338,13 @@ func (s *Store) MarkApplied(ctx context.Context, plan string) (time.Duration, er
 		return 0, fmt.Errorf("mark plan %s as applied: %w", plan, interpret(err))
 	}
 	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// lockStatement locks the rows (@lo, @hi] of the journal, in its order.
+func lockStatement(t table) string {
+	return fmt.Sprintf(`
+		SELECT count(*) FROM (
+			SELECT FROM rehome.migration_moves m JOIN %s t ON %s AND %s
+			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
+		t.name(), t.hasID("m.chunk_id"), t.scope())
 }

@@ -226,3 +226,44 @@ func TestDDLInTheMiddle(t *testing.T) {
 	m.revert(id)
 	require.Equal(t, start, m.rows("public.docs"))
 }
+
+// TestFault18OneBatchIsDoneBesideWriters: a batch of all rows meets a write of
+// one of them each time it tries, and is done all the same.
+func TestFault18OneBatchIsDoneBesideWriters(t *testing.T) {
+	t.Parallel()
+	const rows = 3000
+	m, id := renaming(t, rows)
+	ctx, stop := context.WithCancel(t.Context())
+	started := make(chan bool, 3)
+	var writers []func() (int, error)
+	for w := range 3 {
+		writers = append(writers, later(func() (n int, err error) {
+			for ; ctx.Err() == nil && err == nil; n++ {
+				_, err = m.pool.Exec(context.WithoutCancel(ctx), `UPDATE rehome.chunks SET content = 'edit ' || $1::int WHERE ordinal = 1 + $1::int % $2::int`, n*3+w, rows)
+				if n == 10 || err != nil {
+					started <- err == nil
+				}
+			}
+			return n, err
+		}))
+	}
+	for _, w := range writers {
+		if !<-started {
+			_, err := w()
+			require.NoError(t, err)
+		}
+	}
+	mover, at := m.mover(id)
+	for at.Last < at.Total {
+		next, err := mover.Apply(t.Context(), at, store.Bounds{Batch: rows})
+		require.NoError(t, err)
+		at = next
+	}
+	stop()
+	for _, w := range writers {
+		_, err := w()
+		require.NoError(t, err)
+	}
+	require.Equal(t, map[string]int{"b.md": rows}, m.at())
+	require.EqualValues(t, rows, m.accounted(id).Moved)
+}
