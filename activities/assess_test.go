@@ -131,6 +131,25 @@ func TestAPlanThatWouldLockForMinutesIsRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestAPlanCannotBecomeOneThatWouldBeRefused: another strategy is judged too.
+func TestAPlanCannotBecomeOneThatWouldBeRefused(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	_, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+	p.slow(resilience.Immediate, 90_000)
+	change := activities.ChangeInput{PlanInput: activities.PlanInput{Migration: "m-1"}, Strategy: resilience.Immediate}
+	_, err = p.env.ExecuteActivity(p.act.ChangeStrategy, change)
+	refused(t, err, "immediate would lock 25 chunks", "use batch")
+	plan, err := p.store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.Equal(t, resilience.Batch, plan.Strategy)
+	change.Strategy = resilience.Gradual
+	_, err = p.env.ExecuteActivity(p.act.ChangeStrategy, change)
+	require.NoError(t, err)
+}
+
 func refused(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	app, ok := errors.AsType[*temporal.ApplicationError](err)

@@ -68,8 +68,21 @@ type ChangeInput struct {
 }
 
 // ChangeStrategy lets a queued or paused plan go on by another strategy, and
-// returns its hash, of which the strategy is part.
+// returns its hash, of which the strategy is part. One that would lock chunks
+// for minutes is Refused.
 func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, error) {
+	plan, err := a.Store.Plan(ctx, in.Migration)
+	if err != nil {
+		return "", classify("read the plan", err)
+	}
+	plan.Strategy, plan.Moves = in.Strategy, plan.Moves-plan.Moved // what is left
+	found, err := a.judge(ctx, plan)
+	if err == nil {
+		err = refusal(found)
+	}
+	if err != nil {
+		return "", classify("judge the plan under "+string(in.Strategy), err)
+	}
 	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, in.Strategy, in.Author)
 	return hash, classify("change the strategy", err)
 }

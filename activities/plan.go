@@ -57,21 +57,33 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 
 // assess records the physics, the way, the risk and the estimate of a plan.
 func (a *Database) assess(ctx context.Context, plan resilience.Plan) error {
-	facts, err := a.Store.Facts(ctx, plan)
+	found, err := a.judge(ctx, plan)
 	if err != nil {
 		return err
+	}
+	if err := a.Store.SaveAssessment(ctx, plan.ID, found); err != nil {
+		return err
+	}
+	return refusal(found)
+}
+
+// judge looks at the table of a plan and at what runs alike took.
+func (a *Database) judge(ctx context.Context, plan resilience.Plan) (resilience.Assessment, error) {
+	facts, err := a.Store.Facts(ctx, plan)
+	if err != nil {
+		return resilience.Assessment{}, err
 	}
 	plan.Physics, plan.Way = facts.Physics, facts.Way
 	past, err := a.Store.PastRuns(ctx, plan.Alike())
 	if err != nil {
-		return err
+		return resilience.Assessment{}, err
 	}
-	found := plan.Assess(facts, past)
-	if err := a.Store.SaveAssessment(ctx, plan.ID, found); err != nil {
-		return err
+	return plan.Assess(facts, past), nil
+}
+
+func refusal(found resilience.Assessment) error {
+	if found.Refusal == "" {
+		return nil
 	}
-	if found.Refusal != "" {
-		return &store.Problem{Kind: store.ErrRefused, Message: found.Refusal}
-	}
-	return nil
+	return &store.Problem{Kind: store.ErrRefused, Message: found.Refusal}
 }

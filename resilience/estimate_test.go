@@ -109,3 +109,29 @@ func TestTheCostOfARowIsLearned(t *testing.T) {
 		require.Equal(t, c.want > 0, basis != "", c.name)
 	}
 }
+
+func TestPacingAndSoakingAreExpected(t *testing.T) {
+	t.Parallel()
+	seconds := resilience.Seconds(600)
+	plan := resilience.Plan{Strategy: resilience.Batch, Kind: resilience.Rename, Way: resilience.Update, Moves: 10_000, Physics: plain, Policy: resilience.Policy{BatchSize: 1000}}
+	back := plan.ByRuleMS()
+	for name, c := range map[string]struct {
+		change      func(p *resilience.Plan)
+		least, most int64
+	}{
+		"a rate":               {func(p *resilience.Plan) { p.Policy.Rate = 100 }, 100_000, 101_000},
+		"gradual, which rests": {func(p *resilience.Plan) { p.Strategy = resilience.Gradual }, 4 * back, 10 * back},
+		"rows that stay":       {func(p *resilience.Plan) { p.Way = resilience.AliasOnly }, 1, back},
+		"a transfer, which soaks": {func(p *resilience.Plan) {
+			p.Kind, p.Transfer = resilience.Transfer, &resilience.Transferring{TransferOrder: resilience.TransferOrder{Soak: &seconds}}
+		}, 600_000 + back, 600_000 + 4*back},
+		"one that takes it all back": {func(p *resilience.Plan) {
+			p.Kind, p.Transfer = resilience.Transfer, &resilience.Transferring{TransferOrder: resilience.TransferOrder{Soak: &seconds}, Back: true}
+		}, back, 4 * back},
+	} {
+		changed := plan
+		c.change(&changed)
+		require.GreaterOrEqual(t, changed.ByRuleMS(), c.least, name)
+		require.LessOrEqual(t, changed.ByRuleMS(), c.most, name)
+	}
+}

@@ -247,10 +247,7 @@ func (p Physics) applyMS(e Effort) int64 {
 // TransactionMS is how long one transaction of an amount of work is expected to
 // hold the locks of its rows.
 func (p Physics) TransactionMS(e Effort) int64 {
-	rows := max(e.Rows, 0)
-	if e.Batch > 0 {
-		rows = min(rows, int64(e.Batch))
-	}
+	rows := min(max(e.Rows, 0), int64(cmp.Or(e.Batch, defaultBatch)))
 	return toMS(e.slowness() * (transactionMS + p.RowMS()*float64(rows)))
 }
 

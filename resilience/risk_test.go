@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 
@@ -99,7 +100,7 @@ func TestRiskIsMonotoneInEachFactAndStaysInBounds(t *testing.T) {
 		require.NotEmpty(t, risk.Level)
 		for name, change := range map[string]func(f *resilience.Facts){
 			"rows":       func(f *resilience.Facts) { f.Effort.Rows = max(a.Effort.Rows, b.Effort.Rows) },
-			"batch":      func(f *resilience.Facts) { f.Effort.Batch = max(a.Effort.Batch, b.Effort.Batch) },
+			"batch":      func(f *resilience.Facts) { f.Effort.Batch = max(cmp.Or(a.Effort.Batch, 1000), b.Effort.Batch) },
 			"width":      func(f *resilience.Facts) { f.Physics.RowBytes = max(a.Physics.RowBytes, b.Physics.RowBytes) },
 			"writes":     func(f *resilience.Facts) { f.Load.Writes = max(a.Load.Writes, b.Load.Writes) },
 			"reads":      func(f *resilience.Facts) { f.Load.Reads = max(a.Load.Reads, b.Load.Reads) },

@@ -17,13 +17,19 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		f.Way = resilience.Update
 	}
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		var t table
-		err := tx.QueryRow(ctx, `SELECT mapping FROM rehome.migration_plans WHERE plan_id = $1`, p.ID).Scan(&t.m)
+		var t table // that is written to: of a transfer the target, unless its rows come home
+		err := tx.QueryRow(ctx, `
+			SELECT coalesce(x.mapping, p.mapping)
+			FROM rehome.migration_plans p LEFT JOIN rehome.migration_transfers x ON x.plan_id = p.plan_id AND NOT x.back
+			WHERE p.plan_id = $1`, p.ID).Scan(&t.m)
 		if err != nil {
 			return err
 		}
 		if f.Physics, err = lookAtPhysics(ctx, tx, t); err != nil {
 			return err
+		}
+		if p.Kind != resilience.Rename { // new rows go into every index
+			f.Physics.HOT, f.Physics.HOTShare = false, 0
 		}
 		if f.Load, err = lookAtLoad(ctx, tx, t); err != nil {
 			return err
