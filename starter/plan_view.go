@@ -50,7 +50,7 @@ func assessmentRows(w io.Writer, p resilience.Plan) {
 	}
 	row(w, "table", physicsLine(p.Physics))
 	row(w, "way", wayLine(p.Way))
-	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s; from %s", took(p.Estimate.P50MS), took(p.Estimate.P90MS), p.Estimate.Basis))
+	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s (%s)", took(p.Estimate.P50MS), took(p.Estimate.P90MS), p.Estimate.Basis))
 	row(w, "risk", fmt.Sprintf("%s, %d of 100", p.Risk.Level, p.Risk.Score))
 	for _, reason := range p.Risk.Reasons {
 		row(w, "", reason)
