@@ -95,6 +95,9 @@ func Decide(clusters []Cluster, c Circumstances) []Group {
 		}
 		g.Way, g.Alternatives = choice.way, choice.against(c.options(one.Rows, rows))
 		g.Reason = choice.why + c.pace(&g)
+		if g.Way == Rebuild {
+			g.ExpectedMS = c.rebuildMS(rows) * float64(one.Rows) / float64(max(rows, 1)) // with its share of the building
+		}
 		groups[i] = g
 	}
 	return groups
