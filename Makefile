@@ -6,7 +6,7 @@ GO ?= go
 # The race detector needs a C compiler with its headers.
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo '\#include <stdlib.h>' | $$($(GO) env CC) -E - >/dev/null 2>&1 && echo -race)
 
-.PHONY: build dev stop demo prepare test test-all bench
+.PHONY: build dev stop demo prepare test test-all chaos bench
 
 build: ## bin/worker and bin/starter
 	$(GO) build -o bin/ ./worker ./starter
@@ -30,6 +30,11 @@ test: prepare ## the quick form of every test, at most 10 minutes on two cores
 test-all: prepare ## the full form, at most 60 minutes
 	$(if $(RACE),,@echo 'no C compiler: tests run without the race detector' >&2)
 	$(GO) test $(RACE) -timeout 60m $(TESTFLAGS) ./...
+
+CHAOS ?= 10m
+
+chaos: prepare ## kill workers, Postgres and Temporal at random for CHAOS, and count what must hold
+	REHOME_CHAOS=$(CHAOS) $(GO) test ./worker -count=1 -v -timeout 24h -run 'TestChaos$$'
 
 bench: prepare ## against the same work in plain SQL; writes bench/RESULTS.md
 	$(GO) run ./bench

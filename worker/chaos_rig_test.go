@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"rehome/activities"
+	"rehome/internal/dev"
+	"rehome/resilience"
+	"rehome/store"
+	"rehome/workflows"
+)
+
+// rig is a stack of its own whose parts can be killed, with a worker, and an
+// application that reads and writes the chunks all the while.
+type rig struct {
+	*testing.T
+	dir          string
+	postgres     *dev.Postgres
+	temporal     *dev.Temporal
+	worker       *workerProcess
+	pool         *pgxpool.Pool
+	store        *store.Store
+	client       client.Client
+	installation string
+	rows         int
+
+	reads, writes atomic.Int64
+	wrong         atomic.Pointer[string] // what a reader saw that must not be
+	mu            sync.Mutex
+	edits         []int64 // by row: the number of its last edit that was acknowledged
+	stop          context.CancelFunc
+	done          sync.WaitGroup
+}
+
+func newRig(t *testing.T, rows int) *rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rehome-rig-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) // Postgres may run as somebody else
+	r := &rig{T: t, dir: dir, rows: rows, edits: make([]int64, rows+1)}
+	ctx := context.Background()
+	r.postgres, err = dev.StartPostgres(ctx, dev.Options{Dir: dir})
+	require.NoError(t, err)
+	r.temporal, err = dev.StartTemporal(ctx, dev.Options{Dir: dir})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		r.temporal.Stop()
+		r.postgres.Stop()
+		_ = os.RemoveAll(dir) // in a temporary directory
+	})
+	r.pool, err = pgxpool.New(ctx, r.postgres.URL)
+	require.NoError(t, err)
+	t.Cleanup(r.pool.Close)
+	r.store = store.New(r.pool)
+	require.NoError(t, r.store.Migrate(ctx))
+	r.client, err = client.DialContext(ctx, client.Options{HostPort: r.temporal.Address, Logger: silent()})
+	require.NoError(t, err)
+	t.Cleanup(r.client.Close)
+	r.installation, err = r.store.Installation(ctx)
+	require.NoError(t, err)
+	require.NoError(t, r.store.AddMemory(ctx, resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	_, err = r.pool.Exec(ctx, `
+		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
+		SELECT 'docs', 'a/f' || i / 20 || '.md', i, 'edit 0 of ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, rows)
+	require.NoError(t, err)
+	r.startWorker()
+	r.startApplication()
+	return r
+}
+
+func (r *rig) startWorker() {
+	r.worker = launch(r.T, r.TempDir(), []string{"DATABASE_URL=" + r.postgres.URL, "TEMPORAL_ADDRESS=" + r.temporal.Address}, anyPort)
+}
+
+// startApplication reads and writes until the test ends.
+func (r *rig) startApplication() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.done.Go(func() { r.read(ctx) })
+	r.done.Go(func() { r.write(ctx) })
+	r.Cleanup(r.quiet)
+}
+
+// quiet ends the application.
+func (r *rig) quiet() {
+	r.stop()
+	r.done.Wait()
+}
+
+// read looks for a moment at which a chunk is nowhere, or twice.
+func (r *rig) read(ctx context.Context) {
+	for ctx.Err() == nil {
+		var all, different int
+		err := r.pool.QueryRow(ctx, `SELECT count(*), count(DISTINCT ordinal) FROM rehome.chunks`).Scan(&all, &different)
+		if err != nil {
+			pause(ctx) // Postgres is away
+			continue
+		}
+		r.reads.Add(1)
+		if all != r.rows || different != r.rows {
+			saw := fmt.Sprintf("a reader saw %d chunks, %d different, of %d", all, different, r.rows)
+			r.wrong.Store(&saw)
+		}
+		pause(ctx)
+	}
+}
+
+// write edits one chunk after the other, wherever it is at that moment.
+func (r *rig) write(ctx context.Context) {
+	for n := int64(1); ctx.Err() == nil; n++ {
+		row := 1 + rand.IntN(r.rows)
+		tag, err := r.pool.Exec(ctx, `UPDATE rehome.chunks SET content = 'edit ' || $2::bigint || ' of ' || $1::int WHERE ordinal = $1`, row, n)
+		if err == nil {
+			r.writes.Add(1)
+			r.mu.Lock()
+			r.edits[row] = n
+			r.mu.Unlock()
+			if tag.RowsAffected() != 1 {
+				saw := fmt.Sprintf("a writer found chunk %d %d times", row, tag.RowsAffected())
+				r.wrong.Store(&saw)
+			}
+		}
+		pause(ctx)
+	}
+}
+
+// pause lets a moment pass between two looks of the application.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Millisecond):
+	}
+}
+
+// killPostgres stops Postgres as a crash does, and starts it again.
+func (r *rig) killPostgres() {
+	r.Helper()
+	r.kill(r.postgres.PID(), syscall.SIGQUIT)
+	var err error
+	r.postgres, err = dev.StartPostgres(context.Background(), dev.Options{Dir: r.dir})
+	require.NoError(r, err)
+}
+
+// killTemporal kills Temporal, and starts it again on its database file.
+func (r *rig) killTemporal() {
+	r.Helper()
+	r.kill(r.temporal.PID(), syscall.SIGKILL)
+	var err error
+	r.temporal, err = dev.StartTemporal(context.Background(), dev.Options{Dir: r.dir})
+	require.NoError(r, err)
+}
+
+// killWorker kills the worker and starts another.
+func (r *rig) killWorker() {
+	r.Helper()
+	require.NoError(r, r.worker.cmd.Process.Kill())
+	<-r.worker.done
+	r.startWorker()
+}
+
+// freezeWorker stops the worker for longer than a heartbeat may be late, while
+// another goes on; then it wakes up with a batch in its hands.
+func (r *rig) freezeWorker() {
+	r.Helper()
+	frozen := r.worker
+	frozen.signal(syscall.SIGSTOP)
+	r.startWorker()
+	<-time.After(heartbeat * 3 / 2)
+	frozen.signal(syscall.SIGCONT)
+	<-time.After(heartbeat / 2) // what it does then is to be seen
+	require.NoError(r, frozen.cmd.Process.Kill())
+	<-frozen.done
+}
+
+// kill sends a signal and waits until the process has gone.
+func (r *rig) kill(pid int, signal syscall.Signal) {
+	r.Helper()
+	require.NoError(r, syscall.Kill(pid, signal))
+	require.Eventually(r, func() bool { return syscall.Kill(pid, 0) != nil }, patience, 10*time.Millisecond)
+}
+
+const heartbeat = 2 * time.Second
+
+// migrate starts a plan from one directory to another.
+func (r *rig) migrate(id string, strategy resilience.Strategy, from, to string, rate float64) {
+	r.Helper()
+	in := workflows.MigrateInput{
+		Origin: activities.Origin{Installation: r.installation}, Memory: "docs", Migration: id,
+		Renames: []resilience.RenameRule{{Old: from, New: to}}, Approve: true,
+		Policy: resilience.Policy{BatchSize: 25, Rate: rate},
+		Tuning: workflows.Tuning{Slice: activities.Slice{Time: activities.Duration(time.Second)}, Heartbeat: activities.Duration(heartbeat)},
+	}
+	r.insist("start "+id, func(ctx context.Context) error {
+		_, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+			ID: workflows.MigrateID(r.installation, "docs", id), TaskQueue: workflows.TaskQueue(r.installation),
+		}, workflows.MigrateName(strategy), in)
+		return err
+	})
+}
+
+// insist does something until it succeeds: servers may be away.
+func (r *rig) insist(what string, do func(context.Context) error) {
+	r.Helper()
+	var err error
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		err = do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	require.NoError(r, err, what)
+}
+
+// abort gives the order; a run that has ended meanwhile takes none.
+func (r *rig) abort(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, _ = r.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: workflows.MigrateID(r.installation, "docs", id), UpdateName: workflows.AbortUpdate,
+		Args: []any{workflows.Order{Author: "chaos"}}, WaitForStage: client.WorkflowUpdateStageAccepted,
+	})
+}
+
+// inside waits until a plan has moved some rows and not all.
+func (r *rig) inside(id string) {
+	r.Helper()
+	require.Eventually(r, func() bool {
+		at, err := r.store.Watermark(context.Background(), id)
+		return err == nil && at.Last > 0 && at.Last < at.Total
+	}, patience, 5*time.Millisecond)
+}
+
+// ends waits for the end of a plan.
+func (r *rig) ends(id string) resilience.Plan {
+	r.Helper()
+	var plan resilience.Plan
+	deadline := time.Now().Add(3 * time.Minute)
+	for time.Now().Before(deadline) {
+		var err error
+		if plan, err = r.store.Plan(context.Background(), id); err == nil && plan.Status.Ended() {
+			return plan
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	require.Fail(r, "the migration does not end", "%+v", plan)
+	return plan
+}
+
+// conserved checks that every chunk is once at dir, with its embedding and the
+// last edit that the application was told of, or a later one.
+func (r *rig) conserved(dir string) {
+	r.Helper()
+	if saw := r.wrong.Load(); saw != nil {
+		require.Fail(r, *saw)
+	}
+	r.mu.Lock()
+	edited := slices.Clone(r.edits) // edits only grow
+	r.mu.Unlock()
+	r.insist("look at the chunks", func(ctx context.Context) error {
+		var all, here, whole, lost int
+		err := r.pool.QueryRow(ctx, `
+			SELECT count(*), count(*) FILTER (WHERE path = $1 || '/f' || ordinal / 20 || '.md'),
+				count(*) FILTER (WHERE embedding = ARRAY[ordinal, ordinal % 7]::real[] AND content LIKE 'edit % of ' || ordinal),
+				count(*) FILTER (WHERE split_part(content, ' ', 2)::bigint < ($2::bigint[])[ordinal + 1])
+			FROM rehome.chunks`, dir, edited).Scan(&all, &here, &whole, &lost)
+		if err != nil {
+			return err
+		}
+		require.Equal(r, []int{r.rows, r.rows, r.rows, 0}, []int{all, here, whole, lost}, "all, at %s, whole, edits lost", dir)
+		return nil
+	})
+}
