@@ -162,7 +162,7 @@ func heard(then func()) *testsuite.TestUpdateCallback {
 func TestAnOrderIsSafeInEveryState(t *testing.T) {
 	t.Parallel()
 	forward := []string{"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration",
-		"ReadWatermark", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration", "ReadMigration"}
+		"ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration"}
 	back := []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "EndUndo", "NoteMigration"}
 	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate} {
 		for name, order := range orders {

@@ -255,6 +255,9 @@ func (m *migration) moveAll(ctx workflow.Context) error {
 			}
 		}
 		if found == 0 {
+			if err := m.verify(ctx); err != nil {
+				return err
+			}
 			if held, err := m.held(ctx); err != nil || !held {
 				return err
 			}

@@ -55,7 +55,7 @@ func TestEachStepFailingPutsEverythingBack(t *testing.T) {
 	in := newInstallation(t)
 	in.fill("guide/a.md", 40)
 	start := in.checksum()
-	for _, step := range []string{"PlanMigration", "BeginMigration", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration"} {
+	for _, step := range []string{"PlanMigration", "BeginMigration", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration"} {
 		for _, after := range []bool{false, true} {
 			if step == "CompleteMigration" && after {
 				continue // that answer is not lost for good: the step is retried, and a completed plan stays so

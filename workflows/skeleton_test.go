@@ -77,6 +77,15 @@ func (a *actor) SweepMigration(context.Context, activities.PlanInput) (found int
 	return found, err
 }
 
+func (a *actor) VerifyMigration(_ context.Context, in activities.VerifyInput) (at resilience.Verified, err error) {
+	err = a.do("VerifyMigration", func() {
+		at = in.At
+		at.Total, at.Last = a.at.Total, a.at.Total
+		at.Done = true
+	})
+	return at, err
+}
+
 func (a *actor) BeginUndo(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
 	err = a.do("BeginUndo", func() {
 		a.at.Wish = resilience.WishUndo
@@ -187,6 +196,7 @@ func TestCompensationsRunNewestFirst(t *testing.T) {
 	for step, want := range map[string][]string{
 		"PlanMigration":     {"CancelMigration"},
 		"MoveSlice":         {"BeginUndo", "RevertSlice", "EndUndo", "ReadMigration"},
+		"VerifyMigration":   {"BeginUndo", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
 		"SwitchAliases":     {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
 		"CompleteMigration": {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
 	} {
@@ -245,7 +255,7 @@ func TestStateCrossesContinueAsNew(t *testing.T) {
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), next)
 	require.ErrorContains(t, env.GetWorkflowError(), "injected")
 	require.Equal(t, []string{
-		"ReadWatermark", "MoveSlice", "MoveSlice", "SweepMigration", "SwitchAliases", "CompleteMigration", // neither planned nor begun again
+		"ReadWatermark", "MoveSlice", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", // neither planned nor begun again
 		"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration", // all that both runs owe
 	}, b.ran)
 }

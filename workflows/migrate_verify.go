@@ -1,0 +1,26 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+)
+
+// verify looks at every row once more before anybody is led to the new paths. A
+// mismatch ends the run, and the saga puts everything back. A transfer compares
+// its copies when it retires what they were made of.
+func (m *migration) verify(ctx workflow.Context) error {
+	in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice}
+	for m.carrying == nil && !in.At.Done {
+		if m.aborted != nil {
+			return m.abortion()
+		}
+		at := in.At
+		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, "Look at every moved chunk once more"), database.VerifyMigration, in).Get(ctx, &at)
+		if err != nil {
+			return err
+		}
+		in.At = at
+	}
+	return nil
+}
