@@ -137,7 +137,7 @@ func TestMovesStreamWithinTheirMemory(t *testing.T) {
 	b.chunks("default", 1, "guide/section 1/page 1.md")
 	lines := &million{}
 	if testing.Short() {
-		lines.line = resilience.MaxMoves - 50_000 // the last ones only
+		lines.line = resilience.MaxMoves - 5000 // the last ones only
 		b.exec(`UPDATE rehome.chunks SET path = 'guide/section 1/page 999001.md'`)
 	}
 	renames := resilience.MaxMoves - lines.line

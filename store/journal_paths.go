@@ -167,7 +167,7 @@ func (j *journal) find(ctx context.Context, query string) (inTheWay []string, er
 		return nil, err
 	}
 	defer rows.Close()
-	var all int64
+	var all, again int64
 	for rows.Next() {
 		var c resilience.Conflict
 		var other string
@@ -175,11 +175,15 @@ func (j *journal) find(ctx context.Context, query string) (inTheWay []string, er
 			return nil, err
 		}
 		c.Detail = c.Explain(other)
+		if slices.Contains(j.conflicts, c) { // another query found it too
+			again++
+			continue
+		}
 		inTheWay = append(inTheWay, other)
 		if len(j.conflicts) < resilience.KeptConflicts {
 			j.conflicts = append(j.conflicts, c)
 		}
 	}
-	j.inTheWay += all
+	j.inTheWay += all - again
 	return inTheWay, rows.Err()
 }
