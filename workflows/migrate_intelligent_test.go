@@ -203,7 +203,7 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 				require.ErrorContains(t, env.GetWorkflowError(), "injected")
 			}
 			require.Equal(t, c.asks, slices.Contains(a.ran, "RequestApproval"))
-			ran := slices.DeleteFunc(slices.Compact(slices.Clone(a.ran)), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
+			ran := slices.DeleteFunc(slices.Compact(slices.Clone(a.ran)), func(s string) bool { return s == "SweepMigration" || s == "VerifyMigration" || s == "ReadWatermark" })
 			require.Equal(t, c.last, ran[len(ran)-len(c.last):])
 		})
 	}
