@@ -3,7 +3,6 @@ package workflows
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -460,9 +459,14 @@ func (m *migration) compensate(ctx workflow.Context, order Order) error {
 	err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at)
 	if err == nil {
 		m.epoch = at.Epoch
-		table := m.compensations()
-		maps.Copy(table, m.transferCompensations())
-		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error { return m.insist(ctx, name, table[name]) })
+		usual, transfer := m.compensations(), m.transferCompensations()
+		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error {
+			step, ok := usual[name]
+			if !ok {
+				step = transfer[name]
+			}
+			return m.insist(ctx, name, step)
+		})
 	}
 	if err == nil {
 		return nil
