@@ -88,6 +88,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 
 	twice(a.BeginUndo, named)
 	twice(a.UndoSwitchAliases, named)
+	twice(a.NoteMigration, activities.NoteInput{PlanInput: named, What: activities.Stuck})
 	twice(a.FailUndo, named)
 	twice(a.BeginUndo, named)
 	slice.Epoch = 2
