@@ -92,10 +92,13 @@ func takeStaged(ctx context.Context, tx pgx.Tx, plan string) error {
 		return err
 	}
 	rows, err := tx.Query(ctx, `
-		SELECT DISTINCT ON (s.line) s.line, t.line
-		FROM rehome.migration_staged s CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.new_path)) AS way (path)
-		JOIN rehome.migration_staged t ON t.plan_id = $1 AND t.old_path = way.path
-		WHERE s.plan_id = $1 ORDER BY s.line, length(t.old_path) DESC`, plan)
+		WITH ways AS MATERIALIZED ( -- or the list would be read again for every line of it
+			SELECT s.line, way.path
+			FROM rehome.migration_staged s CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.new_path)) AS way (path)
+			WHERE s.plan_id = $1)
+		SELECT DISTINCT ON (w.line) w.line, t.line
+		FROM ways w JOIN rehome.migration_staged t ON t.plan_id = $1 AND t.old_path = w.path
+		ORDER BY w.line, length(t.old_path) DESC`, plan)
 	if err != nil {
 		return err
 	}
