@@ -33,7 +33,9 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 		return a.slice(ctx, in, order)
 	}
 	s := &steering{data: a.Store, plan: in.Migration, from: at.Last, course: course}
-	order.step = s.apply
+	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+		return s.apply(ctx, m, at, b)
+	}
 	if at, err = a.slice(ctx, in, order); err == nil {
 		at.Pace = s.course.String()
 	}
@@ -41,7 +43,7 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 }
 
 // apply moves a batch of the size in force and learns from it.
-func (s *steering) apply(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 	b.Batch = s.course.Size()
 	next, err := m.Apply(ctx, at, b)
 	var change string

@@ -116,8 +116,10 @@ func TestAForecastThatIsOffIsSaid(t *testing.T) {
 		_, err := env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
 	}
-	slice := activities.SliceInput{Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)},
-		Bounds: store.Bounds{Until: groups[0].Until, Batch: groups[0].BatchSize}}
+	slice := activities.SliceInput{
+		Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)},
+		Bounds: store.Bounds{Until: groups[0].Until, Batch: groups[0].BatchSize},
+	}
 	value, err := env.ExecuteActivity(a.MoveSlice, slice)
 	require.NoError(t, err)
 	var at resilience.Watermark

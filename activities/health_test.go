@@ -43,9 +43,9 @@ func newWard(t *testing.T) *ward {
 	return w
 }
 
-func (w *ward) exec(query string, args ...any) {
+func (w *ward) exec(query string) {
 	w.Helper()
-	_, err := w.pool.Exec(w.Context(), query, args...)
+	_, err := w.pool.Exec(w.Context(), query)
 	require.NoError(w, err)
 }
 

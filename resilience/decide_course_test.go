@@ -39,9 +39,9 @@ func TestACourseThatIsRightOnlyAdapts(t *testing.T) {
 func TestACourseFallsBackWhenItsForecastIsOff(t *testing.T) {
 	t.Parallel()
 	truth := resilience.Forecast{BatchMS: 2, RowMS: 0.06}
-	c, said := steered(course(0.02), 19, truth)
+	c, _ := steered(course(0.02), 19, truth)
 	require.Zero(t, c.Falls, "19 batches do not tell")
-	c, said = steered(c, 1, truth)
+	c, said := steered(c, 1, truth)
 	require.Equal(t, 1, c.Falls)
 	require.Equal(t, 50, c.Size(), "the plan's own size")
 	require.Contains(t, said[0], "was off by")

@@ -12,19 +12,17 @@ import (
 	"rehome/resilience"
 )
 
-func since(d time.Duration) *time.Duration { return &d }
-
 const month = 31 * 24 * time.Hour
 
 func TestSmallDirectoriesOfTheSameHeatMoveTogetherColdAndSmallFirst(t *testing.T) {
 	t.Parallel()
 	clusters := resilience.Gather([]resilience.Directory{
-		{Name: "d/busy", Rows: 9000, Uses: 50, Idle: since(time.Minute)},
+		{Name: "d/busy", Rows: 9000, Uses: 50, Idle: new(time.Minute)},
 		{Name: "d/archive", Rows: 4000},
-		{Name: "d/a", Rows: 10, Uses: 1, Idle: since(2 * month)},
+		{Name: "d/a", Rows: 10, Uses: 1, Idle: new(2 * month)},
 		{Name: "d/b", Rows: 20},
-		{Name: "d/now", Rows: 5, Uses: 1, Idle: since(time.Second)},
-		{Name: "d/week", Rows: 700, Uses: 3, Idle: since(100 * time.Hour)},
+		{Name: "d/now", Rows: 5, Uses: 1, Idle: new(time.Second)},
+		{Name: "d/week", Rows: 700, Uses: 3, Idle: new(100 * time.Hour)},
 	})
 	var seen []string
 	for _, c := range clusters {
@@ -58,7 +56,7 @@ func TestGroupsHoldEveryRowOnce(t *testing.T) {
 		for i := range directories {
 			d := resilience.Directory{Name: fmt.Sprint(i), Rows: rapid.Int64Range(1, 5000).Draw(t, "rows"), Rest: i == n-1}
 			if hours := rapid.IntRange(-1, 2000).Draw(t, "idle"); hours >= 0 {
-				d.Idle, d.Uses = since(time.Duration(hours)*time.Hour), 1
+				d.Idle, d.Uses = new(time.Duration(hours)*time.Hour), 1
 			}
 			directories[i], rows = d, rows+d.Rows
 		}

@@ -29,11 +29,13 @@ func TestEstimatesRestOnWhatTheySay(t *testing.T) {
 		{"others' only", []resilience.PastRun{ran("wiki", 500, 600, 300)}, 2000, 4121, "1 run of this kind of other memories, since this one has none, of 500 chunks"},
 		{"own before others'", []resilience.PastRun{ran("wiki", 500, 900, 300), ran("docs", 500, 300, 300)}, 1000, 2061, "1 run of this kind of this memory, of 500 chunks"},
 		{
-			"those of about the same size", []resilience.PastRun{ran("docs", 5, 9000, 300), ran("docs", 500, 600, 300), ran("docs", 900, 600, 300), ran("docs", 5000, 600, 300)},
+			"those of about the same size",
+			[]resilience.PastRun{ran("docs", 5, 9000, 300), ran("docs", 500, 600, 300), ran("docs", 900, 600, 300), ran("docs", 5000, 600, 300)},
 			2000, 3500, "3 runs of this kind of this memory, of 500 to 5,000 chunks",
 		},
 		{
-			"runs far apart", []resilience.PastRun{ran("docs", 500, 300, 300), ran("docs", 500, 600, 300), ran("docs", 500, 3000, 300)},
+			"runs far apart",
+			[]resilience.PastRun{ran("docs", 500, 300, 300), ran("docs", 500, 600, 300), ran("docs", 500, 3000, 300)},
 			2000, 8400, "3 runs of this kind of this memory, of 500 chunks",
 		},
 		{"nonsense is no run", []resilience.PastRun{ran("docs", 500, 0, 300), ran("docs", 500, 600, 0)}, 1000, 2500, "no run of this kind was completed yet: what its rows cost elsewhere, so the range is wide"},

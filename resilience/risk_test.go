@@ -163,7 +163,7 @@ func TestWhatLocksForMinutesIsRefusedWithWhatWouldDo(t *testing.T) {
 			require.Empty(t, got)
 			continue
 		}
-		for _, part := range strings.Split(c.says, "|") {
+		for part := range strings.SplitSeq(c.says, "|") {
 			require.Contains(t, got, part)
 		}
 	}

@@ -21,13 +21,13 @@ func (s *Settings) Set(key, value string) error {
 	var err error
 	switch key {
 	case "max_version_history":
-		next.MaxVersionHistory, err = number(value, 1, 1000)
+		next.MaxVersionHistory, err = number(value, 1000)
 	case "migration_batch_size":
-		next.MigrationBatchSize, err = number(value, 1, MaxBatchSize)
+		next.MigrationBatchSize, err = number(value, MaxBatchSize)
 	case "max_concurrent_migrations":
-		next.MaxConcurrentMigrations, err = number(value, 1, 1000)
+		next.MaxConcurrentMigrations, err = number(value, 1000)
 	case "max_cleanup_operations":
-		next.MaxCleanupOperations, err = number(value, 1, 1_000_000_000)
+		next.MaxCleanupOperations, err = number(value, 1_000_000_000)
 	case "orphan_grace":
 		next.OrphanGrace, err = span(value, day)
 	case "orphan_scan_gap":
@@ -44,10 +44,10 @@ func (s *Settings) Set(key, value string) error {
 	return nil
 }
 
-func number(value string, least, most int) (int, error) {
+func number(value string, most int) (int, error) {
 	n, err := strconv.Atoi(value)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%q: want a whole number from %d to %d", value, least, most)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%q: want a whole number from 1 to %d", value, most)
 	}
 	return n, nil
 }

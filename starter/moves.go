@@ -20,7 +20,7 @@ func (s *session) openMoves(name string) (*moveReader, io.Closer, error) {
 		return nil, nil, fail(exitUsage, "--moves: %w", err)
 	}
 	if about, err := file.Stat(); err == nil && about.IsDir() {
-		file.Close()
+		_ = file.Close()
 		return nil, nil, fail(exitUsage, "--moves %s: is a directory; want a file of CSV or JSON lines, or - for standard input", name)
 	}
 	return newMoveReader(name, file), file, nil
@@ -33,7 +33,7 @@ func (s *session) stageMoves(ctx context.Context, name, plan string) (*moveReade
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	err = s.data.StageRenames(ctx, plan, list.next, &list.bad)
 	switch {
 	case list.err != nil:

@@ -157,7 +157,7 @@ func FuzzMovesCSV(f *testing.F) {
 		theirs, theirErr := r.Read()
 		require.Equal(t, theirErr == nil, err == nil, "%q: %v against %v", line, err, theirErr)
 		if err == nil {
-			require.Equal(t, theirs, []string{source, target})
+			require.Equal(t, []string{source, target}, theirs)
 			require.False(t, object.MatchString(line), "a line of CSV passes for JSON")
 		}
 		checkMove(t, line)

@@ -147,8 +147,10 @@ func lossy(m *migrations, s *store.Store, c *cutter, how string) {
 	}
 	id := "m-1"
 	twice(func(ctx context.Context) error {
-		return s.CreatePlan(ctx, store.NewPlan{ID: id, Memory: "docs", Strategy: resilience.Batch, Renames: []resilience.RenameRule{rule("a.md", "b.md")},
-			Policy: resilience.Policy{BatchSize: 4}, WorkflowID: "w", RunID: "r", Rollback: []string{"undo"}})
+		return s.CreatePlan(ctx, store.NewPlan{
+			ID: id, Memory: "docs", Strategy: resilience.Batch, Renames: []resilience.RenameRule{rule("a.md", "b.md")},
+			Policy: resilience.Policy{BatchSize: 4}, WorkflowID: "w", RunID: "r", Rollback: []string{"undo"},
+		})
 	})
 	twice(func(ctx context.Context) error { return s.Journal(ctx, id) })
 	twice(func(ctx context.Context) error { return s.Queue(ctx, id) })

@@ -140,11 +140,11 @@ func TestABatchThatIsInTheWayIsCancelled(t *testing.T) {
 	var sessions int
 	var longest float64
 	require.Eventually(t, func() bool {
-		s, ms, cancelled, err := p.store.Blocking(t.Context(), "another", 0)
+		s, _, cancelled, err := p.store.Blocking(t.Context(), "another", 0)
 		require.NoError(t, err)
 		require.Equal(t, 0, s, "that is none of another plan's")
 		require.False(t, cancelled)
-		s, ms, cancelled, err = p.store.Blocking(t.Context(), p.id, 300)
+		s, ms, cancelled, err := p.store.Blocking(t.Context(), p.id, 300)
 		require.NoError(t, err)
 		sessions, longest = max(sessions, s), max(longest, ms)
 		return cancelled

@@ -42,7 +42,7 @@ func (m *migrations) transfer(from, undoes string, order resilience.TransferOrde
 }
 
 // retire does n batches of the last step, all when n is negative; back takes them back.
-func (m *migrations) retire(id string, n int, back bool) resilience.Watermark {
+func (m *migrations) retire(id string, n int, back bool) {
 	m.Helper()
 	r, err := m.store.Retirer(m.Context(), id)
 	require.NoError(m, err)
@@ -56,7 +56,6 @@ func (m *migrations) retire(id string, n int, back bool) resilience.Watermark {
 		}
 		require.NoError(m, err)
 	}
-	return at
 }
 
 // finish does all steps of a transfer after its copies.

@@ -20,8 +20,11 @@ func TestVerifyLooksAtEveryRow(t *testing.T) {
 		"MovedOn":      {`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 5`, resilience.Verified{Last: 6, Total: 6, Since: 1}, ""},
 		"Deleted":      {`DELETE FROM rehome.chunks WHERE ordinal IN (1, 5)`, resilience.Verified{Last: 6, Total: 6, Since: 2}, ""},
 		"Edited":       {`UPDATE rehome.chunks SET content = 'new'`, resilience.Verified{Last: 6, Total: 6}, ""},
-		"Foreign": {`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'b.md', 9, 'x')`,
-			resilience.Verified{Last: 6, Total: 6, Foreign: 1}, ""},
+		"Foreign": {
+			`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'b.md', 9, 'x')`,
+			resilience.Verified{Last: 6, Total: 6, Foreign: 1},
+			"",
+		},
 		"Back":        {`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 5`, resilience.Verified{}, "back at their old path"},
 		"NoJournal":   {`DELETE FROM rehome.migration_moves WHERE ordinal = 4`, resilience.Verified{}, "the journal has 1 of 2"},
 		"NotAtTheEnd": {`UPDATE rehome.migration_progress SET last = 5`, resilience.Verified{}, "has not moved all"},

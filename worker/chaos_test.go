@@ -77,7 +77,7 @@ func (c *chaos) round(here string) string {
 		}
 	}()
 	abort := rand.IntN(3) == 0
-	for n := 0; n < 4; n++ {
+	for n := range 4 {
 		select {
 		case <-ended:
 		case <-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond):

@@ -161,8 +161,10 @@ func heard(then func()) *testsuite.TestUpdateCallback {
 // that the table of legal moves knows, with its rows and aliases on one side.
 func TestAnOrderIsSafeInEveryState(t *testing.T) {
 	t.Parallel()
-	forward := []string{"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration",
-		"ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration"}
+	forward := []string{
+		"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration",
+		"ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration",
+	}
 	back := []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "EndUndo", "NoteMigration"}
 	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate} {
 		for name, order := range orders {
@@ -187,12 +189,12 @@ func legal(t *testing.T, strategy resilience.Strategy, name, step string, order 
 	}
 	given := false
 	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-		switch {
-		case info.ActivityType.Name == "RequestApproval":
+		switch info.ActivityType.Name {
+		case "RequestApproval":
 			env.RegisterDelayedCallback(func() {
 				env.UpdateWorkflow(workflows.ApproveUpdate, "approve", heard(nil), workflows.Approval{Hash: "h1", Author: "ana"})
 			}, 1)
-		case info.ActivityType.Name == "NoteMigration":
+		case "NoteMigration":
 			delete(k.fails, "RevertSlice")
 		}
 		if info.ActivityType.Name == step && !given {

@@ -118,7 +118,7 @@ func TestGradualClimbsItsStages(t *testing.T) {
 		}
 	}
 	require.Equal(t, []int64{100, 1000, 5000, 25_000, 50_000, 0}, ends)
-	require.Equal(t, w.looks, len(w.slices), "a look before each slice")
+	require.Len(t, w.slices, w.looks, "a look before each slice")
 	// 300 s of pauses, 5 of them in soaks of 40 s, a tenth of the pauses with the
 	// work, for which the clock of the test stands still.
 	require.InDelta(t, 300+5*(40-3), env.Now().Sub(began).Seconds(), 5)

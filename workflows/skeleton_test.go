@@ -168,6 +168,7 @@ func (a *actor) UndoSwitchAliases(context.Context, activities.PlanInput) error {
 func (a *actor) CompleteMigration(context.Context, activities.PlanInput) error {
 	return a.do("CompleteMigration")
 }
+
 func (a *actor) NoteMigration(_ context.Context, in activities.NoteInput) error {
 	return a.do("NoteMigration " + in.What)
 }

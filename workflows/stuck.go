@@ -118,7 +118,8 @@ func (m *migration) helped(ctx workflow.Context, step string, cause error, wait 
 	}
 	m.stuck.step, m.stuck.cause = step, message(cause)
 	m.progress.set(ctx, Progress{Phase: fmt.Sprintf("Stuck: it cannot %s: %s", step, m.stuck.cause), Facts: []Fact{
-		{"To try now", "update retry"}, {"To go on without", "update skip with a reason"}, {"By itself", "it is tried again in " + wait.String()}}})
+		{"To try now", "update retry"}, {"To go on without", "update skip with a reason"}, {"By itself", "it is tried again in " + wait.String()},
+	}})
 	if err := m.note(ctx, activities.Stuck, Order{Reason: step + ": " + m.stuck.cause}); err != nil {
 		return nil, err
 	}
