@@ -52,6 +52,8 @@ func (a *Database) carefully(ctx context.Context, in SliceInput) (c *careful, do
 // watch sees how long others have waited for the batch that runs, and cancels
 // it when that is too long.
 func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
+	c.mu.Lock() // before the look: a batch that it cancels may not learn of that before it knows why
+	defer c.mu.Unlock()
 	sessions, longest, cancelled, err := s.Blocking(ctx, plan, resilience.DefaultLimits().BlockedMS)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -59,8 +61,6 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 		}
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
 	c.mine = c.mine || cancelled
 }

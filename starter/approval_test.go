@@ -141,7 +141,7 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	changed := b.has("migration strategy "+id+" immediate", "strategy")
 	require.Equal(t, "immediate", changed["strategy"])
 	require.Equal(t, "paused", changed["status"])
-	b.refuses(bad{"migration strategy " + id + " immediate", exitConflict, "is immediate already"})
+	b.refuses(bad{"migration strategy " + id + " immediate", exitConflict, "immediate already"})
 	b.ok("migration", "throttle", id, "--rate", "0")
 	b.ok("migration", "resume", id)
 	b.await(id, "completed")

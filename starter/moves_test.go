@@ -152,5 +152,5 @@ func TestMovesStreamWithinTheirMemory(t *testing.T) {
 	b.staged(0)
 	most := program.ProcessState.SysUsage().(*syscall.Rusage).Maxrss // KiB
 	t.Logf("%d renames took %d MiB", renames, most>>10)
-	require.Less(t, most>>10, int64(128))
+	require.Less(t, most>>10, mostMemory)
 }

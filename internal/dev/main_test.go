@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		var s *dev.Stack
 		s, err = dev.Start(context.Background(), dev.Options{Dir: dir, Log: os.Stderr})
 		if err == nil {
-			go stopOnTerm(s) // as `worker -dev` does
+			stopOnTerm(s) // as `worker -dev` does
 		}
 		report(err, "running")
 		runtime.KeepAlive(s) // its lock is freed when it is collected
@@ -54,13 +54,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// stopOnTerm ends the stack, and then this process, when it is told to end.
+// stopOnTerm lets the stack end, and then this process, when it is told to.
 func stopOnTerm(s *dev.Stack) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
-	<-told
-	s.Stop()
-	os.Exit(0)
+	go func() {
+		<-told
+		s.Stop()
+		os.Exit(0)
+	}()
 }
 
 // report says how it went in one line, and waits until it is killed or the
