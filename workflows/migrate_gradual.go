@@ -71,7 +71,7 @@ func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Water
 	g.learn(now, at)
 	g.rise(now, m)
 	if g.Soak.After(now) && g.Soak.After(g.Rest) {
-		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), clock(g.Soak)))
+		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), moment(g.Soak)))
 	}
 	if left := g.Rest.Sub(now); left > leastRest {
 		return leg{stop: true}, g.rest(ctx, m, left)
@@ -158,9 +158,6 @@ func (g *gradually) done() string {
 	return g.share(g.Stage - 1)
 }
 
-// clock is a time as people read it.
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
-
 // facts tell the stage, the pace, and every signal that is not as it should be.
 func (g *gradually) facts() []Fact {
 	var facts []Fact
@@ -180,9 +177,9 @@ func (g *gradually) facts() []Fact {
 	for _, gate := range g.Health.Gates {
 		switch gate.State {
 		case resilience.GateShut:
-			facts = append(facts, Fact{"Waits", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, clock(gate.Since))})
+			facts = append(facts, Fact{"Waits", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, moment(gate.Since))})
 		case resilience.GateNear:
-			facts = append(facts, Fact{"Near its limit", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, clock(gate.Since))})
+			facts = append(facts, Fact{"Near its limit", fmt.Sprintf("%s: %s (since %s)", gate.Name, gate.Detail, moment(gate.Since))})
 		case resilience.GateNotAvailable:
 			absent = append(absent, fmt.Sprintf("%s: %s", gate.Name, gate.Detail))
 		case resilience.GateOpen:

@@ -66,7 +66,7 @@ func (g *gradually) look(ctx workflow.Context, m *migration) (bool, error) {
 	}
 	if len(check.Shut) == 1 && shut(resilience.HoursGate) {
 		g.Unwell, g.Looks = time.Time{}, 0
-		return false, g.wait(ctx, m, max(time.Second, check.Opens.Sub(now)), "Waiting until "+clock(check.Opens)+", when its hours begin")
+		return false, g.wait(ctx, m, max(time.Second, check.Opens.Sub(now)), "Waiting until "+moment(check.Opens)+", when its hours begin")
 	}
 	if g.Unwell.IsZero() {
 		g.Unwell = now

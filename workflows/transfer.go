@@ -149,20 +149,16 @@ func (m *migration) ahead(ctx workflow.Context, at resilience.Watermark) (leg, a
 	return way, database.MoveSlice, err
 }
 
-// transferCompensations is the table in which a saga's names are found.
-func (m *migration) transferCompensations() map[string]func(workflow.Context) error {
-	return map[string]func(workflow.Context) error{
-		switchBack: func(ctx workflow.Context) error {
-			return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, "Switch the references back")), database.UndoSwitchReferences, m.named(Order{})).Get(ctx, nil)
-		},
-		unretire: func(ctx workflow.Context) error {
-			m.began, m.beganAt = workflow.Now(ctx), -1
-			for {
-				at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{})
-				if err != nil || at.Last == 0 {
-					return err
-				}
-			}
-		},
+func (m *migration) switchBack(ctx workflow.Context) error {
+	return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, "Switch the references back")), database.UndoSwitchReferences, m.named(Order{})).Get(ctx, nil)
+}
+
+func (m *migration) unretire(ctx workflow.Context) error {
+	m.began, m.beganAt = workflow.Now(ctx), -1
+	for {
+		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{})
+		if err != nil || at.Last == 0 {
+			return err
+		}
 	}
 }

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// Forget drops what was recorded of rows after the watermark: they are to be
+// tried again.
+func (s *Store) Forget(ctx context.Context, plan string, at resilience.Watermark) error {
+	_, err := s.pool.Exec(ctx, `
+		DELETE FROM rehome.migration_exceptions e USING rehome.migration_progress g
+		WHERE g.plan_id = $1 AND g.last = $2 AND g.epoch = $3 AND e.plan_id = $1 AND e.ordinal > g.last`, plan, at.Last, at.Epoch)
+	if err != nil {
+		return fmt.Errorf("forget the exceptions of %s after row %d: %w", plan, at.Last, interpret(err))
+	}
+	return nil
+}
+
+// Watermark returns how far a plan has come and what the operator wants of it.
+func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermark, error) {
+	var w resilience.Watermark
+	err := s.pool.QueryRow(ctx, `
+		SELECT last, total, epoch, wish, CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END,
+			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'drifted'),
+			(SELECT count(*) FROM rehome.migration_exceptions e WHERE e.plan_id = g.plan_id AND NOT undoing AND outcome = 'vanished')
+		FROM rehome.migration_progress g WHERE plan_id = $1`, plan).
+		Scan(&w.Last, &w.Total, &w.Epoch, &w.Wish, &w.Rate, &w.Drifted, &w.Vanished)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return w, problem(ErrNotFound, "migration %s has no journal; see `starter migration show %s`", plan, plan)
+	}
+	if err != nil {
+		return w, fmt.Errorf("read the watermark of %s: %w", plan, interpret(err))
+	}
+	return w, nil
+}
+
+// MarkApplied stamps the end of the apply phase, once, when the last row is at
+// its place, and returns how long the phase took by the server's clock.
+func (s *Store) MarkApplied(ctx context.Context, plan string) (time.Duration, error) {
+	var ms int64
+	err := s.pool.QueryRow(ctx, `
+		UPDATE rehome.migration_progress SET last_at = coalesce(last_at, clock_timestamp())
+		WHERE plan_id = $1 AND last = total
+		RETURNING coalesce(extract(epoch FROM last_at - first_at) * 1000, 0)::bigint`, plan).Scan(&ms)
+	if err != nil {
+		return 0, fmt.Errorf("mark plan %s as applied: %w", plan, interpret(err))
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}

@@ -1,0 +1,180 @@
+package workflows
+
+import (
+	"cmp"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// moveAll moves what the journal has, and what sweeps add to it.
+func (m *migration) moveAll(ctx workflow.Context) error {
+	m.phase = moving
+	if err := showPhase(ctx, "move"); err != nil {
+		return err
+	}
+	for {
+		if err := m.moveSlices(ctx); err != nil {
+			return err
+		}
+		var found int64
+		if m.sweeps < maxSweeps {
+			m.sweeps++
+			err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
+			if err != nil {
+				return err
+			}
+		}
+		if found == 0 {
+			if err := m.verify(ctx); err != nil {
+				return err
+			}
+			if held, err := m.held(ctx); err != nil || !held {
+				return err
+			}
+		}
+	}
+}
+
+// held reports whether a person paused the plan after its last slice; it is not
+// to go on before they say so.
+func (m *migration) held(ctx workflow.Context) (bool, error) {
+	err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	if err == nil && m.aborted != nil {
+		err = m.abortion()
+	}
+	return m.paused || m.resuming != nil, err
+}
+
+// moveSlices orders slices until the watermark is at the end of the journal.
+func (m *migration) moveSlices(ctx workflow.Context) error {
+	m.epoch = max(m.epoch, 1) // that of a plan that nobody has turned round
+	m.began = workflow.Now(ctx)
+	m.beganAt = -1
+	at, err := m.where(ctx)
+	for err == nil && (at.Wish != resilience.WishRun || at.Last < at.Total) {
+		at, err = m.moveSlice(ctx, at)
+		if err == nil && (m.next != "" || workflow.GetInfo(ctx).GetContinueAsNewSuggested()) {
+			return m.continueAsNew(ctx)
+		}
+	}
+	return err
+}
+
+// moveSlice does what is next: it waits out a pause, or moves a slice.
+func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	if m.aborted != nil {
+		return at, m.abortion()
+	}
+	if m.paused {
+		return m.waitOut(ctx, at)
+	}
+	if m.resuming != nil {
+		if err := m.comeBack(ctx); err != nil || m.paused {
+			return at, err
+		}
+	}
+	orders := m.orders
+	way, move, err := m.ahead(ctx, at)
+	if err != nil || way.stop {
+		return at, err
+	}
+	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
+	if err != nil {
+		return m.failed(ctx, at, err)
+	}
+	// A pause that this run was not told of is from before a reset. One that
+	// was followed by a resume while the slice came back is over.
+	if next.Wish == resilience.WishPause && m.orders == orders && !m.paused {
+		m.paused = true
+		m.hold(ctx, Order{})
+	}
+	return next, nil
+}
+
+// waitOut waits until a pause ends.
+func (m *migration) waitOut(ctx workflow.Context, at resilience.Watermark) (resilience.Watermark, error) {
+	err := workflow.Await(ctx, func() bool { return !m.paused || m.aborted != nil || m.next != "" })
+	return at, err
+}
+
+// where reads the watermark.
+func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
+	var at resilience.Watermark
+	read := database.ReadWatermark
+	if m.retiring() {
+		read = database.ReadRetired
+	}
+	err := workflow.ExecuteActivity(brief(ctx, "See how far the plan is"), read, m.named(Order{})).Get(ctx, &at)
+	return at, err
+}
+
+// failed does what the plan's policy says of a batch that fails for good: undo
+// everything (it returns the error), or put the group in work back and pause,
+// or only pause.
+func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
+	policy := m.in.Policy.OnFailure
+	if m.aborted != nil || temporal.IsCanceledError(cause) || policy == "" || policy == resilience.UndoAll || kind(cause) == activities.Fenced {
+		return from, cause
+	}
+	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
+		return from, err
+	}
+	if policy == resilience.UndoGroup && !m.retiring() {
+		if err := m.putGroupBack(ctx, from); err != nil {
+			return from, err
+		}
+	}
+	return m.where(ctx)
+}
+
+// putGroupBack moves the rows of the group in work back. The plan is paused, and
+// nobody resumes it before that is done.
+func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark) error {
+	m.paused = false
+	size := cmp.Or(m.in.Policy.GroupSize, resilience.DefaultGroupSize)
+	back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
+	for {
+		at, err := m.slice(ctx, "Put the group in work back", database.RevertSlice, back)
+		if err != nil {
+			return err
+		}
+		if m.aborted != nil {
+			return m.abortion()
+		}
+		if at.Last <= back.bounds.Floor {
+			m.paused = true
+			return nil
+		}
+	}
+}
+
+// halt pauses the plan by itself, with a reason that people see.
+func (m *migration) halt(ctx workflow.Context, reason string) error {
+	m.orders++
+	if err := workflow.ExecuteActivity(brief(ctx, "Pause: "+reason), database.PauseMigration, m.named(Order{Reason: reason})).Get(ctx, nil); err != nil {
+		return err
+	}
+	m.paused = true
+	m.hold(ctx, Order{Reason: reason})
+	return nil
+}
+
+// slice orders one slice of moves and shows how far it came.
+func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
+	var at resilience.Watermark
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds, Servo: way.servo, Calm: way.calm, Adapt: way.adapt}
+	options := m.in.Tuning.sliced(ctx, summary)
+	if m.phase == undoing {
+		options = m.undoing(options)
+	}
+	err := workflow.ExecuteActivity(options, move, in).Get(ctx, &at)
+	if err == nil {
+		m.show(ctx, at)
+	}
+	return at, err
+}

@@ -1,0 +1,115 @@
+package workflows
+
+import (
+	"cmp"
+	"fmt"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// giveUp ends a plan that never had an effect, and reports whether it did. A
+// plan that has begun, although that step seemed to fail, is to be undone.
+func (m *migration) giveUp(ctx workflow.Context, cause error) bool {
+	detached, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	in := m.named(m.order(cause))
+	err := workflow.ExecuteActivity(brief(detached, "Cancel the plan: nothing was changed"), database.CancelMigration, in).Get(detached, nil)
+	// A cause that is a conflict itself says that the plan is somebody else's, or was refused.
+	return kind(err) != activities.Conflict || kind(cause) == activities.Conflict
+}
+
+// abortion is the error of a run that a person told to stop.
+func (m *migration) abortion() error {
+	by := cmp.Or(m.aborted.Author, "an operator")
+	text := fmt.Sprintf("aborted by %s", by)
+	if m.aborted.Reason != "" {
+		text += ": " + m.aborted.Reason
+	}
+	return temporal.NewNonRetryableApplicationError(text, Aborted, nil)
+}
+
+// order is who wants the plan undone, if somebody does, and why.
+func (m *migration) order(cause error) Order {
+	o := Order{Reason: message(cause)}
+	if m.aborted != nil {
+		o.Author = m.aborted.Author
+	}
+	return o
+}
+
+// undo puts everything back and returns the cause, or, when it cannot, an
+// error of type RollbackFailed.
+func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	m.phase = undoing
+	err := m.compensate(ctx, m.order(cause))
+	if err == nil {
+		err = cause
+	}
+	plan, readErr := m.result(ctx)
+	if readErr != nil {
+		return plan, readErr
+	}
+	return plan, err
+}
+
+// compensate fences the moves and runs what the saga owes.
+func (m *migration) compensate(ctx workflow.Context, order Order) error {
+	if err := showPhase(ctx, "undo"); err != nil {
+		return err
+	}
+	var at resilience.Watermark
+	err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at)
+	if err == nil {
+		m.epoch = at.Epoch
+		table := m.compensations()
+		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error { return m.insist(ctx, name, table[name]) })
+	}
+	if err == nil {
+		return nil
+	}
+	in := m.named(Order{Reason: message(err)})
+	if recordErr := workflow.ExecuteActivity(brief(ctx, "Record that the rollback could not finish"), database.FailUndo, in).Get(ctx, nil); recordErr != nil {
+		workflow.GetLogger(ctx).Error("failed rollback not recorded", "migration", m.in.Migration, "error", recordErr)
+	}
+	return err
+}
+
+// compensations is the table in which a saga's names are found.
+func (m *migration) compensations() map[string]func(workflow.Context) error {
+	return map[string]func(workflow.Context) error{
+		restoreAliases: m.restoreAliases,
+		switchBack:     m.switchBack,
+		unretire:       m.unretire,
+		moveBack:       m.moveBack,
+		buildIndexes:   m.buildIndexes,
+		closePlan:      m.closePlan,
+	}
+}
+
+func (m *migration) restoreAliases(ctx workflow.Context) error {
+	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Restore the aliases")), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
+}
+
+func (m *migration) moveBack(ctx workflow.Context) error {
+	m.began, m.beganAt = workflow.Now(ctx), -1
+	for {
+		at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, leg{bounds: store.Bounds{Leave: m.leave}})
+		if err != nil {
+			return err
+		}
+		if err := m.goesOn(ctx); err != nil || at.Last == 0 {
+			return err
+		}
+	}
+}
+
+func (m *migration) closePlan(ctx workflow.Context) error {
+	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
+}
