@@ -19,6 +19,9 @@ func (s *session) conflictsOf(ctx context.Context, plan resilience.Plan) ([]resi
 
 // conflictRows shows what stands in the way of a plan.
 func conflictRows(w io.Writer, plan resilience.Plan, conflicts []resilience.Conflict) {
+	if len(conflicts) == 0 {
+		return // those that came up while it moved are exceptions
+	}
 	const shown = 50
 	for _, c := range conflicts[:min(shown, len(conflicts))] {
 		row(w, "conflict", fmt.Sprintf("%s (%s)", c.Detail, c.Kind))

@@ -61,6 +61,7 @@ type shownPlan struct {
 
 	Renames  []resilience.RenameRule `json:"renames"`
 	InTheWay []resilience.Conflict   `json:"conflict_list"` // the first of the conflicts
+	Behind   []store.Exception       `json:"exceptions"`    // the first rows that did not go where they should
 	Events   []resilience.Event      `json:"events"`
 	Link     string                  `json:"link,omitempty"`
 
@@ -109,6 +110,9 @@ func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, er
 	if shown.InTheWay, err = s.conflictsOf(ctx, plan); err != nil {
 		return shown, err
 	}
+	if shown.Behind, err = s.exceptionsOf(ctx, plan); err != nil {
+		return shown, err
+	}
 	shown.Groups, err = s.groupsOf(ctx, plan)
 	shown.Gates, shown.Renames, shown.Events = orEmpty(shown.Gates), orEmpty(shown.Renames), orEmpty(shown.Events)
 	return shown, err
@@ -126,6 +130,7 @@ func (p shownPlan) rows(w io.Writer) {
 	}
 	groupRows(w, p.Groups)
 	conflictRows(w, p.Plan, p.InTheWay)
+	exceptionRows(w, p.Behind)
 	for _, r := range p.Renames {
 		row(w, "rename", r.Old+" to "+r.New)
 	}

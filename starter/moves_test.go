@@ -121,6 +121,22 @@ func TestConflictsAreShown(t *testing.T) {
 	require.Regexp(t, `(?m)^conflict +c\.md cannot go to B\.MD: it is b\.md but for case or Unicode form \(lookalike\)$`, text)
 }
 
+func TestChunksThatStayedBehindAreShown(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.chunks("default", 1, "a.md", "b.md")
+	b.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$`)
+	b.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (old.path = 'b.md') EXECUTE FUNCTION public.refuse()`)
+	b.ok("migrate", "--rename", "a.md=c.md", "--rename", "b.md=d.md")
+	var id string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans`).Scan(&id))
+	b.has("migration show "+id, "exceptions[].chunk_id exceptions[].outcome exceptions[].detail")
+	text := b.ok("migration", "show", id).out
+	require.Regexp(t, `(?m)^exception +chunk [0-9]+: conflict: not this one$`, text)
+	require.NotContains(t, text, "more; --json")
+}
+
 func TestStrategiesAreCompleted(t *testing.T) {
 	t.Parallel()
 	b := &bundle{t: t}

@@ -29,7 +29,7 @@ const meddled = `(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@re
 
 // relations is a table and its partitions.
 func (s *Store) relations(ctx context.Context, t table) ([]uint32, error) {
-	rows, err := s.pool.Query(ctx, `SELECT $1::regclass::oid UNION SELECT relid::oid FROM pg_partition_tree($1::regclass)`, t.name())
+	rows, err := s.pool.Query(ctx, parts+`SELECT relid::oid FROM parts`, pgx.NamedArgs{"table": t.name()})
 	if err != nil {
 		return nil, err
 	}

@@ -70,10 +70,12 @@ func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, err
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[resilience.Index])
 }
 
-// parts are a table and its partitions.
+// parts are a table and its partitions. pg_partition_tree has no row for a table
+// that is neither partitioned nor a partition.
 const parts = `
 		WITH parts AS (
-			SELECT @table::regclass AS relid UNION SELECT relid FROM pg_partition_tree(@table::regclass))`
+			SELECT @table::regclass AS relid UNION SELECT relid FROM pg_partition_tree(@table::regclass))
+		`
 
 // body is a table as the server stores it. Its largest part stands for all.
 type body struct {

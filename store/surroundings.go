@@ -151,8 +151,8 @@ func (s *Store) SamplePaths(ctx context.Context, m resilience.Mapping, n int) ([
 		return pgx.CollectRows(rows, pgx.RowTo[string])
 	}
 	var pages int64
-	const size = `SELECT coalesce(sum(pg_relation_size(p.relid)) / 8192, 0)::bigint FROM pg_partition_tree($1::regclass) p`
-	if err := s.pool.QueryRow(ctx, size, t.name()).Scan(&pages); err != nil {
+	const size = parts + `SELECT coalesce(sum(pg_relation_size(relid)) / 8192, 0)::bigint FROM parts`
+	if err := s.pool.QueryRow(ctx, size, pgx.NamedArgs{"table": t.name()}).Scan(&pages); err != nil {
 		return nil, fmt.Errorf("measure %s: %w", t.name(), interpret(err))
 	}
 	var paths []string
