@@ -17,7 +17,7 @@ func (j *journal) sources() string {
 		SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
 	sources AS MATERIALIZED (
 		SELECT raw, rest, normalize(rest, NFC) COLLATE "C" AS key
-		FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled) r
+		FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled OFFSET 0) r -- OFFSET 0: once, not wherever it is named
 		WHERE rest IS NOT NULL)`, j.table.path(), j.table.name(), j.table.scope())
 }
 
@@ -50,7 +50,8 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 				FROM ruled s
 				CROSS JOIN LATERAL (
 					SELECT concat_ws('/', s.new_path, nullif(array_to_string(
-						(string_to_array(s.rest, '/'))[cardinality(string_to_array(s.old_path, '/')) + 1 :], '/'), '')) AS rest) n) p),
+						(string_to_array(s.rest, '/'))[cardinality(string_to_array(s.old_path, '/')) + 1 :], '/'), '')) AS rest OFFSET 0) n
+				OFFSET 0) p),
 		listed AS (
 			INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
 			SELECT @plan, raw, key, target, target_key, ordinal FROM planned p
