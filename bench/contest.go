@@ -6,93 +6,68 @@ import (
 	"slices"
 )
 
-// contest is one piece of work, done by hand and by rehome.
+// contest is one piece of work, done by hand and, in one or more ways, by rehome.
 type contest struct {
-	figures []figure
-	// reset brings back the physical state from which either side starts.
+	// reset brings back the physical state from which every side starts.
 	reset func(context.Context) error
-	// plain does the work by hand.
+	// plain does the work by hand, once in each round, for all of ours.
 	plain func(context.Context) (float64, error)
-	// ours does it by rehome and returns a measure for each figure.
-	ours func(context.Context) ([]float64, error)
+	ours  []side
 }
 
-// figure is what is compared: ours divided by plain.
-type figure struct {
-	what string
-	unit unit
-	aim  aim
+// side is one way in which rehome does the work.
+type side struct {
+	figures []figure
+	// run does it and returns a measure for each figure.
+	run func(context.Context) ([]float64, error)
 }
 
-// unit says how a measure is written.
-type unit string
-
-const (
-	seconds   unit = "%.2f s"
-	perSecond unit = "%.0f /s"
-)
-
-// aim bounds a ratio; the zero value does not.
-type aim struct {
-	sign  string
-	limit float64
-}
-
-func atMost(limit float64) aim  { return aim{"≤", limit} }
-func atLeast(limit float64) aim { return aim{"≥", limit} }
-
-func (a aim) met(ratio float64) bool {
-	switch a.sign {
-	case "≤":
-		return ratio <= a.limit
-	case "≥":
-		return ratio >= a.limit
-	}
-	return true
-}
-
-// row is a line of the table: the measures of all rounds, or why there are none.
-type row struct {
-	figure
-	plain, ours, ratios []float64
-	skipped             string
-}
-
-// run measures both sides in each round. They take turns at being first: the
-// second finds a machine that the first has warmed.
+// run measures all sides in each round, after a round that does not count: a
+// server and a worker that have just started are another thing than those that
+// follow. The sides take turns at being first: the others find a machine that
+// the first has warmed.
 func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
-	rows := make([]row, len(c.figures))
-	for i, f := range c.figures {
-		rows[i].figure = f
+	var rows []row
+	for _, s := range c.ours {
+		for _, f := range s.figures {
+			rows = append(rows, row{figure: f})
+		}
 	}
-	for round := range r.rounds {
-		var plain float64
-		var ours []float64
-		sides := []func() error{
-			func() (err error) { plain, err = c.plain(ctx); return err },
-			func() (err error) { ours, err = c.ours(ctx); return err },
-		}
-		if round%2 == 1 {
-			slices.Reverse(sides)
-		}
-		for _, side := range sides {
-			if err := c.reset(ctx); err != nil {
-				return nil, fmt.Errorf("bring back the state to start from: %w", err)
-			}
-			if err := side(); err != nil {
-				return nil, err
-			}
+	for round := -r.warmUps; round < r.rounds; round++ {
+		plain, ours, err := c.round(ctx, round%2 != 0)
+		if err != nil {
+			return nil, err
 		}
 		for i := range rows {
-			rows[i].plain, rows[i].ours = append(rows[i].plain, plain), append(rows[i].ours, ours[i])
-			rows[i].ratios = append(rows[i].ratios, ours[i]/plain)
+			rows[i].add(plain, ours[i])
 			r.say("  round %d: %s: %s", round+1, rows[i].what, rows[i].last())
+		}
+		if round < 0 {
+			for i := range rows {
+				rows[i] = row{figure: rows[i].figure}
+			}
 		}
 	}
 	return rows, nil
 }
 
-// median of an odd number of measures, as rounds are.
-func median(measures []float64) float64 {
-	return slices.Sorted(slices.Values(measures))[len(measures)/2]
+// round measures every side once, each from the same state.
+func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours []float64, err error) {
+	measures := make([][]float64, len(c.ours))
+	turns := []func() error{func() (err error) { plain, err = c.plain(ctx); return err }}
+	for i, s := range c.ours {
+		turns = append(turns, func() (err error) { measures[i], err = s.run(ctx); return err })
+	}
+	if reversed {
+		slices.Reverse(turns)
+	}
+	for _, turn := range turns {
+		if err := c.reset(ctx); err != nil {
+			return 0, nil, fmt.Errorf("bring back the state to start from: %w", err)
+		}
+		if err := turn(); err != nil {
+			return 0, nil, err
+		}
+	}
+	return plain, slices.Concat(measures...), nil
 }

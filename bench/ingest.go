@@ -15,6 +15,8 @@ import (
 	"rehome/workflows"
 )
 
+var ingestNotes = []string{"By hand an ingest is a walk that reads and cuts the files while one COPY stores the same chunks."}
+
 // ingest reads a tree into an empty memory. By hand that is what a person would
 // write: a walk that reads and cuts each text file while one COPY stores the
 // chunks, in the same table with the same columns. It knows no catalogue, no
@@ -33,10 +35,9 @@ func ingest(ctx context.Context, r *rig) ([]row, error) {
 		return nil, fmt.Errorf("copy Go's source tree: %w", err)
 	}
 	rows, err := contest{
-		figures: []figure{{"ingest, end to end", seconds, atMost(2.0)}},
-		reset:   b.reset,
-		plain:   b.plain,
-		ours:    b.ours,
+		reset: b.reset,
+		plain: b.plain,
+		ours:  []side{{[]figure{{"ingest, end to end", seconds, atMost(2.0)}}, b.ours}},
 	}.run(ctx, r)
 	if err != nil {
 		return nil, err
