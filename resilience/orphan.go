@@ -14,7 +14,7 @@ type Class string
 
 // The classes of a scan. Their counts sum to the chunks of the memory.
 const (
-	ClassAlive    Class = "alive"     // the source is there
+	ClassAlive    Class = "alive"     // the source is there, or where an alias leads
 	ClassMissing  Class = "missing"   // the source is gone
 	ClassUnknown  Class = "unknown"   // nobody could look: an error, a link or a change of type on the way, or locators that disagree
 	ClassConflict Class = "conflict"  // a living file has this path except for case, normalisation or encoding

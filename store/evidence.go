@@ -88,7 +88,7 @@ func copyWalked(ctx context.Context, tx pgx.Tx, scan string, seen Walked) error 
 // JudgeSources gives every source that the walk did not see its first verdict.
 // It is missing only when the deepest directory on its way that the walk found
 // was read to its end; everything else is unknown. Files of the catalogue that
-// have no chunks are judged with them. Where another file system was mounted in
+// have no chunks are judged with them, and so are those where aliases lead. Where another file system was mounted in
 // an earlier scan nothing is missing now: its mount point is readable and empty.
 //
 // The verdict is one statement, which counts the evidence it judges by: when
@@ -125,12 +125,19 @@ func (s *Store) JudgeSources(ctx context.Context, scan Scan) (int64, error) {
 	return at.Progress.Suspects, nil
 }
 
+// addCatalogue lists what is to be judged besides the sources of chunks: files of
+// the catalogue, and files that sources are said to be now.
 const addCatalogue = `
 	INSERT INTO rehome.scan_sources (scan_id, ordinal, path, chunks, bytes)
 	SELECT @scan, (SELECT count(*) FROM rehome.scan_sources WHERE scan_id = @scan) + row_number() OVER (), path, 0, 0
 	FROM (
-		SELECT path FROM rehome.files
-		WHERE memory = @memory AND gone_at IS NULL AND seen_at < (SELECT cutoff FROM rehome.scans WHERE scan_id = @scan)
+		(SELECT path FROM rehome.files
+			WHERE memory = @memory AND gone_at IS NULL AND seen_at < (SELECT cutoff FROM rehome.scans WHERE scan_id = @scan)
+		UNION
+		SELECT rehome.where_is(@memory, path) COLLATE "C" FROM (
+			SELECT path FROM rehome.scan_sources WHERE scan_id = @scan AND path IS NOT NULL
+			EXCEPT SELECT path FROM rehome.scan_files WHERE scan_id = @scan) unseen
+		WHERE EXISTS (SELECT FROM rehome.version_aliases WHERE memory = @memory))
 		EXCEPT SELECT path FROM rehome.scan_files WHERE scan_id = @scan
 		EXCEPT SELECT path FROM rehome.scan_sources WHERE scan_id = @scan) f`
 

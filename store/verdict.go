@@ -78,6 +78,9 @@ func (v *verdict) finish(ctx context.Context) error {
 	if err := v.findConflicts(ctx); err != nil {
 		return err
 	}
+	if err := v.followAliases(ctx); err != nil {
+		return err
+	}
 	if err := v.checkTree(ctx); err != nil {
 		return err
 	}
@@ -123,6 +126,26 @@ func (v *verdict) findConflicts(ctx context.Context) error {
 			SELECT FROM rehome.files gone JOIN rehome.files other USING (memory)
 			WHERE gone.memory = @memory AND gone.path = t.path AND other.path = t.other
 				AND other.first_seen_at < coalesce(gone.gone_at, n.cutoff)))`)
+	return err
+}
+
+// followAliases gives a source that is not where its chunks say the verdict of the
+// file that an alias leads to: such chunks answer through the alias, some of them
+// for good, since a migration left them where they are.
+func (v *verdict) followAliases(ctx context.Context) error {
+	_, err := v.exec(ctx, `
+		WITH led AS MATERIALIZED (
+			SELECT ordinal, rehome.where_is(@memory, path) COLLATE "C" AS target FROM rehome.scan_sources
+			WHERE scan_id = @scan AND verdict IN ('missing', 'conflict')),
+		known AS (
+			SELECT path, NULL AS verdict FROM rehome.scan_files WHERE scan_id = @scan AND kind IN ('file', 'symlink', 'other')
+			UNION ALL
+			SELECT path, verdict FROM rehome.scan_sources WHERE scan_id = @scan AND verdict IS DISTINCT FROM 'missing'),
+		judged AS MATERIALIZED (
+			SELECT DISTINCT ON (l.ordinal) l.ordinal, k.verdict FROM led l JOIN known k ON k.path = l.target
+			ORDER BY l.ordinal, k.verdict NULLS FIRST)
+		UPDATE rehome.scan_sources s SET verdict = j.verdict
+		FROM judged j WHERE s.scan_id = @scan AND s.ordinal = j.ordinal AND s.verdict IS DISTINCT FROM j.verdict`)
 	return err
 }
 
