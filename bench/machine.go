@@ -9,9 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
 )
 
 // machine is what the figures depend on.
@@ -22,7 +19,7 @@ func describeMachine(ctx context.Context, r *rig) (machine, error) {
 	if err := r.pool.QueryRow(ctx, `SHOW server_version`).Scan(&postgres); err != nil {
 		return nil, fmt.Errorf("ask Postgres for its version: %w", err)
 	}
-	temporal, err := temporalVersion(ctx, r)
+	temporal, err := r.temporalVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask Temporal for its version: %w", err)
 	}
@@ -44,16 +41,6 @@ func (m machine) markdown() string {
 		fmt.Fprintf(&b, "| %s | %s |\n", fact[0], fact[1])
 	}
 	return b.String()
-}
-
-func temporalVersion(ctx context.Context, r *rig) (string, error) {
-	c, err := client.DialContext(ctx, client.Options{HostPort: r.stack.TemporalAddress, Logger: silent})
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	info, err := c.WorkflowService().GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
-	return info.GetServerVersion(), err
 }
 
 // unknown is a fact that this system does not tell.

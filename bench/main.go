@@ -34,24 +34,29 @@ type benchmark struct {
 // benchmarks run in this order.
 var benchmarks = []benchmark{
 	{"rename", renameNotes, rename},
+	{"rename_many", nil, renameMany},
 	{"ingest", ingestNotes, ingest},
 	{"current_path", currentPathNotes, currentPath},
 }
 
 // scale is how much is measured.
 type scale struct {
-	rounds  int
-	warmUps int           // rounds before them that do not count
-	chunks  int           // rows of a rename
-	source  string        // the part of Go's source tree that is ingested
-	paths   int           // aliases, and files of the catalogue
-	pgbench time.Duration // of one run
-	judged  bool          // a missed aim counts
+	rounds      int
+	warmUps     int           // rounds before them that do not count
+	chunks      int           // rows with text and embedding
+	smallChunks int           // rows with little text
+	source      string        // the part of Go's source tree that is ingested
+	paths       int           // aliases, and files of the catalogue
+	pgbench     time.Duration // of one run
+	judged      bool          // a missed aim counts
 }
 
 var (
-	full  = scale{rounds: 3, warmUps: 1, chunks: 100_000, source: ".", paths: 100_000, pgbench: 10 * time.Second, judged: true}
-	quick = scale{rounds: 1, chunks: 2_000, source: "net", paths: 2_000, pgbench: time.Second}
+	full = scale{
+		rounds: 3, warmUps: 1, chunks: 100_000, smallChunks: 1_000_000, source: ".",
+		paths: 100_000, pgbench: 10 * time.Second, judged: true,
+	}
+	quick = scale{rounds: 1, chunks: 2_000, smallChunks: 3_000, source: "net", paths: 2_000, pgbench: time.Second}
 )
 
 // errMissed says that rehome was slower than it has to be.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -13,97 +12,159 @@ import (
 	"rehome/resilience"
 )
 
-// What a chunk is like.
-const (
-	textBytes     = 1_500
-	dimensions    = 384
-	chunksPerFile = 20
-	filesPerDir   = 50
-)
-
 var renameNotes = []string{
 	"**apply**: first batch to last commit by the server's clock, the verification of each batch included.",
 	"**planning**: conflicts, journal and hash of the plan.",
 	"**end to end**: the command, from its start to its exit; both, the look at all chunks at the end, and the orchestration.",
-	"By hand a rename is one `UPDATE … FROM` a ready, analysed table of (id, old path, new path).",
+	"By hand a rename is one `UPDATE … FROM` a ready, analysed table of (id, old path, new path). An undo is compared with it, too: it is one more rename.",
+	"Chunks have 1.5 kB of text and an embedding of 384 numbers; small ones 60 to 100 bytes and none.",
 }
 
 // rename lets all chunks of a directory follow it to another name.
 func rename(ctx context.Context, r *rig) ([]row, error) {
-	b := &renaming{rig: r, memory: "renamed", at: "guide", to: "pages"}
-	if err := r.addMemory(ctx, b.memory); err != nil {
+	b, err := newRenaming(ctx, r, "renamed", r.large())
+	if err != nil {
 		return nil, err
 	}
-	if err := b.fill(ctx); err != nil {
-		return nil, fmt.Errorf("fill the memory: %w", err)
+	return b.contest(limits{immediate: 1.35, batch: 1.5, small: 4, undo: 1.7, intelligent: 1.5, planning: 0.5}).run(ctx, r)
+}
+
+// renameMany does it with many small chunks, and looks at what a run of that
+// length costs Temporal and the worker.
+func renameMany(ctx context.Context, r *rig) ([]row, error) {
+	b, err := newRenaming(ctx, r, "renamed-many", r.small())
+	if err != nil {
+		return nil, err
 	}
-	what := fmt.Sprintf("rename of %d chunks, batch at 1000: ", r.chunks)
-	return contest{
-		reset: b.reset,
-		plain: b.plain,
-		ours: []side{{[]figure{
-			{what + "apply", seconds, atMost(1.5)},
-			{what + "planning", seconds, atMost(0.5)},
-			{what + "end to end", seconds, aim{}},
-		}, func(ctx context.Context) ([]float64, error) { return b.ours(ctx, "batch", 1000) }}},
-	}.run(ctx, r)
+	r.forgetPeak()
+	rows, err := b.contest(limits{immediate: 1.35, batch: 1.5, small: 6, undo: 1.7, intelligent: 1.5, planning: 0.5}).run(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	events, err := r.events(ctx, b.workflow)
+	if err != nil {
+		return nil, fmt.Errorf("count the events of %s: %w", b.workflow, err)
+	}
+	perMillion := float64(events) * 1e6 / float64(b.crop.rows)
+	return append(rows,
+		single(figure{fmt.Sprintf("rename of %s, batch at 1000: Temporal events in a million rows", b.crop), number, atMost(300).by(alone)}, perMillion),
+		r.peak(figure{fmt.Sprintf("renames of %s: memory of the worker at its peak", b.crop), mebibytes, atMost(128).by(alone)})), nil
+}
+
+// limits of the ratios.
+type limits struct {
+	immediate, batch, small, undo, intelligent, planning float64
 }
 
 // renaming is a memory whose chunks all lie in the directory at; each rename
 // takes them to the other name, of the same length.
 type renaming struct {
 	*rig
-	memory string
-	at, to string
+	memory   string
+	crop     crop
+	at, to   string
+	workflow string // of the last migration by batch at 1000
 }
 
-// fill makes chunks of real text, each with an embedding that, as real ones,
-// cannot be compressed.
-func (b *renaming) fill(ctx context.Context) error {
-	source, err := text(ctx, b.chunks*textBytes)
+// newRenaming fills a memory, and nothing else in its table. The pairs for the
+// plain statement serve both ways.
+func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming, error) {
+	b := &renaming{rig: r, memory: memory, crop: c, at: "guide", to: "pages"}
+	if err := r.addMemory(ctx, memory); err != nil {
+		return nil, err
+	}
+	if err := r.exec(ctx, `TRUNCATE rehome.chunks`); err != nil {
+		return nil, err
+	}
+	err := c.fill(ctx, r, pgx.Identifier{"rehome", "chunks"}, []string{"memory", "path", "ordinal", "content", "embedding"}, memory, b.at)
+	if err != nil {
+		return nil, fmt.Errorf("fill the memory: %w", err)
+	}
+	return b, r.exec(ctx,
+		`DROP TABLE IF EXISTS pairs`,
+		fmt.Sprintf(`CREATE TABLE pairs AS SELECT id, path AS %s, '%[2]s' || substr(path, length('%[1]s') + 1) AS %[2]s FROM rehome.chunks`, b.at, b.to),
+		`ALTER TABLE pairs ADD PRIMARY KEY (id)`)
+}
+
+func (b *renaming) contest(l limits) contest {
+	return contest{reset: b.reset, plain: b.plain, ours: []side{
+		b.side("immediate", 1000, l.immediate, aim{}),
+		b.batchAndBack(l),
+		b.side("batch", 50, l.small, aim{}),
+		b.side("intelligent", 1000, l.intelligent, aim{}),
+	}}
+}
+
+// figures of one way to rename.
+func (b *renaming) figures(way string, apply, planning aim) []figure {
+	what := fmt.Sprintf("rename of %s, %s: ", b.crop, way)
+	return []figure{{what + "apply", seconds, apply}, {what + "planning", seconds, planning}, {what + "end to end", seconds, aim{}}}
+}
+
+func (b *renaming) side(strategy string, batch int, apply float64, planning aim) side {
+	way := strategy
+	if strategy == string(resilience.Batch) {
+		way = fmt.Sprintf("batch at %d", batch)
+	}
+	return side{b.figures(way, atMost(apply), planning), func(ctx context.Context) ([]float64, error) {
+		plan, took, err := b.migrate(ctx, strategy, batch)
+		return measures(plan, took), err
+	}}
+}
+
+// batchAndBack renames by batch, and undoes that once the table is as it would
+// be some time later.
+func (b *renaming) batchAndBack(l limits) side {
+	s := b.side("batch", 1000, l.batch, atMost(l.planning))
+	s.figures = append(s.figures, b.figures("undo of batch at 1000", atMost(l.undo), aim{})...)
+	s.run = func(ctx context.Context) ([]float64, error) {
+		plan, took, err := b.migrate(ctx, "batch", 1000)
+		if err != nil {
+			return nil, err
+		}
+		b.workflow = plan.WorkflowID
+		if err := b.settle(ctx); err != nil {
+			return nil, err
+		}
+		undo, back, err := b.undo(ctx, plan.ID)
+		return append(measures(plan, took), measures(undo, back)...), err
+	}
+	return s
+}
+
+func measures(plan resilience.Plan, took time.Duration) []float64 {
+	return []float64{float64(plan.ApplyMS) / 1000, float64(plan.PlanningMS) / 1000, took.Seconds()}
+}
+
+// reset forgets former migrations and what was learned of them, lists the
+// chunks' files in the catalogue, and settles.
+func (b *renaming) reset(ctx context.Context) error {
+	err := b.exec(ctx,
+		`TRUNCATE rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_moves, rehome.migration_exceptions,
+			rehome.migration_events, rehome.migration_aliases, rehome.migration_files, rehome.performance_samples CASCADE`,
+		`INSERT INTO rehome.files (memory, path, raw_path, size, mtime, content_hash)
+			SELECT memory, path, convert_to(path, 'UTF8'), sum(octet_length(content)), now(), sha256(convert_to(path, 'UTF8')) FROM rehome.chunks GROUP BY 1, 2`)
 	if err != nil {
 		return err
 	}
-	random := rand.New(rand.NewPCG(1, 2))
-	embedding := make([]float32, dimensions)
-	row := func(i int) ([]any, error) {
-		for d := range embedding {
-			embedding[d] = random.Float32()*2 - 1
-		}
-		file := i / chunksPerFile
-		path := fmt.Sprintf("%s/section-%03d/page-%05d.md", b.at, file/filesPerDir, file)
-		from := i * textBytes % (len(source) - textBytes)
-		content := strings.ToValidUTF8(source[from:from+textBytes], "?") // a cut may go through a letter
-		return []any{b.memory, path, i % chunksPerFile, content, embedding}, nil
+	return b.settle(ctx)
+}
+
+// settle rewrites the table and its indexes without their dead rows, in the
+// order they have.
+func (b *renaming) settle(ctx context.Context) error {
+	return b.exec(ctx, `VACUUM FULL rehome.chunks`, `VACUUM ANALYZE`, `CHECKPOINT`)
+}
+
+// moved checks that all chunks have moved, and turns round for the next rename.
+func (b *renaming) moved(ctx context.Context) error {
+	var there int
+	err := b.pool.QueryRow(ctx, `SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND starts_with(path, $2)`, b.memory, b.to+"/").Scan(&there)
+	if err != nil {
+		return fmt.Errorf("look where the chunks are: %w", err)
 	}
-	_, err = b.pool.CopyFrom(ctx, pgx.Identifier{"rehome", "chunks"},
-		[]string{"memory", "path", "ordinal", "content", "embedding"}, pgx.CopyFromSlice(b.chunks, row))
-	return err
-}
-
-// reset rewrites the table and its indexes without their dead rows, in the
-// order they have; forgets former migrations; and lists the chunks' files in
-// the catalogue and the pairs for the plain statement.
-func (b *renaming) reset(ctx context.Context) error {
-	return b.exec(ctx,
-		`TRUNCATE rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_moves, rehome.migration_exceptions,
-			rehome.migration_events, rehome.migration_aliases, rehome.migration_files CASCADE`,
-		`INSERT INTO rehome.files (memory, path, raw_path, size, mtime, content_hash)
-			SELECT memory, path, convert_to(path, 'UTF8'), sum(octet_length(content)), now(), sha256(convert_to(path, 'UTF8')) FROM rehome.chunks GROUP BY 1, 2`,
-		`DROP TABLE IF EXISTS pairs`,
-		`CREATE TABLE pairs AS SELECT id, path AS old_path, `+quoted(b.to)+` || substr(path, `+strconv.Itoa(len(b.at)+1)+`) AS new_path FROM rehome.chunks`,
-		`ALTER TABLE pairs ADD PRIMARY KEY (id)`,
-		`VACUUM FULL rehome.chunks`,
-		`VACUUM ANALYZE`,
-		`CHECKPOINT`)
-}
-
-func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
-
-// moved turns round for the next rename.
-func (b *renaming) moved(rows int64) error {
-	if rows != int64(b.chunks) {
-		return fmt.Errorf("%d of %d chunks were renamed", rows, b.chunks)
+	if there != b.crop.rows {
+		return fmt.Errorf("%d of %d chunks were renamed", there, b.crop.rows)
 	}
 	b.at, b.to = b.to, b.at
 	return nil
@@ -111,24 +172,28 @@ func (b *renaming) moved(rows int64) error {
 
 func (b *renaming) plain(ctx context.Context) (float64, error) {
 	began := time.Now()
-	tag, err := b.pool.Exec(ctx, `UPDATE rehome.chunks c SET path = p.new_path FROM pairs p WHERE p.id = c.id AND c.path = p.old_path`)
+	_, err := b.pool.Exec(ctx, strings.NewReplacer("{at}", b.at, "{to}", b.to).Replace(
+		`UPDATE rehome.chunks c SET path = p.{to} FROM pairs p WHERE p.id = c.id AND c.path = p.{at}`))
 	took := time.Since(began)
 	if err != nil {
 		return 0, fmt.Errorf("rename by hand: %w", err)
 	}
-	return took.Seconds(), b.moved(tag.RowsAffected())
+	return took.Seconds(), b.moved(ctx)
 }
 
-// ours returns the times of apply, planning, and of the whole command.
-func (b *renaming) ours(ctx context.Context, strategy string, batch int) ([]float64, error) {
-	var plan resilience.Plan
-	took, err := b.starter(ctx, &plan, "migrate", "--memory", b.memory, "--strategy", strategy,
+func (b *renaming) migrate(ctx context.Context, strategy string, batch int) (resilience.Plan, time.Duration, error) {
+	return b.finished(ctx, "migrate", "--memory", b.memory, "--strategy", strategy, "--approve",
 		"--rename", b.at+"="+b.to, "--batch-size", strconv.Itoa(batch))
+}
+
+func (b *renaming) undo(ctx context.Context, migration string) (resilience.Plan, time.Duration, error) {
+	return b.finished(ctx, "migration", "rollback", migration)
+}
+
+func (b *renaming) finished(ctx context.Context, args ...string) (resilience.Plan, time.Duration, error) {
+	plan, took, err := b.completed(ctx, args...)
 	if err != nil {
-		return nil, err
+		return plan, took, err
 	}
-	if plan.Status != resilience.Completed {
-		return nil, fmt.Errorf("migration %s is %s: %s", plan.ID, plan.Status, plan.Reason)
-	}
-	return []float64{float64(plan.ApplyMS) / 1000, float64(plan.PlanningMS) / 1000, took.Seconds()}, b.moved(plan.Moved)
+	return plan, took, b.moved(ctx)
 }

@@ -156,6 +156,16 @@ func (r *rig) starter(ctx context.Context, result any, args ...string) (time.Dur
 	return took, nil
 }
 
+// completed runs a command that carries out a plan, and refuses any other end.
+func (r *rig) completed(ctx context.Context, args ...string) (resilience.Plan, time.Duration, error) {
+	var plan resilience.Plan
+	took, err := r.starter(ctx, &plan, args...)
+	if err == nil && plan.Status != resilience.Completed {
+		err = fmt.Errorf("migration %s is %s: %s", plan.ID, plan.Status, plan.Reason)
+	}
+	return plan, took, err
+}
+
 // exec runs statements one by one.
 func (r *rig) exec(ctx context.Context, statements ...string) error {
 	for _, sql := range statements {

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// crop is what the chunks of a memory are like.
+type crop struct {
+	rows     int
+	least    int // bytes of text
+	most     int
+	embedded bool
+	perFile  int
+}
+
+// The two crops of a scale.
+func (s scale) large() crop { return crop{s.chunks, 1_500, 1_500, true, 20} }
+func (s scale) small() crop { return crop{s.smallChunks, 60, 100, false, 10} }
+
+func (c crop) String() string {
+	if c.embedded {
+		return fmt.Sprintf("%d chunks", c.rows)
+	}
+	return fmt.Sprintf("%d small chunks", c.rows)
+}
+
+const (
+	dimensions  = 384
+	filesPerDir = 50
+)
+
+// fill stores chunks of real text below a directory, each with an embedding, if
+// it has one, that as real ones cannot be compressed. Columns are those for the
+// memory's name, path, ordinal, text and embedding; values there are more of,
+// such as an id, are left to the table.
+func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, columns []string, memory, dir string) error {
+	source, err := text(ctx, min(c.rows*c.most, 100<<20))
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var embedding []float32
+	if c.embedded {
+		embedding = make([]float32, dimensions)
+	}
+	row := func(i int) ([]any, error) {
+		for d := range embedding {
+			embedding[d] = random.Float32()*2 - 1
+		}
+		file, size := i/c.perFile, c.least+random.IntN(c.most-c.least+1)
+		path := fmt.Sprintf("%s/section-%04d/page-%06d.md", dir, file/filesPerDir, file)
+		from := i * c.most % (len(source) - c.most)
+		content := strings.ToValidUTF8(source[from:from+size], "?") // a cut may go through a letter
+		return []any{memory, path, i % c.perFile, content, embedding}, nil
+	}
+	_, err = r.pool.CopyFrom(ctx, table, columns, pgx.CopyFromSlice(c.rows, row))
+	return err
+}

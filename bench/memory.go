@@ -1,0 +1,36 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+)
+
+var peakResident = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
+
+// forgetPeak lets the worker's peak of memory begin anew.
+func (r *rig) forgetPeak() {
+	// Where that is not possible, the peak is that of the process's life: no less.
+	_ = os.WriteFile(r.proc("clear_refs"), []byte("5"), 0)
+}
+
+// peak is the row of the most memory that the worker has had in RAM.
+func (r *rig) peak(f figure) row {
+	status, err := os.ReadFile(r.proc("status"))
+	if errors.Is(err, os.ErrNotExist) {
+		return row{figure: f, skipped: "this system does not tell"}
+	}
+	found := peakResident.FindSubmatch(status)
+	if found == nil {
+		return row{figure: f, skipped: fmt.Sprintf("the kernel does not tell: %v", err)}
+	}
+	kilobytes, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		return row{figure: f, skipped: err.Error()}
+	}
+	return single(f, kilobytes/1024)
+}
+
+func (r *rig) proc(file string) string { return fmt.Sprintf("/proc/%d/%s", r.worker.PID(), file) }
