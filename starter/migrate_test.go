@@ -15,7 +15,7 @@ func TestMigrateAndRollback(t *testing.T) {
 	start := b.checksum("migration_plans", "migration_moves", "migration_progress", "migration_events", "migration_paths", "migration_renames")
 
 	var plan map[string]any
-	b.result(&plan, "migrate", "--memory", "docs", "--rename", "guide=handbook")
+	b.result(&plan, "migrate", "--memory", "docs", "--rename", "guide=handbook", "--batch-size", "7")
 	require.Equal(t, "completed", plan["status"])
 	require.EqualValues(t, 6, plan["moved"])
 	id := plan["migration_id"].(string)
@@ -28,6 +28,7 @@ func TestMigrateAndRollback(t *testing.T) {
 	b.result(&undo, "migration", "rollback", id)
 	require.Equal(t, "completed", undo["status"])
 	require.Equal(t, id, undo["undoes"])
+	require.EqualValues(t, 7, undo["policy"].(map[string]any)["batch_size"], "as it went")
 
 	var shown map[string]any
 	b.result(&shown, "migration", "show", id)

@@ -158,7 +158,7 @@ type RollbackInput struct {
 	Memory    string `json:"memory"`
 	Migration string `json:"migration"`            // the plan to undo
 	Undo      string `json:"undo"`                 // id of the plan that undoes it, when it is completed
-	BatchSize int    `json:"batch_size,omitempty"` // rows in one transaction; zero means the setting migration_batch_size
+	BatchSize int    `json:"batch_size,omitempty"` // rows in one transaction; zero means that of the plan to undo
 	Author    string `json:"author,omitempty"`
 	Tuning    Tuning `json:"tuning,omitzero"`
 }

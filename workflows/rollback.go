@@ -26,6 +26,7 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 	}
 	switch plan.Status {
 	case resilience.Completed:
+		undo.Policy.BatchSize = cmp.Or(in.BatchSize, plan.Policy.BatchSize) // it goes back as it went
 		m, err := newMigration(ctx, plan.Strategy, undo)
 		if err != nil {
 			return resilience.Plan{}, err
