@@ -223,3 +223,12 @@ func recordEvent(ctx context.Context, tx pgx.Tx, e event) error {
 		e.Plan, e.What, e.Author, e.Detail)
 	return err
 }
+
+// recordOnce records what happened, unless that was recorded before.
+func recordOnce(ctx context.Context, tx pgx.Tx, e event) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO rehome.migration_events (plan_id, event, author, detail) SELECT $1, $2::text, $3, $4::text WHERE NOT EXISTS (
+			SELECT FROM rehome.migration_events WHERE plan_id = $1 AND event = $2 AND detail = $4)`,
+		e.Plan, e.What, e.Author, e.Detail)
+	return err
+}

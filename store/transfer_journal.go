@@ -73,10 +73,6 @@ func (j *journal) listTaken(ctx context.Context) ([]string, error) {
 // above or below one of it.
 func (j *journal) takenPlaces(ctx context.Context) ([]string, error) {
 	to := j.transfer.to
-	locator := to.path()
-	if keys := to.m.Locators[0].Keys; len(keys) > 0 {
-		locator = fmt.Sprintf("(%s #>> %s)", to.column(to.m.Locators[0].Column), literals(keys))
-	}
 	return j.found(ctx, fmt.Sprintf(`
 		WITH others AS MATERIALIZED (
 			SELECT coalesce(rehome.path_key(raw, @to_prefix), raw) COLLATE "C" AS key
@@ -85,7 +81,16 @@ func (j *journal) takenPlaces(ctx context.Context) ([]string, error) {
 		SELECT key FROM others WHERE key IN (SELECT unnest(rehome.path_prefixes(key)) FROM ours)
 		UNION
 		SELECT key FROM others, unnest(rehome.path_prefixes(key)) AS way (path) WHERE way.path IN (SELECT key FROM ours)
-		ORDER BY 1 LIMIT 3`, locator, to.name(), j.transfer.targetScope()))
+		ORDER BY 1 LIMIT 3`, j.transfer.targetPath(), to.name(), j.transfer.targetScope()))
+}
+
+// targetPath is the path of a row of the target; its keys are written out, since
+// the arguments of that name are those of the source.
+func (t *transfer) targetPath() string {
+	if keys := t.to.m.Locators[0].Keys; len(keys) > 0 {
+		return fmt.Sprintf("(%s #>> %s)", t.to.column(t.to.m.Locators[0].Column), literals(keys))
+	}
+	return t.to.path()
 }
 
 // checkIDs refuses ids that are taken in a target that makes none by itself.

@@ -112,10 +112,7 @@ func (s *Store) VerifyTargets(ctx context.Context, plan string) (int64, error) {
 			return err
 		}
 		detail := fmt.Sprintf("%d chunks that are not of this plan came to its targets, at %s for one; they were left alone", foreign, example)
-		_, err = tx.Exec(ctx, `
-			INSERT INTO rehome.migration_events (plan_id, event, detail)
-			SELECT $1, 'foreign', $2 WHERE NOT EXISTS (SELECT FROM rehome.migration_events WHERE plan_id = $1 AND event = 'foreign' AND detail = $2)`, plan, detail)
-		return err
+		return recordOnce(ctx, tx, event{Plan: plan, What: "foreign", Detail: detail})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("look at the targets of plan %s: %w", plan, err)

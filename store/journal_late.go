@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
+)
+
+// listLate journals the rows that appeared at the old paths since the plan was
+// made, except for those whose target came to be another's meanwhile: these stay
+// where they are, and are recorded as conflicts.
+func (j *journal) listLate(ctx context.Context) (listed, error) {
+	if _, err := j.listPaths(ctx); err != nil {
+		return listed{}, err
+	}
+	j.conflicts, j.inTheWay = nil, 0 // what lies at the targets now is mostly the plan's own
+	before := j.total
+	found, err := j.listMoves(ctx)
+	if err == nil && found.Moves > 0 {
+		err = j.leaveTaken(ctx, before, &found)
+	}
+	if err == nil {
+		err = j.recordConflicts(ctx)
+	}
+	return found, err
+}
+
+// leaveTaken takes out of the journal, after a row, what cannot go where it
+// should: the target is taken, or looks like another.
+func (j *journal) leaveTaken(ctx context.Context, before int64, found *listed) error {
+	left, err := j.findTaken(ctx, before)
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	args := j.args(pgx.NamedArgs{"before": before, "left": left})
+	all := found.Moves
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH late AS (
+			DELETE FROM rehome.migration_moves WHERE plan = @number AND ordinal > @before RETURNING *),
+		kept AS (
+			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents)
+			SELECT plan, @before + row_number() OVER (ORDER BY ordinal), path_id, chunk_id, documents
+			FROM late WHERE path_id <> ALL (@left) RETURNING chunk_id)
+		SELECT (SELECT count(*) FROM kept), (SELECT coalesce(sum(octet_length(%s)), 0)::bigint FROM kept k JOIN %s t ON %s AND %s)`,
+		j.table.text(), j.table.name(), j.table.hasID("k.chunk_id"), j.table.scope()), args).Scan(&found.Moves, &found.Bytes)
+	if err != nil {
+		return err
+	}
+	j.total = before + found.Moves
+	_, err = j.tx.Exec(ctx, `
+		DELETE FROM rehome.migration_paths p
+		WHERE path_id = ANY (@left) AND NOT EXISTS (SELECT FROM rehome.migration_moves m WHERE m.plan = @number AND m.path_id = p.path_id)`, args)
+	if err != nil {
+		return err
+	}
+	return recordOnce(ctx, j.tx, event{
+		Plan: j.plan, What: "left",
+		Detail: fmt.Sprintf("%d chunks that appeared at the old paths stay there: %s", all-found.Moves, j.conflicts[0].Detail),
+	})
+}
+
+// findTaken returns the paths of rows after one of the journal whose targets hold
+// chunks that are not of this plan, at them, above or below, or in look-alikes.
+func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, err error) {
+	fold, err := j.folding(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args := j.args(nil)
+	if j.transfer != nil {
+		args = j.transfer.args(pgx.NamedArgs{"number": j.number})
+	}
+	args["before"] = before
+	rows, err := j.tx.Query(ctx, fmt.Sprintf(`
+		WITH late AS MATERIALIZED (
+			SELECT l.*, %[1]s AS fold, %[2]s AS was FROM (
+				SELECT DISTINCT p.path_id, p.old_key AS key, p.new_key AS target_key, p.new_path
+				FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+				WHERE m.plan = @number AND m.ordinal > @before) l),
+		others AS MATERIALIZED (
+			SELECT raw, key, %[3]s AS fold FROM (%[4]s) o WHERE key IS NOT NULL),
+		met AS (
+			SELECT l.*, o.raw, o.key AS other, o.fold AS other_fold
+			FROM late l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.fold)) AS way (path) JOIN others o ON o.fold = way.path
+			UNION ALL
+			SELECT l.*, o.raw, o.key, o.fold
+			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN late l ON l.fold = way.path),
+		judged AS (
+			SELECT *, raw = new_path OR starts_with(target_key, other || '/') OR starts_with(other, target_key || '/') AS same FROM met)
+		SELECT DISTINCT ON (key, path_id) path_id, CASE WHEN same THEN 'target_taken' ELSE 'lookalike' END, key, target_key, other
+		FROM judged WHERE same OR was <> other_fold ORDER BY key, path_id, same DESC, other`,
+		fold("target_key"), fold("key"), fold("key"), j.others()), args)
+	if err != nil {
+		return nil, err
+	}
+	var path int64
+	var c resilience.Conflict
+	var other string
+	_, err = pgx.ForEachRow(rows, []any{&path, &c.Kind, &c.Source, &c.Target, &other}, func() error {
+		paths = append(paths, path)
+		if c.Detail = c.Explain(other); len(j.conflicts) < resilience.KeptConflicts {
+			j.conflicts = append(j.conflicts, c)
+		}
+		return nil
+	})
+	j.inTheWay = int64(len(paths))
+	return paths, err
+}
+
+// others lists where chunks are that are not of this plan, where its targets lie.
+func (j *journal) others() string {
+	if t := j.transfer; t != nil {
+		return fmt.Sprintf(`
+			SELECT raw, coalesce(rehome.path_key(raw, @to_prefix), raw) COLLATE "C" AS key
+			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s AND NOT EXISTS (
+				SELECT FROM rehome.migration_copies c WHERE c.plan = @number AND c.target_id = %s)) r`,
+			t.targetPath(), t.to.name(), t.targetScope(), t.to.id())
+	}
+	t := j.table
+	return fmt.Sprintf(`
+			SELECT raw, rehome.path_key(raw, @prefix) COLLATE "C" AS key
+			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s AND NOT EXISTS (
+				SELECT FROM rehome.migration_moves m WHERE m.plan = @number AND m.chunk_id = %s)) r`,
+		t.path(), t.name(), t.scope(), t.id())
+}

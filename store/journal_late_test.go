@@ -1,0 +1,102 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+// TestLateRowsAreNeverMergedIntoOthers: what came to be at their target since the
+// plan was made is somebody else's, so they stay, and are conflicts.
+func TestLateRowsAreNeverMergedIntoOthers(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(2, "d/a.md", "d/known.md")
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.fill(3, "d/a.md", "d/known.md", "d/new.md", "d/above.md/x", "d/below.md", "d/case.md", "d/free.md")
+	m.fill(1, "e/known.md", "e/new.md", "e/above.md", "e/below.md/y", "e/CASE.md")
+	for range 2 { // an attempt whose answer was lost
+		left, err := m.store.Sweep(t.Context(), id)
+		require.NoError(t, err)
+		require.EqualValues(t, 6, left)
+	}
+	m.apply(id, -1)
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, left)
+	plan := m.complete(id)
+	require.EqualValues(t, 10, plan.Moved)
+	require.EqualValues(t, 5, plan.Conflicts)
+	require.Equal(t, map[string]int{
+		"e/a.md": 5, "e/free.md": 3, "e/known.md": 3,
+		"d/known.md": 3, "d/new.md": 3, "d/above.md/x": 3, "d/below.md": 3, "d/case.md": 3,
+		"e/new.md": 1, "e/above.md": 1, "e/below.md/y": 1, "e/CASE.md": 1,
+	}, m.at())
+
+	conflicts, err := m.store.Conflicts(t.Context(), id, 10)
+	require.NoError(t, err)
+	kinds := map[string]resilience.ConflictKind{}
+	for _, c := range conflicts {
+		kinds[c.Source] = c.Kind
+	}
+	require.Equal(t, map[string]resilience.ConflictKind{
+		"d/known.md": resilience.TargetTaken, "d/new.md": resilience.TargetTaken, "d/above.md/x": resilience.TargetTaken,
+		"d/below.md": resilience.TargetTaken, "d/case.md": resilience.Lookalike,
+	}, kinds)
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'left' AND detail LIKE '15 chunks%there already are chunks of %'`, id))
+
+	undo := m.migrate(id)
+	require.EqualValues(t, 10, undo.Moved)
+	require.Equal(t, 5, m.at()["d/known.md"])
+}
+
+// TestALateRowGoesWhenItsTargetIsFreeAgain: each sweep looks anew.
+func TestALateRowGoesWhenItsTargetIsFreeAgain(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(2, "d/a.md")
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.fill(1, "d/b.md", "e/b.md")
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, left)
+	m.exec(`DELETE FROM rehome.chunks WHERE path = 'e/b.md'`)
+	left, err = m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, left)
+	m.apply(id, -1)
+	plan := m.complete(id)
+	require.Zero(t, plan.Conflicts)
+	require.Equal(t, map[string]int{"e/a.md": 2, "e/b.md": 1}, m.at())
+}
+
+// TestALateChunkIsNotCopiedIntoAnother: the same for a transfer.
+func TestALateChunkIsNotCopiedIntoAnother(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "bigint", "GENERATED ALWAYS AS IDENTITY"))
+	m.fill(3, "a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.fill(2, "a.md", "b.md", "c.md")
+	m.exec(`INSERT INTO public.notes (body, meta, team) VALUES ('theirs', '{"loc": {"source": "/srv/b.md"}}', 'blue'), ('not ours', '{"loc": {"source": "/srv/c.md"}}', 'red')`)
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 4, left)
+	m.apply(id, -1)
+	plan := m.finish(id)
+	require.EqualValues(t, 7, plan.Moved)
+	require.EqualValues(t, 1, plan.Conflicts)
+	require.Equal(t, map[string]int{"b.md": 2}, m.at())
+	for path, n := range map[string]int{"a.md": 5, "b.md": 1, "c.md": 2} {
+		require.Equal(t, n, m.count(`SELECT count(*) FROM public.notes WHERE team = 'blue' AND meta #>> '{loc,source}' = $1`, fmt.Sprint("/srv/", path)), path)
+	}
+}
