@@ -11,9 +11,10 @@ import (
 
 // Where each chunk of a transfer is to be found, before and after its switch.
 const (
-	toTarget = `SELECT @source::text AS left_memory, m.chunk_id AS left_id, @target::text AS memory, c.target_id AS chunk_id`
-	toSource = `SELECT @target::text AS left_memory, c.target_id AS left_id, @source::text AS memory, m.chunk_id`
-	copied   = ` FROM rehome.migration_moves m JOIN rehome.migration_copies c USING (plan, ordinal) WHERE m.plan = @origin AND c.here`
+	toTarget = `SELECT @source::text AS left_memory, m.chunk_id AS left_id, p.old_path AS left_path, @target::text AS memory, c.target_id AS chunk_id, p.new_path AS path`
+	toSource = `SELECT @target::text AS left_memory, c.target_id AS left_id, p.new_path AS left_path, @source::text AS memory, m.chunk_id, p.old_path AS path`
+	copied   = ` FROM rehome.migration_moves m JOIN rehome.migration_copies c USING (plan, ordinal) JOIN rehome.migration_paths p USING (path_id)
+		WHERE m.plan = @origin AND c.here`
 )
 
 // What is said of a chunk goes with it. Where both chunks have it, it is added up.
@@ -36,6 +37,18 @@ const (
 	SELECT * FROM taken
 	ON CONFLICT (memory, chunk_id) DO UPDATE
 	SET last_accessed_at = greatest(r.last_accessed_at, excluded.last_accessed_at), access_count = r.access_count + excluded.access_count`
+	// What holds as long as the chunk is where it was, holds where it is now. What a
+	// person said of the chunk there is left.
+	repointHolds = `
+	WITH moved AS MATERIALIZED (%s),
+	taken AS (
+		DELETE FROM rehome.holds h USING moved m WHERE h.memory = m.left_memory AND h.chunk_id = m.left_id
+		RETURNING m.memory, m.chunk_id, h.reason, CASE WHEN h.locator = m.left_path THEN m.path ELSE h.locator END, h.content_hash, h.held_at)
+	INSERT INTO rehome.holds AS h (memory, chunk_id, reason, locator, content_hash, held_at)
+	SELECT * FROM taken
+	ON CONFLICT (memory, chunk_id) DO UPDATE
+	SET (reason, locator, content_hash, held_at) = (excluded.reason, excluded.locator, excluded.content_hash, excluded.held_at)
+	WHERE h.content_hash IS NOT NULL`
 )
 
 // An alias names paths of one memory, and those of the moved files stay as they
@@ -57,8 +70,8 @@ const (
 )
 
 // SwitchReferences lets who refers to the source chunks of a transfer refer to
-// the copies, in one transaction; a plan that goes back does the opposite. It
-// can be done again for rows that were copied later.
+// the copies, and holds hold them, in one transaction; a plan that goes back does
+// the opposite. It can be done again for rows that were copied later.
 func (s *Store) SwitchReferences(ctx context.Context, plan string) error {
 	return s.repoint(ctx, plan, false)
 }
@@ -91,7 +104,9 @@ func (s *Store) repoint(ctx context.Context, plan string, undoing bool) error {
 		if t.back != undoing {
 			way, aliases = toSource, takeAliases
 		}
-		return execAll(ctx, tx, t.args(nil), fmt.Sprintf(repointReferences, way+copied), fmt.Sprintf(repointAccess, way+copied), aliases)
+		moved := way + copied
+		return execAll(ctx, tx, t.args(nil),
+			fmt.Sprintf(repointReferences, moved), fmt.Sprintf(repointAccess, moved), fmt.Sprintf(repointHolds, moved), aliases)
 	})
 	if err != nil {
 		return fmt.Errorf("switch the references of plan %s: %w", plan, err)

@@ -159,9 +159,29 @@ func each(t *testing.T, do func(m *migrations, from, to string)) {
 			}
 			_, err := m.store.AddAlias(t.Context(), d.from, "old", "guide", nil)
 			require.NoError(t, err)
+			m.hold(d.from)
 			do(m, d.from, d.to)
 		})
 	}
+}
+
+// hold keeps two chunks of the guide: one for good, one as long as it is where it
+// was restored.
+func (m *migrations) hold(memory string) {
+	m.Helper()
+	ids := m.ids(memory)
+	require.NoError(m, m.store.Hold(m.Context(), memory, ids[0], "mine"))
+	m.exec(`
+		INSERT INTO rehome.holds (memory, chunk_id, reason, locator, content_hash, held_at)
+		VALUES ($1, $2, 'restored', $3, sha256('text'), now() - interval '1 day')`, memory, ids[2], guide(memory))
+}
+
+// guide is the path of the first file of the guide, as a memory spells it.
+func guide(memory string) string {
+	if memory == "notes" {
+		return "/srv/guide/a.md"
+	}
+	return "guide/a.md"
 }
 
 // ids of the chunks of a memory in the guide, in order.
@@ -201,6 +221,11 @@ func TestATransferCopiesSwitchesAndRetires(t *testing.T) {
 		require.Equal(m, 3, m.count(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1 AND chunk_id = ANY ($2)`, to, m.ids(to)))
 		require.Equal(m, 3, m.count(`SELECT count(*) FROM rehome.chunk_access WHERE memory = $1 AND chunk_id = ANY ($2)`, to, m.ids(to)))
 		require.Zero(m, m.count(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1`, from))
+		require.Equal(m, 1, m.count(`SELECT count(*) FROM rehome.holds WHERE memory = $1 AND chunk_id = ANY ($2) AND reason = 'mine' AND locator IS NULL`, to, m.ids(to)))
+		require.Equal(m, 1, m.count(`
+			SELECT count(*) FROM rehome.holds WHERE memory = $1 AND chunk_id = ANY ($2) AND locator = $3 AND content_hash = sha256('text') AND held_at < now()`,
+			to, m.ids(to), guide(to)))
+		require.Zero(m, m.count(`SELECT count(*) FROM rehome.holds WHERE memory = $1`, from))
 		var now string
 		require.NoError(m, m.pool.QueryRow(m.Context(), `SELECT rehome.current_path($1, 'old/a.md')`, to).Scan(&now))
 		require.Equal(m, "guide/a.md", now)
