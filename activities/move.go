@@ -102,6 +102,9 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		at = next
 		return at, false, pace(ctx, at.Rate, rows, time.Since(began))
 	})
+	if err == nil {
+		err = a.Store.Settle(ctx, in.Migration)
+	}
 	if err != nil {
 		return at, classify("move chunks", err)
 	}

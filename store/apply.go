@@ -155,6 +155,12 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
 	set_config('plan_cache_mode', 'force_generic_plan', true)`
 
+// unawaited lets a batch commit without waiting for the disk. The watermark is in
+// the batch's transaction, so a server that crashes before it is written has both
+// the watermark and the rows of an earlier batch, from which the plan goes on. What
+// anybody is told of, Settle has awaited.
+const unawaited = `, set_config('synchronous_commit', 'off', true)`
+
 // passing are the bounds of the rows (lo, hi] that an advance passes, kept for
 // the statement that follows it in the same transaction.
 func passing(lo, hi string) string {
@@ -246,7 +252,7 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, h
 
 func (p *passage) advance(query string) {
 	p.m.args["at"], p.m.args["epoch"] = p.at.Last, p.at.Epoch
-	p.batch.Queue(batchGuards, p.m.args)
+	p.batch.Queue(batchGuards+unawaited, p.m.args)
 	p.batch.Queue(query, p.m.args).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.lo, &p.hi, &p.next.Last, &p.next.Total, &p.next.Epoch, &p.next.Wish, &p.next.Rate)
 	})

@@ -41,6 +41,15 @@ func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermar
 	return w, nil
 }
 
+// Settle returns when the batches of a plan that have been committed are on disk:
+// they do not wait for it one by one. A commit that waits takes along all before it.
+func (s *Store) Settle(ctx context.Context, plan string) error {
+	if _, err := s.pool.Exec(ctx, `UPDATE rehome.migration_progress SET last = last WHERE plan_id = $1`, plan); err != nil {
+		return fmt.Errorf("wait until the batches of %s are on disk: %w", plan, interpret(err))
+	}
+	return nil
+}
+
 // MarkApplied stamps the end of the apply phase, once, when the last row is at
 // its place, and returns how long the phase took by the server's clock.
 func (s *Store) MarkApplied(ctx context.Context, plan string) (time.Duration, error) {
