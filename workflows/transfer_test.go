@@ -51,12 +51,13 @@ func TestTransferByEachStrategyAndBack(t *testing.T) {
 	in.fill("guide/b.md", 5)
 	in.fill("other.md", 5)
 	start := in.checksum()
-	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate} {
+	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate, resilience.Gradual, resilience.Intelligent} {
 		id, run := in.transfer(strategy, 0)
 		var plan resilience.Plan
 		require.Empty(t, ends(t, run, &plan))
 		require.Equal(t, resilience.Completed, plan.Status)
 		require.Equal(t, resilience.Transfer, plan.Kind)
+		require.Equal(t, strategy, plan.Strategy)
 		require.EqualValues(t, 45, plan.Moved)
 		require.EqualValues(t, 45, plan.Transfer.Retired)
 		require.Equal(t, 45, in.of("archive"))
