@@ -20,10 +20,20 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 	written, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, out.String(), string(written))
+	const compared = `\d+\.\d+ s \| \d+\.\d+ s \| \d+\.\d+× \| \d+\.\d+×`
 	for _, line := range []string{
-		`rename of 2000 chunks, batch at 1000: apply \| \d+\.\d+ s \| \d+\.\d+ s \| \d+\.\d+× \| \d+\.\d+× \| ≤ 1.5× \| not judged`,
-		`rename of 2000 chunks, batch at 1000: planning \| .* \| ≤ 0.5× \| not judged`,
-		`rename of 2000 chunks, batch at 1000: end to end \| .* \|  \| `,
+		`rename of 2000 chunks, immediate: apply \| ` + compared + ` \| ≤ 1.35× \| not judged`,
+		`rename of 2000 chunks, batch at 1000: apply \| ` + compared + ` \| ≤ 1.5× \| not judged`,
+		`rename of 2000 chunks, batch at 1000: planning \| ` + compared + ` \| ≤ 0.5× \| not judged`,
+		`rename of 2000 chunks, batch at 1000: end to end \| ` + compared + ` \|  \| `,
+		`rename of 2000 chunks, undo of batch at 1000: apply \| ` + compared + ` \| ≤ 1.7× \| not judged`,
+		`rename of 2000 chunks, batch at 50: apply \| ` + compared + ` \| ≤ 4× \| not judged`,
+		`rename of 2000 chunks, intelligent: apply \| ` + compared + ` \| ≤ 1.5× \| not judged`,
+		`rename of 3000 small chunks, batch at 50: apply \| ` + compared + ` \| ≤ 6× \| not judged`,
+		`rename of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
+		`renames of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
+		`transfer of 2000 chunks, batch at 1000: copy and verify \| ` + compared + ` \| ≤ 2.1× \| not judged`,
+		`transfer of 3000 small chunks, batch at 1000: copy and verify \| ` + compared + ` \| ≤ 2.1× \| not judged`,
 		`ingest of \d+ files into \d+ chunks, end to end \| .* \| ≤ 2× \| not judged`,
 		`rehome.current_path among 2000 aliases and 2000 files \| .* \| ≥ 0.7× \| (not judged|skipped: .*)`,
 		`Processor \| .+, \d+ cores`,

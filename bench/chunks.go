@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -35,10 +36,9 @@ const (
 )
 
 // fill stores chunks of real text below a directory, each with an embedding, if
-// it has one, that as real ones cannot be compressed. Columns are those for the
-// memory's name, path, ordinal, text and embedding; values there are more of,
-// such as an id, are left to the table.
-func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, columns []string, memory, dir string) error {
+// it has one, that as real ones cannot be compressed. Columns are those for
+// path, ordinal, text and embedding, after those for the values that all have.
+func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, dir string, columns []string, all ...any) error {
 	source, err := text(ctx, min(c.rows*c.most, 100<<20))
 	if err != nil {
 		return err
@@ -56,8 +56,14 @@ func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, columns []
 		path := fmt.Sprintf("%s/section-%04d/page-%06d.md", dir, file/filesPerDir, file)
 		from := i * c.most % (len(source) - c.most)
 		content := strings.ToValidUTF8(source[from:from+size], "?") // a cut may go through a letter
-		return []any{memory, path, i % c.perFile, content, embedding}, nil
+		return append(slices.Clone(all), path, i%c.perFile, content, embedding), nil
 	}
 	_, err = r.pool.CopyFrom(ctx, table, columns, pgx.CopyFromSlice(c.rows, row))
 	return err
 }
+
+// forget empties what is kept of files, aliases and migrations, and what was
+// learned of them.
+const forget = `TRUNCATE rehome.files, rehome.version_aliases, rehome.quarantine, rehome.migration_plans, rehome.migration_moves,
+	rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files,
+	rehome.migration_copies, rehome.performance_samples CASCADE`

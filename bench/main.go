@@ -35,6 +35,8 @@ type benchmark struct {
 var benchmarks = []benchmark{
 	{"rename", renameNotes, rename},
 	{"rename_many", nil, renameMany},
+	{"transfer", transferNotes, transfer},
+	{"transfer_many", nil, transferMany},
 	{"ingest", ingestNotes, ingest},
 	{"current_path", currentPathNotes, currentPath},
 }

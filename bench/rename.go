@@ -76,7 +76,7 @@ func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming,
 	if err := r.exec(ctx, `TRUNCATE rehome.chunks`); err != nil {
 		return nil, err
 	}
-	err := c.fill(ctx, r, pgx.Identifier{"rehome", "chunks"}, []string{"memory", "path", "ordinal", "content", "embedding"}, memory, b.at)
+	err := c.fill(ctx, r, pgx.Identifier{"rehome", "chunks"}, b.at, []string{"memory", "path", "ordinal", "content", "embedding"}, memory)
 	if err != nil {
 		return nil, fmt.Errorf("fill the memory: %w", err)
 	}
@@ -139,9 +139,7 @@ func measures(plan resilience.Plan, took time.Duration) []float64 {
 // reset forgets former migrations and what was learned of them, lists the
 // chunks' files in the catalogue, and settles.
 func (b *renaming) reset(ctx context.Context) error {
-	err := b.exec(ctx,
-		`TRUNCATE rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_moves, rehome.migration_exceptions,
-			rehome.migration_events, rehome.migration_aliases, rehome.migration_files, rehome.performance_samples CASCADE`,
+	err := b.exec(ctx, forget,
 		`INSERT INTO rehome.files (memory, path, raw_path, size, mtime, content_hash)
 			SELECT memory, path, convert_to(path, 'UTF8'), sum(octet_length(content)), now(), sha256(convert_to(path, 'UTF8')) FROM rehome.chunks GROUP BY 1, 2`)
 	if err != nil {

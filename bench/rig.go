@@ -125,11 +125,20 @@ func (r *rig) environment() []string {
 
 // addMemory adds a builtin memory over an empty root.
 func (r *rig) addMemory(ctx context.Context, name string) error {
-	root := r.root(name)
-	if err := os.MkdirAll(root, 0o755); err != nil {
+	return r.add(ctx, resilience.Memory{Name: name, Builtin: true, Mapping: resilience.BuiltinMapping(name)})
+}
+
+// addMapped adds a memory over a table.
+func (r *rig) addMapped(ctx context.Context, name string, m resilience.Mapping) error {
+	return r.add(ctx, resilience.Memory{Name: name, Mapping: m})
+}
+
+func (r *rig) add(ctx context.Context, m resilience.Memory) error {
+	m.Root = r.root(m.Name)
+	if err := os.MkdirAll(m.Root, 0o755); err != nil {
 		return fmt.Errorf("make a root: %w", err)
 	}
-	return r.data.AddMemory(ctx, resilience.Memory{Name: name, Root: root, Builtin: true, Mapping: resilience.BuiltinMapping(name)})
+	return r.data.AddMemory(ctx, m)
 }
 
 func (r *rig) root(memory string) string { return filepath.Join(r.dir, "roots", memory) }
