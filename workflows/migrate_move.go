@@ -56,6 +56,9 @@ func (m *migration) moveSlices(ctx workflow.Context) error {
 	m.began = workflow.Now(ctx)
 	m.beganAt = -1
 	at, err := m.where(ctx)
+	if err == nil {
+		m.show(ctx, at)
+	}
 	for err == nil && (at.Wish != resilience.WishRun || at.Last < at.Total) {
 		at, err = m.moveSlice(ctx, at)
 		if err == nil && (m.next != "" || workflow.GetInfo(ctx).GetContinueAsNewSuggested()) {

@@ -48,7 +48,11 @@ func (m *migration) hold(ctx workflow.Context, o Order) {
 // release shows that it is not any more.
 func (m *migration) release(ctx workflow.Context) {
 	if h := m.shown.Hold; h != nil {
-		m.shown.idle += workflow.Now(ctx).Sub(h.Since)
+		since := h.Since
+		if since.Before(m.began) { // the run before was paused
+			since = m.began
+		}
+		m.shown.idle += workflow.Now(ctx).Sub(since)
 		m.shown.Hold = nil
 		m.tell(ctx)
 	}

@@ -48,7 +48,7 @@ var cell = strings.NewReplacer("|", `\|`, "\r\n", " ", "\n", " ", "\r", " ")
 
 func (p *progress) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n| | |\n|---|---|\n| Phase | %s |\n", p.title, cell.Replace(p.last.Phase))
+	fmt.Fprintf(&b, "**%s**\n\n| | |\n|---|---|\n| Phase | %s |\n", p.title, cell.Replace(p.last.Phase))
 	switch {
 	case p.last.Total > 0:
 		fmt.Fprintf(&b, "| Done | %d of %d %s (%.1f %%) |\n", p.last.Done, p.last.Total, p.last.Unit, 100*float64(p.last.Done)/float64(p.last.Total))

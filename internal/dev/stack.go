@@ -23,7 +23,8 @@ import (
 type Options struct {
 	Dir       string    // where state is kept, usually .rehome in the checkout
 	Log       io.Writer // talk for people; nil is silence
-	Ephemeral bool      // keep nothing: fast and unsafe Postgres, Temporal in memory, no web UI, any ports
+	Ephemeral bool      // keep nothing: fast and unsafe Postgres, Temporal in memory, any ports, no web UI
+	UI        bool      // a web UI all the same
 	Settings  []string  // more settings for Postgres, as name=value
 }
 

@@ -27,7 +27,7 @@ var SearchAttributes = []string{"RehomeMemory", "RehomeStrategy", "RehomeRisk", 
 // Temporal is a running Temporal dev server of ours.
 type Temporal struct {
 	Address string // host:port
-	UI      string // the web UI, empty when nothing is kept
+	UI      string // the web UI, empty when there is none
 
 	process *process
 	name    string // a namespace that no other server has
@@ -67,7 +67,9 @@ func StartTemporal(ctx context.Context, opts Options) (*Temporal, error) {
 func (k *kept) chooseTemporalPorts(opts Options) error {
 	var err error
 	if opts.Ephemeral {
-		k.TemporalPort, err = freePort()
+		if k.TemporalPort, err = freePort(); err == nil && opts.UI {
+			k.UIPort, err = freePort()
+		}
 		return err
 	}
 	if k.TemporalPort == 0 {
@@ -90,10 +92,13 @@ func runTemporal(ctx context.Context, opts Options, program string, kept kept) (
 	for _, name := range SearchAttributes {
 		args = append(args, "--search-attribute="+name+"=Keyword")
 	}
-	if opts.Ephemeral {
+	if !opts.Ephemeral {
+		args = append(args, "--db-filename="+filepath.Join(opts.Dir, "temporal.db"))
+	}
+	if opts.Ephemeral && !opts.UI {
 		args = append(args, "--headless=true")
 	} else {
-		args = append(args, "--headless=false", "--ui-port="+strconv.Itoa(kept.UIPort), "--db-filename="+filepath.Join(opts.Dir, "temporal.db"))
+		args = append(args, "--headless=false", "--ui-port="+strconv.Itoa(kept.UIPort))
 		t.UI = "http://127.0.0.1:" + strconv.Itoa(kept.UIPort)
 	}
 	cmd := exec.Command(program, args...) // it outlives ctx

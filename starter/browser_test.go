@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// browser is a page of a headless Chromium, driven over a pipe by the protocol of
+// its own developer tools: messages of JSON, each ended by a zero byte.
+type browser struct {
+	t       testing.TB
+	in      io.Writer
+	out     *bufio.Reader
+	session string
+	sent    int
+}
+
+// openBrowser starts Chromium until the test ends, and skips the test where
+// there is none.
+func openBrowser(t testing.TB) *browser {
+	t.Helper()
+	program, err := findChromium()
+	if err != nil {
+		t.Skip("no Chromium on this machine: apt-get install chromium")
+	}
+	toBrowser, in, err := os.Pipe()
+	require.NoError(t, err)
+	out, fromBrowser, err := os.Pipe()
+	require.NoError(t, err)
+	c := exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--no-first-run", "--window-size=1400,1600", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
+	c.ExtraFiles = []*os.File{toBrowser, fromBrowser} // which it finds as 3 and 4
+	require.NoError(t, c.Start())
+	require.NoError(t, toBrowser.Close())
+	require.NoError(t, fromBrowser.Close())
+	b := &browser{t: t, in: in, out: bufio.NewReader(out)}
+	t.Cleanup(func() {
+		b.session = ""
+		b.call("Browser.close", nil, nil) // so that nothing writes to its directory any more
+		_ = c.Wait()
+		_, _ = in.Close(), out.Close()
+	})
+	b.attach()
+	return b
+}
+
+func findChromium() (string, error) {
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		path, err = exec.LookPath("google-chrome")
+	}
+	return path, err
+}
+
+// attach makes a page of its own and talks to it from here on.
+func (b *browser) attach() {
+	b.t.Helper()
+	var target struct{ TargetID string }
+	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	var attached struct{ SessionID string }
+	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.session = attached.SessionID
+}
+
+func (b *browser) open(address string) {
+	b.t.Helper()
+	b.call("Page.navigate", map[string]any{"url": address}, nil)
+}
+
+// text is what a person reads on the page. Markdown is shown in frames.
+func (b *browser) text() string {
+	b.t.Helper()
+	const expression = `[document, ...[...document.querySelectorAll('iframe')].map(f => f.contentDocument)]
+		.map(d => d?.body?.innerText ?? '').join('\n')`
+	var answer struct {
+		Result struct{ Value string }
+	}
+	b.call("Runtime.evaluate", map[string]any{"expression": expression}, &answer)
+	return answer.Result.Value
+}
+
+// says waits until the page has all these words.
+func (b *browser) says(words ...string) {
+	b.t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); ; {
+		text := b.text()
+		missing := ""
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				missing = w
+			}
+		}
+		if missing == "" {
+			return
+		}
+		select {
+		case <-late:
+			require.Fail(b.t, "the page does not say: "+missing, text)
+		case <-tick.C:
+		}
+	}
+}
+
+// screenshot is the page as a PNG.
+func (b *browser) screenshot() []byte {
+	b.t.Helper()
+	var answer struct{ Data []byte } // in base64, as JSON has bytes
+	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &answer)
+	return answer.Data
+}
+
+// call sends a command and waits for its answer; events in between are of no
+// interest here.
+func (b *browser) call(method string, params, result any) {
+	b.t.Helper()
+	b.sent++
+	command := map[string]any{"id": b.sent, "method": method}
+	if params != nil {
+		command["params"] = params
+	}
+	if b.session != "" {
+		command["sessionId"] = b.session
+	}
+	text, err := json.Marshal(command)
+	require.NoError(b.t, err)
+	_, err = b.in.Write(append(text, 0))
+	require.NoError(b.t, err)
+	for {
+		line, err := b.out.ReadBytes(0)
+		require.NoError(b.t, err, method)
+		var answer struct {
+			ID     int
+			Result json.RawMessage
+			Error  *struct{ Message string }
+		}
+		require.NoError(b.t, json.Unmarshal(line[:len(line)-1], &answer))
+		if answer.ID != b.sent {
+			continue
+		}
+		if answer.Error != nil {
+			require.Fail(b.t, answer.Error.Message, method)
+		}
+		if result != nil {
+			require.NoError(b.t, json.Unmarshal(answer.Result, result))
+		}
+		return
+	}
+}
