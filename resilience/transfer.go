@@ -115,12 +115,12 @@ type Fill struct {
 	Means   Meaning `json:"means"`
 	From    string  `json:"from,omitempty"` // the source's column; empty where there is none
 	NotNull bool    `json:"not_null,omitempty"`
+	Narrow  bool    `json:"narrow,omitempty"` // the column cuts or rounds what does not fit
 }
 
 // Fit says how rows of one table become rows of another.
 type Fit struct {
 	Fills     []Fill   `json:"fills"`
-	Reads     []string `json:"reads"`               // columns of the source whose change is a change of the chunk
 	Extras    []string `json:"extras,omitempty"`    // columns of the source that go into the target's metadata
 	Homeless  []string `json:"homeless,omitempty"`  // columns of the source that nothing can hold: must be empty
 	KeepID    bool     `json:"keep_id,omitempty"`   // where it is free
@@ -170,21 +170,13 @@ func (f *fitting) fill(means Meaning, column, from string) {
 		return
 	}
 	f.filled[column] = true
-	f.fit.Fills = append(f.fit.Fills, Fill{Column: column, Type: c.Type, Means: means, From: from, NotNull: c.NotNull})
+	f.fit.Fills = append(f.fit.Fills, Fill{Column: column, Type: c.Type, Means: means, From: from, NotNull: c.NotNull, Narrow: c.Modifier >= 0 && means != MeansVector})
 	if !c.Insert {
 		f.refuse("rehome's role may not INSERT column %q; grant it", column)
 	}
 	if from != "" {
-		f.hold(from, means)
+		f.held[from] = true
 	}
-}
-
-// hold notes that a column of the source has its place.
-func (f *fitting) hold(column string, means Meaning) {
-	if !f.held[column] && means != MeansAccess && means != MeansID {
-		f.fit.Reads = append(f.fit.Reads, column)
-	}
-	f.held[column] = true
 }
 
 func (f *fitting) id() {
@@ -249,7 +241,7 @@ func (f *fitting) paths() {
 	}
 	for _, l := range f.from.Mapping.Locators {
 		if len(l.Keys) == 0 {
-			f.hold(l.Column, MeansPath)
+			f.held[l.Column] = true
 		}
 	}
 }
@@ -276,7 +268,7 @@ func (f *fitting) document() {
 		f.fill(MeansDocument, home, "")
 		if from := f.from.Mapping.Home(); from != "" && f.isDocument(from) {
 			f.fit.Fills[len(f.fit.Fills)-1].From = from
-			f.hold(from, MeansDocument)
+			f.held[from] = true
 		}
 	}
 	for _, l := range f.to.Mapping.Locators {
@@ -307,11 +299,7 @@ func (f *fitting) leftOver() {
 		if f.held[c.Name] || c.Generated || !c.Readable {
 			continue
 		}
-		means := MeansSame
-		if c.Name == f.from.Mapping.Accessed || c.Name == f.from.Mapping.AccessCount {
-			means = MeansAccess
-		}
-		f.hold(c.Name, means)
+		f.held[c.Name] = true
 		if f.to.Mapping.Home() == "" || c.Name == f.from.Mapping.Embedding {
 			f.fit.Homeless = append(f.fit.Homeless, c.Name)
 		} else {

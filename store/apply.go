@@ -33,7 +33,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if t, err := readTransfer(ctx, s.pool, plan); err != nil {
 		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
 	} else if t != nil {
-		return t.mover(s), nil
+		return t.mover(ctx, s)
 	}
 	var t table
 	var number int

@@ -1,19 +1,26 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // transferMover prepares the statements that make the copies of a transfer and
 // take them away again. A plan that goes back does the one where another does
 // the other.
-func (t *transfer) mover(s *Store) *Mover {
-	m := &Mover{store: s, plan: t.plan, args: t.args(nil), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
+func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
+	relations, err := s.relations(ctx, t.to)
+	if err != nil {
+		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
+	}
+	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"target_relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
 	if t.back {
 		m.apply, m.revert = t.uncopyStatement(false), t.copyStatement(true)
 	}
-	return m
+	return m, nil
 }
 
 // fragments are what the statements of a transfer share.
@@ -29,10 +36,11 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	return strings.NewReplacer(
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", t.rows(), "{skipped}", skipped,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
-		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{print}", t.sourcePrint(), "{values}", t.values(),
+		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
-		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected sum}", sumOf("expected"), "{undoing}", fmt.Sprint(undoing))
+		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
+		"{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.id()), "{undoing}", fmt.Sprint(undoing))
 }
 
 // names are f0, f1 …, in the order of columns.
@@ -46,20 +54,19 @@ func (t *transfer) names() []string {
 
 // journalled are the rows of a batch, as p.
 const journalled = `planned AS MATERIALIZED (
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.print, c.made, coalesce(c.here, false) AS held
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
 			LEFT JOIN rehome.migration_copies c ON c.plan = m.plan AND c.ordinal = m.ordinal
 			WHERE {rows} {skipped} ORDER BY m.ordinal)`
 
-// copyStatement makes the copies of a batch, notes what they were made of, and
-// accounts for every row. That each row was written as it was meant, bit for
-// bit, is seen by the sums of the prints before and after.
+// copyStatement makes the copies of a batch, notes what they are, and accounts
+// for every row. That rows were written as they were meant, bit for bit, is seen
+// by the sums of the prints before and after.
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		state AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.chunk_id, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here,
-				CASE WHEN t.ctid IS NOT NULL AND NOT p.held THEN {print} END AS print, {values}
+			SELECT p.ordinal, p.origin, p.chunk_id, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values}
 			FROM planned p LEFT JOIN {source} t ON {is source}),
 		chosen AS MATERIALIZED (
 			SELECT s.*, {chosen id} AS f0 FROM state s WHERE s.here AND NOT s.held),
@@ -72,18 +79,18 @@ func (t *transfer) copyStatement(undoing bool) string {
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
 			SELECT {f} FROM chosen WHERE f0 IS NOT NULL
-			RETURNING {written} AS written),
+			RETURNING CASE WHEN {reread copy} THEN {written} END AS written),
 		meant AS MATERIALIZED (
-			SELECT b.origin, b.f0::text AS target_id, b.print, {expected} AS expected FROM chosen b WHERE f0 IS NOT NULL),
+			SELECT b.origin, b.f0::text AS target_id, {expected} AS expected, {reread} AS reread FROM chosen b WHERE f0 IS NOT NULL),
 		noted AS (
-			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, print, made, here)
-			SELECT @origin, origin, target_id, print, expected, true FROM meant
+			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here)
+			SELECT @origin, origin, target_id, expected, true FROM meant
 			ON CONFLICT (plan, ordinal) DO UPDATE
-			SET (target_id, print, made, here) = (excluded.target_id, excluded.print, excluded.made, true))
+			SET (target_id, made, here) = (excluded.target_id, excluded.made, true))
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present OR held),
 			count(*) FILTER (WHERE here OR held) - (SELECT count(*) FROM chosen WHERE f0 IS NULL),
 			count(*) FILTER (WHERE held) + (SELECT count(*) FROM made),
-			(SELECT {expected sum} FROM meant) = (SELECT {written sum} FROM made)
+			(SELECT {expected sum} FROM meant WHERE reread) = (SELECT {written sum} FROM made)
 		FROM state`)
 }
 

@@ -72,11 +72,47 @@ func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {
 	id, err := m.transfer("notes", "", resilience.TransferOrder{To: "docs"})
 	require.NoError(t, err)
 	m.apply(id, -1)
-	m.finish(id)
+	m.exec(`UPDATE public.notes SET seen = 8`) // to be read is no change that the other side could contradict
+	m.exec(`UPDATE rehome.chunks SET content = 'edited'`)
+	require.Equal(t, int64(1), m.finish(id).Moved)
 	var metadata, path string
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT metadata::text, path FROM rehome.chunks`).Scan(&metadata, &path))
 	require.JSONEq(t, `{"lang": "en", "loc": {"line": 3}, "rehome": {"odd 'name": [4, 5], "seen": 7}}`, metadata)
 	require.Equal(t, "guide/a.md", path)
+}
+
+// TestACopyThatIsStoredAsSomethingElseFails: copies are compared with what they
+// were to be, all of them where something could change them.
+func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
+	t.Parallel()
+	for name, meddle := range map[string]string{
+		"Trigger": `CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.body := NEW.body || '!'; RETURN NEW; END $$;
+			CREATE TRIGGER meddle BEFORE INSERT ON public.notes FOR EACH ROW WHEN (NEW.meta #>> '{loc,source}' = '/srv/guide/odd.md') EXECUTE FUNCTION public.meddle()`,
+		"NarrowColumn": `ALTER TABLE public.notes ALTER body TYPE varchar(12)`, // which cuts trailing spaces
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			mapping := notes(m, "text", "")
+			m.exec(meddle)
+			m.memory("notes", mapping)
+			m.fill(30, "guide/a.md")
+			m.exec(`UPDATE rehome.chunks SET content = ordinal::text, embedding = NULL`)
+			m.exec(`UPDATE rehome.chunks SET path = 'guide/odd.md', content = '27                  ' WHERE ordinal = 27`)
+			id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+			require.NoError(t, err)
+			require.NoError(t, m.store.Queue(t.Context(), id))
+			require.NoError(t, m.store.Begin(t.Context(), id))
+			mover, err := m.store.Mover(t.Context(), id)
+			require.NoError(t, err)
+			at, err := m.store.Watermark(t.Context(), id)
+			for err == nil && at.Last < at.Total {
+				at, err = mover.Apply(t.Context(), at, store.Bounds{})
+			}
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.EqualValues(t, at.Last, m.count(`SELECT count(*) FROM public.notes`), "the batch left nothing behind")
+		})
+	}
 }
 
 // TestAnUndoKeepsWhatWasWrittenToTheCopies: rows that the application changed

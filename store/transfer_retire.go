@@ -178,23 +178,24 @@ func (t *transfer) freshenStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		now AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.target_id, p.print, p.made, t.ctid IS NOT NULL AS present, {at home} AS here,
-				CASE WHEN t.ctid IS NOT NULL THEN {print} END AS current, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
+			SELECT p.ordinal, p.origin, p.target_id, p.made, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
 			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held),
 		state AS MATERIALIZED (
-			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours FROM now p LEFT JOIN {target} t ON {is target}),
+			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours,
+				CASE WHEN p.present THEN {expected now} END AS expected
+			FROM now p LEFT JOIN {target} t ON {is target}),
 		changed AS MATERIALIZED (
-			SELECT b.*, {expected} AS expected FROM state b WHERE present AND here AND ours AND current <> print),
+			SELECT * FROM state WHERE present AND here AND ours AND expected <> made),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' ELSE 'conflict' END, {undoing}
-			FROM state WHERE NOT present OR NOT there OR NOT here OR current <> print AND NOT ours
+			FROM state WHERE NOT present OR NOT there OR NOT here OR expected <> made AND NOT ours
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
 			RETURNING {written} AS written),
 		noted AS (
-			UPDATE rehome.migration_copies c SET print = b.current, made = b.expected FROM changed b WHERE c.plan = @origin AND c.ordinal = b.origin)
+			UPDATE rehome.migration_copies c SET made = b.expected FROM changed b WHERE c.plan = @origin AND c.ordinal = b.origin)
 		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
 			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
 }

@@ -146,8 +146,7 @@ CREATE TABLE rehome.migration_copies (
     plan      integer NOT NULL,
     ordinal   bigint NOT NULL,
     target_id text NOT NULL,                    -- kept when the copy is taken away, so that it comes back under its id
-    print     uuid NOT NULL,                    -- of the source row when it was copied
-    made      uuid NOT NULL,                    -- of the copy as we made it: only such a one is ours to remove
+    made      bytea NOT NULL,                   -- print of the copy as we made it: only such a one is ours to remove
     here      boolean NOT NULL,                 -- the copy stands in the target
     PRIMARY KEY (plan, ordinal)
 );
