@@ -52,14 +52,29 @@ func TestAMissedAimIsReported(t *testing.T) {
 		missed      bool
 		line        string
 	}{
-		"ratio at most, met by the median": {atMost(2.0), []float64{1, 1, 1}, []float64{9, 1, 2}, false,
-			"| work | 1.00 s (1.00–1.00) | 2.00 s (1.00–9.00) | 2.00× | 9.00× 1.00× 2.00× | ≤ 2× | met |"},
-		"ratio at most, missed by the median": {atMost(1.35), []float64{1, 1, 2}, []float64{1, 2.1, 3}, true,
-			"| work | 1.00 s (1.00–2.00) | 2.10 s (1.00–3.00) | 1.50× | 1.00× 2.10× 1.50× | ≤ 1.35× | **missed** |"},
+		"ratio at most, met by the median": {
+			atMost(2.0),
+			[]float64{1, 1, 1},
+			[]float64{9, 1, 2},
+			false,
+			"| work | 1.00 s (1.00–1.00) | 2.00 s (1.00–9.00) | 2.00× | 9.00× 1.00× 2.00× | ≤ 2× | met |",
+		},
+		"ratio at most, missed by the median": {
+			atMost(1.35),
+			[]float64{1, 1, 2},
+			[]float64{1, 2.1, 3},
+			true,
+			"| work | 1.00 s (1.00–2.00) | 2.10 s (1.00–3.00) | 1.50× | 1.00× 2.10× 1.50× | ≤ 1.35× | **missed** |",
+		},
 		"ratio at least, met":    {atLeast(0.7), []float64{1, 1, 1}, []float64{0.7, 0.1, 0.9}, false, "| ≥ 0.7× | met |"},
 		"ratio at least, missed": {atLeast(0.7), []float64{1, 1, 1}, []float64{0.6, 0.9, 0.5}, true, "| ≥ 0.7× | **missed** |"},
-		"excess, met": {atMost(3).by(excess), []float64{1, 1, 2}, []float64{9, 1, 5}, false,
-			"| +3.00 s | +8.00 s +0.00 s +3.00 s | ≤ +3.00 s | met |"},
+		"excess, met": {
+			atMost(3).by(excess),
+			[]float64{1, 1, 2},
+			[]float64{9, 1, 5},
+			false,
+			"| +3.00 s | +8.00 s +0.00 s +3.00 s | ≤ +3.00 s | met |",
+		},
 		"excess, missed": {atMost(3).by(excess), []float64{1, 1, 2}, []float64{9, 1, 6}, true, "| **missed** |"},
 		"alone, met":     {atMost(3).by(alone), []float64{0, 0, 0}, []float64{9, 1, 3}, false, "| work | | 3.00 s (1.00–9.00) | | | ≤ 3.00 s | met |"},
 		"alone, missed":  {atMost(3).by(alone), []float64{0}, []float64{4}, true, "| work | | 4.00 s | | | ≤ 3.00 s | **missed** |"},

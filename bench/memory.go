@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
-	"strconv"
 )
 
 var peakResident = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
@@ -16,18 +14,19 @@ func (r *rig) forgetPeak() {
 	_ = os.WriteFile(r.proc("clear_refs"), []byte("5"), 0)
 }
 
-// peak is the row of the most memory that the worker has had in RAM.
+// peak is the row of the most memory that the worker has had in RAM, where the
+// system tells.
 func (r *rig) peak(f figure) row {
 	status, err := os.ReadFile(r.proc("status"))
-	if errors.Is(err, os.ErrNotExist) {
-		return row{figure: f, skipped: "this system does not tell"}
+	if err != nil {
+		return row{figure: f, skipped: err.Error()}
 	}
 	found := peakResident.FindSubmatch(status)
 	if found == nil {
-		return row{figure: f, skipped: fmt.Sprintf("the kernel does not tell: %v", err)}
+		return row{figure: f, skipped: r.proc("status") + " says nothing of it"}
 	}
-	kilobytes, err := strconv.ParseFloat(string(found[1]), 64)
-	if err != nil {
+	var kilobytes float64
+	if _, err := fmt.Sscan(string(found[1]), &kilobytes); err != nil {
 		return row{figure: f, skipped: err.Error()}
 	}
 	return single(f, kilobytes/1024)
