@@ -23,6 +23,10 @@ func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified,
 			return err
 		}
 		at.Total = v.total
+		if v.transfer != nil { // its copies are compared when what they were made of retires
+			at.Last = v.total
+			return nil
+		}
 		to := min(v.total, at.Last+n)
 		var planned, back, since int64
 		v.args["lo"], v.args["hi"] = at.Last, to
@@ -46,9 +50,10 @@ func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified,
 
 // verification is a look at a plan whose rows have all moved.
 type verification struct {
-	table table
-	total int64
-	args  pgx.NamedArgs
+	table    table
+	transfer *transfer // nil for a plan of another kind
+	total    int64
+	args     pgx.NamedArgs
 }
 
 func openVerification(ctx context.Context, tx pgx.Tx, plan string) (*verification, error) {
@@ -65,7 +70,25 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string) (*verificatio
 		return nil, problem(ErrVerify, "migration %s has not moved all of its rows; see `starter migration show %s`", plan, plan)
 	}
 	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
+	if err == nil {
+		v.transfer, err = readTransfer(ctx, tx, plan)
+	}
+	if v.transfer != nil {
+		v.args = v.transfer.args(nil)
+	}
 	return &v, err
+}
+
+// foreign counts the rows at the targets that are not of the plan.
+func (v *verification) foreign() string {
+	targets, path, scope, ours := v.table, v.table.path(), v.table.scope(), "rehome.migration_moves m WHERE m.plan = @number AND m.chunk_id"
+	if t := v.transfer; t != nil {
+		targets, path, scope, ours = t.to, t.targetPath(), t.targetScope(), "rehome.migration_copies c WHERE c.plan = @origin AND c.here AND c.target_id"
+	}
+	return fmt.Sprintf(`
+		SELECT count(*), coalesce(min(p.new_path), '')
+		FROM (SELECT DISTINCT new_path FROM rehome.migration_paths WHERE plan_id = @plan) p JOIN %s t ON %s = p.new_path
+		WHERE %s AND NOT EXISTS (SELECT FROM %s = %s)`, targets.name(), path, scope, ours, targets.id())
 }
 
 // statement counts rows (@lo, @hi] of the journal, those that lie at their old
@@ -101,13 +124,8 @@ func (s *Store) VerifyTargets(ctx context.Context, plan string) (int64, error) {
 		if err != nil {
 			return err
 		}
-		t := v.table
 		var example string
-		err = tx.QueryRow(ctx, fmt.Sprintf(`
-			SELECT count(*), coalesce(min(p.new_path), '')
-			FROM (SELECT DISTINCT new_path FROM rehome.migration_paths WHERE plan_id = @plan) p JOIN %s t ON %s = p.new_path
-			WHERE %s AND NOT EXISTS (SELECT FROM rehome.migration_moves m WHERE m.plan = @number AND m.chunk_id = %s)`,
-			t.name(), t.path(), t.scope(), t.id()), v.args).Scan(&foreign, &example)
+		err = tx.QueryRow(ctx, v.foreign(), v.args).Scan(&foreign, &example)
 		if err != nil || foreign == 0 {
 			return err
 		}

@@ -8,15 +8,23 @@ import (
 
 // verify looks at every row once more before anybody is led to the new paths. A
 // mismatch ends the run, and the saga puts everything back. A transfer compares
-// its copies when it retires what they were made of.
+// its copies when it retires what they were made of; before that, once all stand
+// there, it looks for chunks of others among them.
 func (m *migration) verify(ctx workflow.Context) error {
+	summary := "Look at every moved chunk once more"
+	if m.carrying != nil {
+		if m.carrying.SoakUntil.IsZero() {
+			return nil
+		}
+		summary = "Look for chunks of others among the copies"
+	}
 	in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice}
-	for m.carrying == nil && !in.At.Done {
+	for !in.At.Done {
 		if m.aborted != nil {
 			return m.abortion()
 		}
 		at := in.At
-		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, "Look at every moved chunk once more"), database.VerifyMigration, in).Get(ctx, &at)
+		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), database.VerifyMigration, in).Get(ctx, &at)
 		if err != nil {
 			return err
 		}
