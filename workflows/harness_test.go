@@ -38,14 +38,20 @@ type installation struct {
 
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
-	database := devtest.Database(t)
-	pool := devtest.Connect(t, database)
+	in := newIdleInstallation(t)
+	workertest.Start(t, in.pool.Config().ConnString(), in.temporal, in.faults)
+	return in
+}
+
+// newIdleInstallation has no worker yet.
+func newIdleInstallation(t *testing.T) *installation {
+	t.Helper()
+	pool := devtest.Connect(t, devtest.Database(t))
 	in := &installation{T: t, pool: pool, store: store.New(pool), temporal: devtest.Temporal(t), faults: &faults{}}
 	var err error
 	in.id, err = in.store.Installation(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, in.store.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
-	workertest.Start(t, database, in.temporal, in.faults)
 	return in
 }
 

@@ -1,0 +1,388 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"rehome/activities"
+	"rehome/internal/dev/workertest"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// The faults are numbered as in the table of docs/safety.md.
+
+// way is how the chunks of a test travel: by a strategy, within their memory or
+// to another.
+type way struct {
+	name     string
+	strategy resilience.Strategy
+	transfer bool
+}
+
+// waysFor are those a fault is tried on: all, and in the quick form one, another
+// for each number.
+func waysFor(number int) []way {
+	all := []way{
+		{"batch", resilience.Batch, false},
+		{"immediate", resilience.Immediate, false},
+		{"gradual", resilience.Gradual, false},
+		{"intelligent", resilience.Intelligent, false},
+		{"transfer", resilience.Batch, true},
+	}
+	if testing.Short() {
+		return all[number%len(all):][:1]
+	}
+	return all
+}
+
+// The rows 1 to travellers are to move. The application edits those up to steady;
+// a test may delete the others. Row middle waits for whoever holds the gate.
+const (
+	travellers = 240
+	steady     = 220
+	middle     = 130
+)
+
+// journey is one way in an installation of its own, with an application that
+// reads and writes all the while.
+type journey struct {
+	*installation
+	way   way
+	id    string
+	run   client.WorkflowRun
+	began []string // identity of every row before
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+	mu    sync.Mutex
+	edits [steady + 1]int64 // by row: the number of its last edit that was acknowledged
+	wrong string            // what the application saw that must not be
+	reads int
+}
+
+// eachWay runs a test of a fault on every way it applies to.
+func eachWay(t *testing.T, number int, do func(j *journey)) {
+	t.Helper()
+	for _, w := range waysFor(number) {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			do(newJourney(t, w))
+		})
+	}
+}
+
+func newJourney(t *testing.T, w way) *journey {
+	t.Helper()
+	j := newIdleJourney(t, w)
+	workertest.Start(t, j.pool.Config().ConnString(), j.temporal, j.faults)
+	return j
+}
+
+// newIdleJourney has no worker yet.
+func newIdleJourney(t *testing.T, w way) *journey {
+	t.Helper()
+	j := &journey{installation: newIdleInstallation(t), way: w}
+	j.withArchive()
+	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
+		SELECT 'docs', 'guide/f' || to_char(i / 20, 'FM00') || '.md', i, 'edit 0', ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, travellers)
+	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'other.md', 1000 + i, 'nobody''s business' FROM generate_series(1, 5) i`)
+	j.gates()
+	j.began = j.identities()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	j.stop = stop
+	j.done.Go(func() { j.read(ctx) })
+	j.done.Go(func() { j.write(ctx) })
+	t.Cleanup(j.quiet)
+	return j
+}
+
+// gates makes the middle row wait for an advisory lock, on its way there and on
+// its way back.
+func (j *journey) gates() {
+	j.Helper()
+	j.exec(`CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pg_advisory_xact_lock_shared(TG_ARGV[0]::bigint); RETURN coalesce(NEW, OLD); END $$`)
+	for name, when := range map[string]string{
+		"away": fmt.Sprintf(`BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND OLD.path LIKE 'guide/%%' AND NEW.path NOT LIKE 'guide/%%') EXECUTE FUNCTION public.gate(%d)`, middle, away),
+		"copy": fmt.Sprintf(`BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = %d AND NEW.memory = 'archive') EXECUTE FUNCTION public.gate(%d)`, middle, away),
+		"home": fmt.Sprintf(`BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND NEW.path LIKE 'guide/%%' AND OLD.path NOT LIKE 'guide/%%') EXECUTE FUNCTION public.gate(%d)`, middle, home),
+		"drop": fmt.Sprintf(`BEFORE DELETE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND OLD.memory = 'archive') EXECUTE FUNCTION public.gate(%d)`, middle, home),
+	} {
+		j.exec(`CREATE TRIGGER gate_` + name + ` ` + when)
+	}
+}
+
+func (j *journey) exec(query string, args ...any) {
+	j.Helper()
+	_, err := j.pool.Exec(j.Context(), query, args...)
+	require.NoError(j, err)
+}
+
+func (j *journey) quiet() { j.stop(); j.done.Wait() }
+
+// every does something until the application ends.
+func every(ctx context.Context, do func(n int64) error) (err error) {
+	tick := time.NewTicker(7 * time.Millisecond)
+	defer tick.Stop()
+	for n := int64(1); err == nil; n++ {
+		err = do(n)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+	return err
+}
+
+// saw keeps the first thing that must not be.
+func (j *journey) saw(what string, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil && j.wrong == "" {
+		j.wrong = fmt.Sprintf("%s: %s", what, err)
+	}
+}
+
+// read looks for a moment at which a chunk is nowhere, or twice in a memory.
+func (j *journey) read(ctx context.Context) {
+	j.saw("a reader", every(ctx, func(int64) error {
+		var doubled, different, both int
+		err := j.pool.QueryRow(context.WithoutCancel(ctx), `
+			SELECT count(*) - count(DISTINCT (memory, ordinal)), count(DISTINCT ordinal), count(*) - count(DISTINCT ordinal)
+			FROM rehome.chunks WHERE ordinal <= $1`, steady).Scan(&doubled, &different, &both)
+		if err != nil || doubled != 0 || different != steady || both != 0 && !j.way.transfer {
+			return fmt.Errorf("of %d chunks it saw %d, %d of them twice in a memory, %d twice in all: %w", steady, different, doubled, both, err)
+		}
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.reads++
+		return nil
+	}))
+}
+
+// write edits one chunk after the other, wherever it is at that moment.
+func (j *journey) write(ctx context.Context) {
+	j.saw("a writer", every(ctx, func(n int64) error {
+		row := 1 + rand.IntN(steady)
+		if row == middle {
+			return nil
+		}
+		for _, memory := range []string{"docs", "archive"} { // an application that does not know of the transfer yet
+			tag, err := j.pool.Exec(context.WithoutCancel(ctx), `UPDATE rehome.chunks SET content = 'edit ' || $2::bigint WHERE ordinal = $1 AND memory = $3`, row, n, memory)
+			if err != nil || tag.RowsAffected() > 1 {
+				return fmt.Errorf("it edited chunk %d %d times: %w", row, tag.RowsAffected(), err)
+			}
+			if tag.RowsAffected() == 1 {
+				j.mu.Lock()
+				defer j.mu.Unlock()
+				j.edits[row] = n
+				return nil
+			}
+		}
+		return fmt.Errorf("chunk %d is nowhere", row)
+	}))
+}
+
+// gate stands before the middle row. Whoever moves it waits until it opens.
+type gate struct {
+	j    *journey
+	lock int
+	tx   pgx.Tx
+}
+
+// The gates, by the locks they are.
+const (
+	away = 42
+	home = 43
+)
+
+func (j *journey) shut(lock int) *gate {
+	j.Helper()
+	g := &gate{j, lock, j.session()}
+	_, err := g.tx.Exec(j.Context(), `SELECT pg_advisory_xact_lock($1::bigint)`, lock)
+	require.NoError(j, err)
+	return g
+}
+
+// waiting is the backend that waits at the gate.
+func (g *gate) waiting() (pid int) {
+	g.j.Helper()
+	require.Eventually(g.j, func() bool {
+		err := g.j.pool.QueryRow(g.j.Context(), `
+			SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND objsubid = 1 AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, g.lock).Scan(&pid)
+		return err == nil
+	}, 2*wait, tick)
+	return pid
+}
+
+func (g *gate) open() {
+	g.j.Helper()
+	require.NoError(g.j, g.tx.Rollback(g.j.Context()))
+}
+
+// session is an application's own connection, in a transaction.
+func (j *journey) session() pgx.Tx {
+	j.Helper()
+	conn, err := pgx.Connect(j.Context(), j.pool.Config().ConnString())
+	require.NoError(j, err)
+	j.Cleanup(func() { _ = conn.Close(context.Background()) })
+	tx, err := conn.Begin(j.Context())
+	require.NoError(j, err)
+	return tx
+}
+
+// depart starts the run.
+func (j *journey) depart() {
+	j.Helper()
+	j.made++
+	j.id = fmt.Sprintf("m-%d", j.made)
+	j.run = j.start(workflows.MigrateID(j.installation.id, "docs", j.id), workflows.MigrateName(j.way.strategy), j.input(j.id))
+}
+
+func (j *journey) input(id string) workflows.MigrateInput {
+	in := workflows.MigrateInput{
+		Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: id, Approve: true,
+		Policy: resilience.Policy{BatchSize: 10}, Tuning: quick(),
+	}
+	if j.way.transfer {
+		soak := resilience.Seconds(0)
+		in.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
+	} else {
+		in.Renames = []resilience.RenameRule{rule("guide", "manual")}
+	}
+	return in
+}
+
+// completes waits for the end of the run, and checks that every row is where it
+// should be or is accounted for.
+func (j *journey) completes() resilience.Plan {
+	j.Helper()
+	var plan resilience.Plan
+	require.Empty(j, ends(j.T, j.run, &plan))
+	require.Equal(j, resilience.Completed, plan.Status)
+	j.accounted(j.id)
+	j.intact(0)
+	memory, dir := "docs", "manual"
+	if j.way.transfer {
+		memory, dir = "archive", "guide"
+	}
+	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, memory, steady, dir))
+	return plan
+}
+
+// accounted checks that every planned row has one outcome, and returns those
+// of the rows that did not move.
+func (j *journey) accounted(id string) map[resilience.Outcome]int {
+	j.Helper()
+	plan := j.plan(id)
+	left, err := j.store.Exceptions(j.Context(), id, 1000)
+	require.NoError(j, err)
+	require.Equal(j, plan.Moves, plan.Moved+int64(len(left)), "%+v %v", plan, left)
+	outcomes := map[resilience.Outcome]int{}
+	for _, e := range left {
+		outcomes[e.Outcome]++
+	}
+	return outcomes
+}
+
+// intact checks that no chunk was lost, doubled or changed, and no edit forgotten.
+// After the undo of a transfer, a copy that was written to since it was all there
+// was stays beside the chunk that came home.
+func (j *journey) intact(kept int) {
+	j.Helper()
+	j.mu.Lock()
+	wrong, edits := j.wrong, slices.Clone(j.edits[:]) // edits only grow
+	j.mu.Unlock()
+	require.Empty(j, wrong)
+	var all, twice, whole, lost, others int
+	require.NoError(j, j.pool.QueryRow(j.Context(), `
+		WITH chunks AS (
+			SELECT ordinal, count(*) AS n, bool_and(embedding = ARRAY[ordinal, ordinal % 7]::real[]) AS whole, max(substr(content, 6)::bigint) AS edit
+			FROM rehome.chunks WHERE ordinal <= $1 GROUP BY 1)
+		SELECT count(*), sum(n) - count(*), count(*) FILTER (WHERE whole), count(*) FILTER (WHERE edit < ($2::bigint[])[ordinal + 1]),
+			(SELECT count(*) FROM rehome.chunks WHERE path = 'other.md' AND memory = 'docs' AND content = 'nobody''s business' AND ordinal BETWEEN 1001 AND 1005)
+		FROM chunks`, steady, edits).Scan(&all, &twice, &whole, &lost, &others))
+	require.Equal(j, []int{steady, kept, steady, 0, 5}, []int{all, twice, whole, lost, others}, "all, twice, whole, edits lost, others")
+}
+
+// undisturbed checks that the application saw nothing that must not be.
+func (j *journey) undisturbed() {
+	j.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	require.Empty(j, j.wrong)
+	require.NotZero(j, j.reads)
+}
+
+// returned checks that the chunks are where they were, as they were but for what
+// the application wrote.
+func (j *journey) returned() {
+	j.Helper()
+	j.undisturbed()
+	require.Equal(j, j.began, j.identities())
+}
+
+// fails waits for the end of a run that is to fail, and finds everything back.
+func (j *journey) fails() string {
+	j.Helper()
+	err := j.run.Get(j.Context(), nil)
+	require.Error(j, err)
+	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status, err)
+	j.intact(0)
+	j.returned()
+	return err.Error()
+}
+
+// goesHome undoes a completed run.
+func (j *journey) goesHome() resilience.Plan {
+	j.Helper()
+	var plan resilience.Plan
+	_, undone := j.rollback(j.id)
+	require.Empty(j, ends(j.T, undone, &plan))
+	require.Equal(j, resilience.Completed, plan.Status)
+	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status)
+	j.accounted(plan.ID)
+	kept := 0
+	if j.way.transfer {
+		kept = j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND ordinal <= $1`, steady)
+		require.LessOrEqual(j, int64(kept), plan.Conflicts, "a copy that nobody wrote to stayed")
+	}
+	j.intact(kept)
+	return plan
+}
+
+// thereAndBack is the ordinary end of a test.
+func (j *journey) thereAndBack() {
+	j.Helper()
+	j.completes()
+	j.goesHome()
+	j.returned()
+}
+
+// identities is what an application cannot change by an edit, of each row at home.
+func (j *journey) identities() []string {
+	j.Helper()
+	rows, err := j.pool.Query(j.Context(), `
+		SELECT concat_ws('|', id, memory, path, ordinal, embedding, created_at) FROM rehome.chunks WHERE memory = 'docs' AND (ordinal <= $1 OR ordinal > 1000) ORDER BY 1`, travellers)
+	require.NoError(j, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(j, err)
+	return all
+}
+
+func (j *journey) number(query string, args ...any) (n int) {
+	j.Helper()
+	require.NoError(j, j.pool.QueryRow(j.Context(), query, args...).Scan(&n))
+	return n
+}

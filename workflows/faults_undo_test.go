@@ -1,0 +1,137 @@
+package workflows_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// TestFault31LegalWritesAreNoMismatch: while the last look goes through the rows
+// the application moves one on, deletes one and edits many.
+func TestFault31LegalWritesAreNoMismatch(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 31, func(j *journey) {
+		g := j.shut(away)
+		j.depart()
+		g.waiting()
+		for _, step := range []string{"VerifyMigration", "RetireSlice"} {
+			j.faults.inject(step, fault{times: 1, err: errLost}) // it waits a moment before it looks again
+		}
+		g.open()
+		require.Eventually(j, func() bool { return j.watermark() >= travellers }, 2*wait, tick)
+		j.exec(`UPDATE rehome.chunks SET path = 'app.md' WHERE ordinal = 231 AND memory = 'docs'`)
+		j.exec(`DELETE FROM rehome.chunks WHERE ordinal = 232`)
+		j.completes()
+		j.accounted(j.id)
+		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 231 AND path = 'app.md'`), "what the application did stays done")
+		require.Zero(j, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 232`))
+		j.goesHome()
+	})
+}
+
+// TestFault32AForeignWriteToTheTargetIsFound and left alone, also by the undo.
+func TestFault32AForeignWriteToTheTargetIsFound(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 32, func(j *journey) {
+		memory, path := "docs", "manual/f03.md"
+		if j.way.transfer {
+			memory, path = "archive", "guide/f03.md"
+		}
+		g := j.shut(away)
+		j.depart()
+		g.waiting()
+		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, $2, 900, 'foreign')`, memory, path)
+		g.open()
+		j.completes()
+		foreign := func() int {
+			return j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND path = $2 AND ordinal = 900 AND content = 'foreign'`, memory, path)
+		}
+		require.Equal(j, 1, foreign())
+		require.Equal(j, 1, j.happened(j.id, "foreign"), "it is reported")
+		j.goesHome()
+		j.returned()
+		require.Equal(j, 1, foreign())
+	})
+}
+
+// TestFault36AnUndoKeepsWhatWasWrittenSince: chunks that were edited, deleted or
+// moved on since, a new one, and one whose old place is taken.
+func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 36, func(j *journey) {
+		j.exec(`CREATE UNIQUE INDEX ON rehome.chunks (memory, path, ordinal)`)
+		j.depart()
+		j.completes()
+		memory, path := "docs", "manual/f00.md"
+		if j.way.transfer {
+			memory, path = "archive", "guide/f00.md"
+		}
+		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000000' WHERE ordinal = 231`)
+		j.exec(`DELETE FROM rehome.chunks WHERE ordinal = 232`)
+		j.exec(`UPDATE rehome.chunks SET path = 'app.md' WHERE ordinal = 233`)
+		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, $2, 900, 'new at the new place'), ('docs', 'guide/f11.md', 234, 'took the old place')`, memory, path)
+		plan := j.goesHome()
+		require.EqualValues(j, travellers, plan.Moves)
+		outcomes := j.accounted(plan.ID)
+		require.Equal(j, 1, outcomes[resilience.Vanished])
+		require.NotZero(j, outcomes[resilience.Clashed])
+		for what, want := range map[string]int{"edit 1000000": 1, "new at the new place": 1, "took the old place": 1} {
+			require.Equal(j, want, j.number(`SELECT count(*) FROM rehome.chunks WHERE content = $1`, what), what)
+		}
+		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 233 AND path = 'app.md'`))
+	})
+}
+
+// TestFault37AnUndoIsDoneOnceAndUndone: a second undo is refused, and the undo of
+// an undo moves the chunks there again.
+func TestFault37AnUndoIsDoneOnceAndUndone(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 37, func(j *journey) {
+		j.quiet() // what is written to the copies of a transfer stays with them
+		j.depart()
+		j.completes()
+		there := j.everything()
+		undo := j.goesHome()
+		j.returned()
+		_, again := j.rollback(j.id)
+		require.Equal(j, activities.Conflict, ends(j.T, again, nil), "it is undone already")
+		j.returned()
+		var plan resilience.Plan
+		run := j.start(workflows.RollbackID(j.installation.id, "docs", undo.ID), workflows.RollbackName, workflows.RollbackInput{
+			Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: undo.ID, Undo: "m-again", BatchSize: 10, Tuning: quick(),
+		})
+		require.Empty(j, ends(j.T, run, &plan))
+		require.Equal(j, resilience.Completed, plan.Status)
+		require.Equal(j, there, j.everything())
+		j.accounted(plan.ID)
+	})
+}
+
+// everything says where each chunk is and what it says.
+func (j *journey) everything() (all string) {
+	j.Helper()
+	require.NoError(j, j.pool.QueryRow(j.Context(), `
+		SELECT string_agg(concat_ws('|', memory, path, ordinal, content, embedding), E'\n' ORDER BY memory, ordinal) FROM rehome.chunks`).Scan(&all))
+	return all
+}
+
+// TestFault38ACompletionIsDoneOnce: there is nothing to finalize, since nothing is
+// dropped; a plan whose completion is heard of twice is completed once.
+func TestFault38ACompletionIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 38, func(j *journey) {
+		j.faults.inject("CompleteMigration", fault{after: true, times: 2, err: errLost})
+		j.depart()
+		j.completes()
+		require.Equal(j, 1, j.happened(j.id, "completed"))
+		require.NoError(j, j.store.Complete(t.Context(), j.id), "a third time is none")
+		require.Equal(j, 1, j.happened(j.id, "completed"))
+		j.goesHome()
+		j.returned()
+		require.Error(j, j.store.Complete(t.Context(), j.id), "it was undone")
+	})
+}
