@@ -28,7 +28,7 @@ func planRows(w io.Writer, p resilience.Plan) {
 	if p.UndoneBy != "" {
 		row(w, "undone by", p.UndoneBy)
 	}
-	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}))
+	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, paceLine(p)))
 	chunks := fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished", p.Moves, p.Moved, p.Drifted, p.Vanished)
 	if p.Disagree > 0 {
 		chunks += fmt.Sprintf(", %d left out since their paths disagree", p.Disagree)
@@ -41,6 +41,20 @@ func planRows(w io.Writer, p resilience.Plan) {
 	assessmentRows(w, p)
 	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", took(p.DurationMS), took(p.PlanningMS), took(p.ApplyMS)))
 	row(w, "workflow", p.WorkflowID)
+}
+
+// paceLine says how much moves at a time; some strategies find that out by themselves.
+func paceLine(p resilience.Plan) string {
+	pace := resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}
+	switch p.Strategy {
+	case resilience.Immediate:
+		return "all in one transaction"
+	case resilience.Gradual, resilience.Intelligent:
+		pace.BatchSize = 0
+		return pace.String() + ", batches by the time they take"
+	case resilience.Batch:
+	}
+	return pace.String()
 }
 
 // assessmentRows shows what planning found out, once it has.

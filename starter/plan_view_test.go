@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -33,6 +34,12 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 		"approval\twanted for plan hash abc: `starter migration approve m-1`\n",
 	} {
 		require.Contains(t, shown, line)
+	}
+	for strategy, pace := range map[resilience.Strategy]string{
+		resilience.Immediate: "all in one transaction", resilience.Batch: "no bound on the rate, 50 rows a batch",
+		resilience.Gradual: "no bound on the rate, batches by the time they take", resilience.Intelligent: "no bound on the rate, batches by the time they take",
+	} {
+		require.Contains(t, text(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
 	}
 	plan.Approval = &resilience.Approval{Hash: "abc", By: "ana"}
 	require.Contains(t, text(plan), "approved\tby ana, never\n")
