@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 
+	"rehome/resilience"
 	"rehome/store"
 )
 
@@ -22,50 +23,67 @@ func (a *Database) ApproveMigration(ctx context.Context, in ApproveInput) error 
 	return classify("approve", a.Store.Approve(ctx, in.Migration, in.Hash, in.Author))
 }
 
+// QueueInput puts a plan into the queue.
+type QueueInput struct {
+	PlanInput
+	Approve bool `json:"approve,omitempty"` // its author said yes to it with the order
+}
+
 // QueueMigration lets a plan wait for a slot; from here on it owns its chunks.
-func (a *Database) QueueMigration(ctx context.Context, in PlanInput) error {
+func (a *Database) QueueMigration(ctx context.Context, in QueueInput) error {
+	if in.Approve {
+		if err := a.Store.ApproveAhead(ctx, in.Migration, in.Author); err != nil {
+			return classify("approve", err)
+		}
+	}
 	return classify("queue", a.Store.Queue(ctx, in.Migration))
 }
 
-// TakeSlot gives a plan one of the slots for working plans, and reports whether
-// there was one. Runs that are closed neither hold a slot nor stand in the queue.
-func (a *Database) TakeSlot(ctx context.Context, in PlanInput) (bool, error) {
-	taken, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
-		return a.Store.TakeSlot(ctx, in.Migration, gone)
-	})
-	return taken, classify("take a slot", err)
+// Turn says whether it is a plan's turn to work, or for whom it waits.
+type Turn struct {
+	Granted bool            `json:"granted"`
+	Wait    resilience.Wait `json:"wait,omitzero"`
 }
 
-// ResumeMigration lets a paused plan go on, and reports whether there was a
-// slot for it; without one it stays paused, in the queue.
-func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) (bool, error) {
-	resumed, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
+// TakeSlot gives a plan one of the slots for working plans, if there is one.
+// Runs that are closed neither hold a slot nor stand in the queue.
+func (a *Database) TakeSlot(ctx context.Context, in PlanInput) (Turn, error) {
+	turn, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
+		return a.Store.TakeSlot(ctx, in.Migration, gone)
+	})
+	return turn, classify("take a slot", err)
+}
+
+// ResumeMigration lets a paused plan go on, if there is a slot for it; without
+// one it stays paused, in the queue.
+func (a *Database) ResumeMigration(ctx context.Context, in PlanInput) (Turn, error) {
+	turn, err := a.amongOpen(ctx, func(gone []string) (bool, []store.Slot, error) {
 		return a.Store.Resume(ctx, in.Migration, in.Author, in.Reason, gone)
 	})
-	return resumed, classify("resume", err)
+	return turn, classify("resume", err)
 }
 
 // amongOpen tries to get a slot, and again without those whose runs turn out
 // to be closed.
-func (a *Database) amongOpen(ctx context.Context, try func(gone []string) (bool, []store.Slot, error)) (bool, error) {
+func (a *Database) amongOpen(ctx context.Context, try func(gone []string) (bool, []store.Slot, error)) (Turn, error) {
 	var gone []string
 	for {
 		granted, before, err := try(gone)
 		if granted || err != nil {
-			return granted, err
+			return Turn{Granted: granted}, err
 		}
 		known := len(gone)
 		for _, b := range before {
 			open, err := isOpen(ctx, a.Temporal, b.WorkflowID, b.RunID)
 			if err != nil {
-				return false, err
+				return Turn{}, err
 			}
 			if !open {
 				gone = append(gone, b.Plan)
 			}
 		}
 		if len(gone) == known {
-			return false, nil
+			return Turn{Wait: store.Waiting(before)}, nil
 		}
 	}
 }

@@ -111,7 +111,7 @@ func TestAForecastThatIsOffIsSaid(t *testing.T) {
 	require.Equal(t, 20, groups[0].BatchSize, "it expects 300 ms of each row")
 	named := activities.PlanInput{Migration: "m-1"}
 	for _, step := range []struct{ activity, in any }{
-		{a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
 	} {
 		_, err := env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestRebuildActivitiesAreIdempotent(t *testing.T) {
 	require.NoError(t, err)
 	named := activities.PlanInput{Migration: "m-1"}
 	for _, step := range []struct{ activity, in any }{
-		{a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
 	} {
 		_, err := env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)

@@ -73,7 +73,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	var planned resilience.Plan
 	require.NoError(t, value.Get(&planned))
 	twice(a.ApproveMigration, activities.ApproveInput{PlanInput: named, Hash: planned.Hash})
-	twice(a.QueueMigration, named)
+	twice(a.QueueMigration, activities.QueueInput{PlanInput: named, Approve: true})
 	twice(a.TakeSlot, named)
 	twice(a.BeginMigration, activities.BeginInput{PlanInput: named, Recheck: true})
 	twice(a.PauseMigration, named)
@@ -102,7 +102,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	plan.Migration, named.Migration, slice.Migration = "m-3", "m-3", "m-3"
 	for _, step := range []struct {
 		activity, in any
-	}{{a.PlanMigration, plan}, {a.QueueMigration, named}, {a.BeginMigration, activities.BeginInput{PlanInput: named}}, {a.MoveSlice, slice}, {a.SwitchAliases, named}} {
+	}{{a.PlanMigration, plan}, {a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}}, {a.MoveSlice, slice}, {a.SwitchAliases, named}} {
 		_, err := env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
 	}
@@ -127,7 +127,7 @@ func TestASliceGoesOnWhereTheDatabaseIs(t *testing.T) {
 		Renames: []resilience.RenameRule{{Old: "a.md", New: "b.md"}}, Policy: resilience.Policy{BatchSize: 10}, Rollback: []string{"undo"},
 	})
 	require.NoError(t, err)
-	_, err = env.ExecuteActivity(a.QueueMigration, activities.PlanInput{Migration: "m-1"})
+	_, err = env.ExecuteActivity(a.QueueMigration, activities.QueueInput{PlanInput: activities.PlanInput{Migration: "m-1"}})
 	require.NoError(t, err)
 	_, err = env.ExecuteActivity(a.BeginMigration, activities.BeginInput{PlanInput: activities.PlanInput{Migration: "m-1"}})
 	require.NoError(t, err)

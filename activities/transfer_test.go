@@ -80,7 +80,7 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 			in.Transfer = resilience.TransferOrder{To: "archive", Prefix: "guide"}
 		}
 		twice(a.PlanMigration, in)
-		twice(a.QueueMigration, named(id))
+		twice(a.QueueMigration, activities.QueueInput{PlanInput: named(id)})
 		twice(a.TakeSlot, named(id))
 		twice(a.BeginMigration, activities.BeginInput{PlanInput: named(id), Recheck: true})
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rehome/internal/dev/devtest"
+	"rehome/resilience"
 )
 
 // single lets one migration work at a time.
@@ -89,7 +90,12 @@ func TestAWaitSaysForWhom(t *testing.T) {
 	talk.wait(t)
 	var second string
 	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans WHERE status = 'queued'`).Scan(&second))
-	require.Contains(t, b.ok("migration", "show", second).out, "waits in the queue: "+first+" at work")
+	require.Contains(t, b.ok("migration", "show", second).out, "waits for")
+	var shown struct {
+		Waits resilience.Wait `json:"waits_for"`
+	}
+	b.result(&shown, "migration", "show", second)
+	require.Equal(t, resilience.Wait{AtWork: []string{first}}, shown.Waits)
 	b.exec(`DELETE FROM rehome.chunks WHERE path = 'other.md' AND ordinal <= 50`)
 	b.ok("migration", "abort", first)
 	select {
@@ -148,5 +154,35 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	shown := b.ok("migration", "show", id).out
 	for _, event := range []string{"throttled by " + author() + ": 1000 rows a second, for 2h0m0s", "strategy changed by " + author() + ": from batch to immediate"} {
 		require.Contains(t, shown, event)
+	}
+}
+
+// TestAnApprovalWithTheOrderIsNoted: who approves a plan beforehand is named, as
+// those are who approve it afterwards.
+func TestAnApprovalWithTheOrderIsNoted(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.chunks("default", 20, "guide/a.md", "other.md")
+	var plan, plain shownPlan
+	b.result(&plan.Plan, "migrate", "--rename", "guide=handbook", "--approve")
+	b.result(&plan, "migration", "show", plan.ID)
+	require.Equal(t, author(), plan.Approval.By)
+	require.Equal(t, plan.Hash, plan.Approval.Hash)
+	var said []string
+	for _, e := range plan.Events {
+		if e.What == "approved" {
+			require.Equal(t, author(), e.Author)
+			require.WithinDuration(t, plan.CreatedAt, e.At, time.Minute)
+			said = append(said, e.Detail)
+		}
+	}
+	require.Equal(t, []string{plan.Hash + ", with the order"}, said)
+
+	b.result(&plain.Plan, "migrate", "--rename", "other.md=elsewhere.md")
+	b.result(&plain, "migration", "show", plain.ID)
+	require.Nil(t, plain.Approval)
+	for _, e := range plain.Events {
+		require.NotEqual(t, "approved", e.What)
 	}
 }

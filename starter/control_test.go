@@ -67,11 +67,7 @@ func TestAbortPutsEverythingBack(t *testing.T) {
 			t.Parallel()
 			b := setup(t).serve()
 			id := b.slow()
-			require.Eventually(t, func() bool {
-				var moved int
-				err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE path LIKE 'handbook/%'`).Scan(&moved)
-				return err == nil && moved > 0
-			}, 30*time.Second, 20*time.Millisecond)
+			b.arrive("handbook", 1)
 			require.Equal(t, "rolled_back", b.has("migration "+verb+" "+id, "status")["status"])
 			var left int
 			require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE path LIKE 'handbook/%'`).Scan(&left))
@@ -117,33 +113,78 @@ func TestInterruptLeavesTheWorkflowRunning(t *testing.T) {
 	b := setup(t).serve()
 	b.memory("default")
 	b.chunks("default", 100, "guide/a.md")
-	self, err := os.Executable()
-	require.NoError(t, err)
-	c := exec.CommandContext(t.Context(), self, "migrate", "--rename", "guide=handbook", "--rate", "1", "--batch-size", "1", "--json")
-	c.Env = append(append(os.Environ(), b.env.Environ()...), asProgram+"=yes")
-	talk := newSpy("started")
-	c.Stderr = talk
-	require.NoError(t, c.Start())
-	talk.wait(t)
-	require.NoError(t, c.Process.Signal(os.Interrupt))
-	require.Error(t, c.Wait())
-	require.Equal(t, exitInterrupted, c.ProcessState.ExitCode())
-	lines := strings.Split(strings.TrimSpace(talk.String()), "\n")
-	var said struct {
-		Error string
-		Code  int
-	}
-	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &said))
-	require.Equal(t, exitInterrupted, said.Code)
-	require.Regexp(t, "^interrupted; (\\S+) goes on at http://ui.test/\\S+; see `starter migration show m-\\S+`$", said.Error)
+	said := b.interrupt("started", "migrate", "--rename", "guide=handbook", "--rate", "1", "--batch-size", "1")
+	require.Regexp(t, "^interrupted; (\\S+) goes on at http://ui.test/\\S+; see `starter migration show m-\\S+`$", said)
 
-	id := strings.Fields(said.Error)[1]
+	id := strings.Fields(said)[1]
 	described, err := devtest.Temporal(t).DescribeWorkflowExecution(t.Context(), id, "")
 	require.NoError(t, err)
 	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus())
 	migration := id[strings.LastIndex(id, "/")+1:]
 	b.await(migration, "executing")
 	b.ok("migration", "abort", migration)
+}
+
+// interrupt runs the program until it has said a word, sends it what Ctrl-C
+// sends, and returns what it says then.
+func (b *bundle) interrupt(word string, args ...string) string {
+	b.t.Helper()
+	self, err := os.Executable()
+	require.NoError(b.t, err)
+	c := exec.CommandContext(b.t.Context(), self, append(args, "--json")...)
+	c.Env = append(append(os.Environ(), b.env.Environ()...), asProgram+"=yes")
+	talk := newSpy(word)
+	c.Stderr = talk
+	require.NoError(b.t, c.Start())
+	talk.wait(b.t)
+	require.NoError(b.t, c.Process.Signal(os.Interrupt))
+	require.Error(b.t, c.Wait())
+	require.Equal(b.t, exitInterrupted, c.ProcessState.ExitCode(), talk.String())
+	lines := strings.Split(strings.TrimSpace(talk.String()), "\n")
+	var said struct {
+		Error string
+		Code  int
+	}
+	require.NoError(b.t, json.Unmarshal([]byte(lines[len(lines)-1]), &said))
+	require.Equal(b.t, exitInterrupted, said.Code)
+	return said.Error
+}
+
+// TestInterruptLeavesAPlanInTheQueue: it says for whom the plan waits, and the
+// plan goes on when its turn comes.
+func TestInterruptLeavesAPlanInTheQueue(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve().single()
+	first := b.slow()
+	said := b.interrupt("waits in the queue", "migrate", "--rename", "other.md=elsewhere.md")
+	var second string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans WHERE status = 'queued'`).Scan(&second))
+	require.Contains(t, said, "interrupted; migration "+second+" waits in the queue: "+first+" at work, and goes on by itself at http://ui.test/")
+	require.Contains(t, said, "see `starter migration show "+second+"`, or drop it with `starter migration abort "+second+"`")
+	b.ok("migration", "abort", first)
+	b.await(second, "completed")
+}
+
+// TestInterruptLeavesAPlanThatWaitsForAPerson: it says what that person can do.
+func TestInterruptLeavesAPlanThatWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	id, _ := b.planned()
+	s := &session{process: process{err: &bytes.Buffer{}, env: b.env, dir: "."}}
+	t.Cleanup(s.close)
+	plan, err := s.plan(t.Context(), id)
+	require.NoError(t, err)
+	engine, err := s.temporal(t.Context())
+	require.NoError(t, err)
+	waiting := task{id: plan.WorkflowID, migration: id, look: "starter migration show " + id}
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	err = s.wait(interrupted, waiting, engine.GetWorkflow(t.Context(), plan.WorkflowID, plan.RunID), nil)
+	require.Equal(t, exitInterrupted, exitCode(err))
+	require.ErrorContains(t, err, "interrupted; migration "+id+" waits for an approval at http://ui.test/")
+	require.ErrorContains(t, err, "`starter migration approve "+id+"` lets it begin, `starter migration abort "+id+"` drops it")
+	b.ok("migration", "approve", id)
+	b.await(id, "completed")
 }
 
 // TestTemporalGoesAwayInTheMiddle stops the server under a command that waits.

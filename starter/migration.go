@@ -63,9 +63,8 @@ type shownPlan struct {
 	InTheWay []resilience.Conflict   `json:"conflict_list"` // the first of the conflicts
 	Behind   []store.Exception       `json:"exceptions"`    // the first rows that did not go where they should
 	Events   []resilience.Event      `json:"events"`
+	Waits    resilience.Wait         `json:"waits_for,omitzero"` // in the queue
 	Link     string                  `json:"link,omitempty"`
-
-	before []store.Slot // for which it waits in the queue
 }
 
 func migrationShow(s *session) *cobra.Command {
@@ -104,9 +103,11 @@ func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, er
 	if shown.Events, err = s.data.Events(ctx, plan.ID); err != nil {
 		return shown, err
 	}
-	if _, shown.before, err = s.data.Standing(ctx, plan.ID); err != nil {
+	_, before, err := s.data.Standing(ctx, plan.ID)
+	if err != nil {
 		return shown, err
 	}
+	shown.Waits = store.Waiting(before)
 	if shown.InTheWay, err = s.conflictsOf(ctx, plan); err != nil {
 		return shown, err
 	}
@@ -121,8 +122,8 @@ func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, er
 func (p shownPlan) rows(w io.Writer) {
 	planRows(w, p.Plan)
 	gateRows(w, p.Gates)
-	if len(p.before) > 0 {
-		row(w, "queue", waitsFor(p.ID, p.before))
+	if waits := p.Waits.String(); waits != "" {
+		row(w, "waits for", waits)
 	}
 	stuckRows(w, p.Plan, stuckAt(p.Plan, p.Events))
 	if p.Link != "" {

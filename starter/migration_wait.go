@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"time"
+
+	"go.temporal.io/sdk/client"
 
 	"rehome/resilience"
 	"rehome/store"
@@ -58,22 +60,26 @@ func (s *session) showAsking(ctx context.Context, t task, asks error, planOnly b
 	return nil
 }
 
-// waitsFor says for whom a plan waits.
-func waitsFor(plan string, before []store.Slot) string {
-	var at, first []string
-	for _, b := range before {
-		if b.Taken {
-			at = append(at, b.Plan)
-		} else {
-			first = append(first, b.Plan)
+// interrupted says what becomes of a run that nobody waits for any more, and how
+// it goes on.
+func (s *session) interrupted(ctx context.Context, t task, run client.WorkflowRun) error {
+	at, id := s.at(t.id, run.GetRunID()), t.migration
+	if id != "" {
+		ctx, cancel := context.WithTimeout(ctx, time.Second) // who interrupts wants to go
+		defer cancel()
+		status, before, err := s.data.Standing(ctx, id)
+		switch {
+		case err != nil: // it may not be there yet
+		case status == resilience.AwaitingApproval:
+			return fail(exitInterrupted, "interrupted; migration %s waits for an approval%s: `starter migration approve %s` lets it begin, `starter migration abort %s` drops it", id, at, id, id)
+		case len(before) > 0:
+			return fail(exitInterrupted, "interrupted; %s, and goes on by itself%s; see `%s`, or drop it with `starter migration abort %s`", waitsFor(id, before), at, t.look, id)
 		}
 	}
-	text := fmt.Sprintf("migration %s waits in the queue", plan)
-	if len(at) > 0 {
-		text += ": " + strings.Join(at, ", ") + " at work"
-	}
-	if len(first) > 0 {
-		text += ", " + strings.Join(first, ", ") + " before it"
-	}
-	return text
+	return fail(exitInterrupted, "interrupted; %s goes on%s; see `%s`", t.id, at, t.look)
+}
+
+// waitsFor says for whom a plan waits.
+func waitsFor(plan string, before []store.Slot) string {
+	return fmt.Sprintf("migration %s waits in the queue: %s", plan, store.Waiting(before))
 }

@@ -121,7 +121,7 @@ func (s *session) wait(ctx context.Context, t task, run client.WorkflowRun, resu
 	stop(nil)
 	<-unwatched
 	if ctx.Err() != nil {
-		return fail(exitInterrupted, "interrupted; %s goes on%s; see `%s`", t.id, s.at(t.id, run.GetRunID()), t.look)
+		return s.interrupted(context.WithoutCancel(ctx), t, run)
 	}
 	if lost, ok := errors.AsType[*failure](context.Cause(watched)); ok {
 		return lost

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +50,29 @@ func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("approve plan %s: %w", plan, err)
+	}
+	return nil
+}
+
+// ApproveAhead records that whoever ordered a plan said yes to it with the
+// order, whatever it would turn out to be. It is of use once: a plan that asks a
+// person later asks again.
+func (s *Store) ApproveAhead(ctx context.Context, plan, author string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		var hash string
+		err := tx.QueryRow(ctx, `
+			UPDATE rehome.migration_plans SET approved_hash = plan_hash, approved_by = $2, approved_at = now()
+			WHERE plan_id = $1 AND status = $3 AND approved_at IS NULL RETURNING plan_hash`, plan, author, resilience.Pending).Scan(&hash)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // it is recorded already
+		}
+		if err != nil {
+			return err
+		}
+		return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: author, Detail: hash + ", with the order"})
+	})
+	if err != nil {
+		return fmt.Errorf("record the approval that came with plan %s: %w", plan, err)
 	}
 	return nil
 }

@@ -64,6 +64,34 @@ func TestApprove(t *testing.T) {
 	require.Equal(t, []string{"created ", "awaiting approval ", "approved ana", "queued "}, m.who(plan.ID))
 }
 
+func TestAnApprovalAheadIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	id := m.queues(1)[0]
+	require.NoError(t, m.store.ApproveAhead(t.Context(), id, "ana"))
+	require.Nil(t, m.read(id).Approval, "it is planned no more: nobody said yes before")
+
+	m.fill(3, "x.md")
+	id, err := m.plan("", rule("x.md", "y.md"))
+	require.NoError(t, err)
+	for range 2 {
+		require.NoError(t, m.store.ApproveAhead(t.Context(), id, "ana"))
+	}
+	plan := m.read(id)
+	require.Equal(t, "ana", plan.Approval.By)
+	require.Equal(t, plan.Hash, plan.Approval.Hash)
+	events, err := m.store.Events(t.Context(), id)
+	require.NoError(t, err)
+	last := events[len(events)-1]
+	require.Equal(t, "approved", last.What)
+	require.Equal(t, "ana", last.Author)
+	require.NotEqual(t, "approved", events[len(events)-2].What)
+	// A plan that asks a person all the same is not approved by it.
+	require.NoError(t, m.store.RequestApproval(t.Context(), id, "its risk is high"))
+	require.NoError(t, m.store.ApproveAhead(t.Context(), id, "ana"))
+	require.Nil(t, m.read(id).Approval)
+}
+
 func TestAnApprovalFromBeforeCountsNoMore(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))

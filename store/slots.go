@@ -18,6 +18,19 @@ type Slot struct {
 	Taken      bool // false: it waits, and waited before us
 }
 
+// Waiting says for whom a plan waits that these stand before.
+func Waiting(before []Slot) resilience.Wait {
+	var w resilience.Wait
+	for _, b := range before {
+		if b.Taken {
+			w.AtWork = append(w.AtWork, b.Plan)
+		} else {
+			w.First = append(w.First, b.Plan)
+		}
+	}
+	return w
+}
+
 // TakeSlot gives a plan a slot when there is one for it: first come, first
 // served. When there is none it returns those that stand before it, holders
 // and waiting, except for the ones in gone, whose runs are known to be closed.

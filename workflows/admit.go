@@ -61,7 +61,7 @@ func (m *migration) awaitApproval(ctx workflow.Context) error {
 		return err
 	}
 	m.admission.Waited = true
-	answered, err := workflow.AwaitWithTimeout(ctx, approvalWait, func() bool { return m.approved || m.aborted != nil })
+	answered, err := await(ctx, approvalWait, "A person has to approve it by then", func() bool { return m.approved || m.aborted != nil })
 	switch {
 	case err != nil:
 		return err
@@ -77,18 +77,22 @@ func (m *migration) awaitApproval(ctx workflow.Context) error {
 func (m *migration) awaitSlot(ctx workflow.Context) error {
 	m.phase = queueing
 	if !m.admission.Queued {
-		if err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Put the plan into the queue"), database.QueueMigration, m.named(Order{})).Get(ctx, nil); err != nil {
+		in := activities.QueueInput{PlanInput: m.named(Order{}), Approve: m.in.Approve}
+		if in.Approve {
+			in.Author = m.in.Policy.Author
+		}
+		if err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Put the plan into the queue"), database.QueueMigration, in).Get(ctx, nil); err != nil {
 			return err
 		}
 		m.admission.Queued = true
 	}
 	for m.in.Undoes == "" {
-		var granted bool
-		err := workflow.ExecuteActivity(brief(ctx, "Take one of the slots for working plans"), database.TakeSlot, m.named(Order{})).Get(ctx, &granted)
-		if err != nil || granted {
+		var turn activities.Turn
+		err := workflow.ExecuteActivity(brief(ctx, "Take one of the slots for working plans"), database.TakeSlot, m.named(Order{})).Get(ctx, &turn)
+		if err != nil || turn.Granted {
 			return err
 		}
-		m.progress.set(ctx, Progress{Phase: "Queued: waiting for another migration to end"})
+		m.tellWait(ctx, "Queued: waiting for another migration to end", turn.Wait)
 		if err := m.waitInQueue(ctx); err != nil {
 			return err
 		}
@@ -99,7 +103,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 // waitInQueue lets a while pass, unless something happens.
 func (m *migration) waitInQueue(ctx workflow.Context) error {
 	m.admission.Waited = true
-	if _, err := workflow.AwaitWithTimeout(ctx, slotPoll, func() bool { return m.aborted != nil || m.next != "" || m.paused }); err != nil {
+	if _, err := await(ctx, slotPoll, "Wait for a slot; then ask again", func() bool { return m.aborted != nil || m.next != "" || m.paused }); err != nil {
 		return err
 	}
 	switch {
@@ -115,23 +119,23 @@ func (m *migration) waitInQueue(ctx workflow.Context) error {
 func (m *migration) comeBack(ctx workflow.Context) error {
 	for m.resuming != nil { // a pause takes it back
 		orders := m.orders
-		var resumed bool
-		err := workflow.ExecuteActivity(brief(ctx, "Go on, if there is a slot"), database.ResumeMigration, m.named(*m.resuming)).Get(ctx, &resumed)
+		var turn activities.Turn
+		err := workflow.ExecuteActivity(brief(ctx, "Go on, if there is a slot"), database.ResumeMigration, m.named(*m.resuming)).Get(ctx, &turn)
 		switch {
 		case err != nil:
 			m.resuming = nil
 			return err
-		case m.paused && resumed: // told to pause while the answer came
+		case m.paused && turn.Granted: // told to pause while the answer came
 			return m.pauseAgain(ctx)
 		case m.paused:
 			return nil
-		case resumed && m.orders == orders:
+		case turn.Granted && m.orders == orders:
 			m.resuming = nil
 			return nil
-		case resumed: // told something else; ask what holds
+		case turn.Granted: // told something else; ask what holds
 			continue
 		}
-		m.progress.set(ctx, Progress{Phase: "Resumed, and waiting for another migration to end"})
+		m.tellWait(ctx, "Resumed, and waiting for another migration to end", turn.Wait)
 		if err := m.waitInQueue(ctx); err != nil {
 			return err
 		}

@@ -75,6 +75,11 @@ func TestAPlanWaitsForASlot(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
 	a.busy = 5
+	env.RegisterDelayedCallback(func() {
+		p, facts := asked(t, env)
+		require.Contains(t, p.Phase, "Queued")
+		require.Equal(t, "m-other at work, m-before before it", facts["Waits for"])
+	}, time.Second)
 	env.ExecuteWorkflow(batch(), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.Zero(t, a.busy)

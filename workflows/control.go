@@ -90,13 +90,13 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 // went to others.
 func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
 	m.orders++
-	var resumed bool
-	if err := ask(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o), &resumed); err != nil {
+	var turn activities.Turn
+	if err := ask(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o), &turn); err != nil {
 		return Answer{}, err
 	}
 	m.paused = false
 	m.release(ctx)
-	if !resumed {
+	if !turn.Granted {
 		m.resuming = &o
 		return Answer{resilience.Paused}, nil
 	}

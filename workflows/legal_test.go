@@ -37,7 +37,7 @@ func (k *keeper) become(next resilience.Status) error {
 	return nil
 }
 
-func (k *keeper) QueueMigration(ctx context.Context, in activities.PlanInput) error {
+func (k *keeper) QueueMigration(ctx context.Context, in activities.QueueInput) error {
 	if err := k.become(resilience.Queued); err != nil {
 		return err
 	}
@@ -65,9 +65,9 @@ func (k *keeper) PauseMigration(ctx context.Context, in activities.PlanInput) er
 	return k.actor.PauseMigration(ctx, in)
 }
 
-func (k *keeper) ResumeMigration(ctx context.Context, in activities.PlanInput) (bool, error) {
+func (k *keeper) ResumeMigration(ctx context.Context, in activities.PlanInput) (activities.Turn, error) {
 	if err := k.become(resilience.Executing); err != nil {
-		return false, err
+		return activities.Turn{}, err
 	}
 	return k.actor.ResumeMigration(ctx, in)
 }

@@ -90,6 +90,15 @@ func (m *migration) tell(ctx workflow.Context) {
 	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
 }
 
+// tellWait says for whom the plan waits in the queue, and what it will do then.
+func (m *migration) tellWait(ctx workflow.Context, words string, w resilience.Wait) {
+	at := m.shown.At
+	m.progress.set(ctx, Progress{
+		Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks",
+		Facts: append([]Fact{{"Waits for", w.String()}}, m.shown.risk()...),
+	})
+}
+
 // pace says how fast it goes and when the left rows will be done.
 func (s shown) pace(now time.Time, left int64) []Fact {
 	var facts []Fact

@@ -112,8 +112,9 @@ func TestAPauseTakesAResumeBack(t *testing.T) {
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
 	}, time.Hour)
 	env.RegisterDelayedCallback(func() {
-		p, _ := asked(t, env)
+		p, facts := asked(t, env)
 		require.Contains(t, p.Phase, "waiting for another migration")
+		require.Equal(t, "m-other at work", facts["Waits for"])
 		env.UpdateWorkflowNoRejection(workflows.PauseUpdate, "pause", t, workflows.Order{Author: "ben"})
 	}, time.Hour+time.Minute)
 	var asks int

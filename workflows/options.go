@@ -47,6 +47,12 @@ func (t Tuning) sliced(ctx workflow.Context, summary string) workflow.Context {
 	})
 }
 
+// await waits until done, and reports whether it was before the timeout. The
+// summary says in the web UI what the timer is for.
+func await(ctx workflow.Context, timeout time.Duration, summary string, done func() bool) (bool, error) {
+	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: timeout, TimerOptions: workflow.TimerOptions{Summary: summary}}, done)
+}
+
 // onFiles sends the activities of ctx to the workers that have the roots.
 func onFiles(ctx workflow.Context, installation string) workflow.Context {
 	return workflow.WithTaskQueue(ctx, FilesQueue(installation))

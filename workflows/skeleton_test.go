@@ -98,15 +98,16 @@ func (a *actor) PauseMigration(context.Context, activities.PlanInput) error {
 	return a.do("PauseMigration", func() { a.at.Wish = resilience.WishPause })
 }
 
-func (a *actor) ResumeMigration(context.Context, activities.PlanInput) (resumed bool, err error) {
+func (a *actor) ResumeMigration(context.Context, activities.PlanInput) (turn activities.Turn, err error) {
 	err = a.do("ResumeMigration", func() {
 		if a.busy > 0 {
 			a.busy--
+			turn.Wait.AtWork = []string{"m-other"}
 			return
 		}
-		a.at.Wish, resumed = resilience.WishRun, true
+		a.at.Wish, turn.Granted = resilience.WishRun, true
 	})
-	return resumed, err
+	return turn, err
 }
 
 func (a *actor) ReadWatermark(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
@@ -114,17 +115,18 @@ func (a *actor) ReadWatermark(context.Context, activities.PlanInput) (at resilie
 	return at, err
 }
 
-func (a *actor) QueueMigration(context.Context, activities.PlanInput) error {
+func (a *actor) QueueMigration(context.Context, activities.QueueInput) error {
 	return a.do("QueueMigration")
 }
 
-func (a *actor) TakeSlot(context.Context, activities.PlanInput) (granted bool, err error) {
+func (a *actor) TakeSlot(context.Context, activities.PlanInput) (turn activities.Turn, err error) {
 	err = a.do("TakeSlot", func() {
-		if granted = a.busy == 0; !granted {
+		if turn.Granted = a.busy == 0; !turn.Granted {
 			a.busy--
+			turn.Wait = resilience.Wait{AtWork: []string{"m-other"}, First: []string{"m-before"}}
 		}
 	})
-	return granted, err
+	return turn, err
 }
 
 func (a *actor) RequestApproval(context.Context, activities.PlanInput) error {
