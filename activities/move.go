@@ -100,7 +100,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		metrics.Counter(movedMetric).Inc(rows)
 		metrics.Timer(batchMetric).Record(time.Since(began))
 		at = next
-		return at, false, pace(ctx, at.Rate, rows, time.Since(began))
+		return at, false, a.pace(ctx, in, at, rows, began)
 	})
 	if err == nil {
 		err = a.Store.Settle(ctx, in.Migration)
@@ -114,26 +114,35 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	return at, classify("mark the end of the moves", err)
 }
 
-// pace waits until rows at a rate would have taken as long as they should; it
-// heartbeats while it does.
-func pace(ctx context.Context, rate float64, rows int64, took time.Duration) error {
-	if rate <= 0 {
-		return nil
-	}
-	wait := time.NewTimer(time.Duration(float64(rows)/rate*float64(time.Second)) - took)
-	defer wait.Stop()
+// pace waits until rows at the rate in force would have taken as long as they
+// should. While it waits it heartbeats, and looks whether a person or the end of
+// a throttle changed that.
+func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, rows int64, began time.Time) error {
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
-	for {
+	for rate := at.Rate; rate > 0; {
+		wait := time.NewTimer(time.Duration(float64(rows)/rate*float64(time.Second)) - time.Since(began))
 		select {
 		case <-ctx.Done():
+			wait.Stop()
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
+			wait.Stop()
 			return nil
 		case <-wait.C:
 			return nil
 		case <-beat.C:
+			wait.Stop()
 			activity.RecordHeartbeat(ctx)
 		}
+		now, err := a.Store.InForce(ctx, in.Migration, in.Bounds)
+		if err != nil {
+			return err
+		}
+		if now.Wish != at.Wish || now.Epoch != at.Epoch {
+			return nil
+		}
+		rate = now.Rate
 	}
+	return nil
 }

@@ -49,7 +49,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		rows := max(next.Last-at.Last, at.Last-next.Last)
 		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(time.Since(began))
 		at = next
-		return at, false, pace(ctx, at.Rate, rows, time.Since(began))
+		return at, false, a.pace(ctx, in, at, rows, began)
 	})
 	return at, classify("take the chunks out of their memory", err)
 }

@@ -41,6 +41,19 @@ func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermar
 	return w, nil
 }
 
+// InForce returns what the operator wants of a plan, and the rate at which its
+// next batch would go within bounds.
+func (s *Store) InForce(ctx context.Context, plan string, b Bounds) (resilience.Watermark, error) {
+	var w resilience.Watermark
+	err := s.pool.QueryRow(ctx, `
+		SELECT g.epoch, g.wish, p.rate FROM rehome.migration_progress g, (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
+		WHERE plan_id = @plan`, pgx.NamedArgs{"plan": plan, "rate": b.Rate, "batch": b.Batch}).Scan(&w.Epoch, &w.Wish, &w.Rate)
+	if err != nil {
+		return w, fmt.Errorf("read the pace of %s: %w", plan, interpret(err))
+	}
+	return w, nil
+}
+
 // Settle returns when the batches of a plan that have been committed are on disk:
 // they do not wait for it one by one. A commit that waits takes along all before it.
 func (s *Store) Settle(ctx context.Context, plan string) error {
