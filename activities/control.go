@@ -100,17 +100,17 @@ func (a *Database) SweepMigration(ctx context.Context, in PlanInput) (int64, err
 
 // SwitchAliases lets the old paths resolve to the new ones.
 func (a *Database) SwitchAliases(ctx context.Context, in PlanInput) error {
-	return classify("switch the aliases", a.Store.Switch(ctx, in.Migration))
+	return classify("switch the aliases", beating(ctx, func(ctx context.Context) error { return a.Store.Switch(ctx, in.Migration) }))
 }
 
 // UndoSwitchAliases takes back what SwitchAliases did.
 func (a *Database) UndoSwitchAliases(ctx context.Context, in PlanInput) error {
-	return classify("switch the aliases back", a.Store.UndoSwitch(ctx, in.Migration))
+	return classify("switch the aliases back", beating(ctx, func(ctx context.Context) error { return a.Store.UndoSwitch(ctx, in.Migration) }))
 }
 
 // CompleteMigration closes a plan whose rows are all accounted for.
 func (a *Database) CompleteMigration(ctx context.Context, in PlanInput) error {
-	return classify("complete", a.Store.Complete(ctx, in.Migration))
+	return classify("complete", beating(ctx, func(ctx context.Context) error { return a.Store.Complete(ctx, in.Migration) }))
 }
 
 // ReadMigration returns a plan as it stands.

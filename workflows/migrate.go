@@ -208,11 +208,12 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	}
 	// 2. Readers of the old paths find the new ones.
 	m.phase = switching
+	m.tell(ctx)
 	if err := showPhase(ctx, "switch"); err != nil {
 		return err
 	}
 	m.saga.owe(restoreAliases)
-	if err := workflow.ExecuteActivity(brief(ctx, "Let the old paths resolve to the new ones"), database.SwitchAliases, m.named(Order{})).Get(ctx, nil); err != nil {
+	if err := m.step(ctx, "Let the old paths resolve to the new ones", database.SwitchAliases); err != nil {
 		return err
 	}
 	if m.aborted != nil {
@@ -220,7 +221,8 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	}
 	// 3. Every row is accounted for.
 	m.phase = completing
-	return workflow.ExecuteActivity(brief(ctx, "Account for every row and close the plan"), database.CompleteMigration, m.named(Order{})).Get(ctx, nil)
+	m.tell(ctx)
+	return m.step(ctx, "Account for every row and close the plan", database.CompleteMigration)
 }
 
 // continueAsNew goes on in a fresh history, under the same workflow id.

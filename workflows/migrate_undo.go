@@ -94,7 +94,7 @@ func (m *migration) compensations() map[string]func(workflow.Context) error {
 }
 
 func (m *migration) restoreAliases(ctx workflow.Context) error {
-	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Restore the aliases")), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
+	return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, "Restore the aliases")), database.UndoSwitchAliases, m.named(Order{})).Get(ctx, nil)
 }
 
 func (m *migration) moveBack(ctx workflow.Context) error {
