@@ -65,8 +65,27 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 	c.mine = c.mine || cancelled
 }
 
+// measuring is care without the watch: nil without a servo, and then without effect.
+func measuring(servo *resilience.Servo, calm bool) *careful {
+	if servo == nil {
+		return nil
+	}
+	return &careful{servo: *servo, calm: calm}
+}
+
+// bounds are those of the next batch.
+func (c *careful) bounds(b store.Bounds) store.Bounds {
+	if c != nil {
+		b.Batch = c.servo.Size
+	}
+	return b
+}
+
 // felt is what the slice measured.
 func (c *careful) felt() *resilience.Pulse {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pulse := c.pulse
@@ -101,6 +120,9 @@ func (c *careful) stepping(step stepFunc) stepFunc {
 
 // learn takes one batch into account.
 func (c *careful) learn(t resilience.Timing, trouble resilience.Trouble) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if trouble == resilience.StatementTimeout && c.mine {

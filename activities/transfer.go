@@ -34,6 +34,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 	if err != nil {
 		return at, classify("read how far the last step is", err)
 	}
+	measured := measuring(in.Servo, in.Calm)
 	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if end(at) || at.Wish != wish {
 			return at, true, nil
@@ -42,15 +43,18 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
 		}
 		began := time.Now()
-		next, err := step(retirer, ctx, at, in.Bounds)
+		next, err := step(retirer, ctx, at, measured.bounds(in.Bounds))
 		if err != nil {
 			return at, false, err
 		}
 		rows := max(next.Last-at.Last, at.Last-next.Last)
-		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(time.Since(began))
+		took := time.Since(began)
+		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(took)
+		measured.learn(resilience.Timing{Rows: rows, MS: float64(took) / float64(time.Millisecond)}, resilience.NoTrouble)
 		at = next
 		return at, false, a.pace(ctx, in, at, rows, began)
 	})
+	at.Pulse = measured.felt()
 	return at, classify("take the chunks out of their memory", err)
 }
 
@@ -62,10 +66,10 @@ func (a *Database) ReadRetired(ctx context.Context, in PlanInput) (resilience.Wa
 
 // SwitchReferences lets who refers to the source chunks refer to the copies.
 func (a *Database) SwitchReferences(ctx context.Context, in PlanInput) error {
-	return classify("switch the references", a.Store.SwitchReferences(ctx, in.Migration))
+	return classify("switch the references", beating(ctx, func(ctx context.Context) error { return a.Store.SwitchReferences(ctx, in.Migration) }))
 }
 
 // UndoSwitchReferences takes back what SwitchReferences did.
 func (a *Database) UndoSwitchReferences(ctx context.Context, in PlanInput) error {
-	return classify("switch the references back", a.Store.UndoSwitchReferences(ctx, in.Migration))
+	return classify("switch the references back", beating(ctx, func(ctx context.Context) error { return a.Store.UndoSwitchReferences(ctx, in.Migration) }))
 }

@@ -105,7 +105,9 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 	forward("t-2")
 	twice(a.CompleteMigration, named("t-2"))
 	plan("u-2", "t-2")
-	twice(a.RetireSlice, slice("u-2", 1))
+	caring, servo := slice("u-2", 1), resilience.NewServo(resilience.GradualAim, 1000, false)
+	caring.Servo = &servo
+	twice(a.RetireSlice, caring)
 	twice(a.SwitchReferences, named("u-2"))
 	twice(a.MoveSlice, slice("u-2", 1))
 	twice(a.CompleteMigration, named("u-2"))

@@ -90,6 +90,26 @@ func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Water
 	return way, nil
 }
 
+// retire orders a slice of the last step of a transfer: with rests and looks, but
+// without stages, since readers have long been led to the copies.
+func (g *gradually) retire(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
+	g.at = at
+	if g.Servo.Size == 0 {
+		if err := g.prepare(ctx, m); err != nil {
+			return leg{}, err
+		}
+	}
+	now := workflow.Now(ctx)
+	g.learn(now, at)
+	if left := g.Rest.Sub(now); left > leastRest {
+		return leg{stop: true}, g.rest(ctx, m, left)
+	}
+	if well, err := g.look(ctx, m); err != nil || !well {
+		return leg{stop: true}, err
+	}
+	return leg{slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm}, nil
+}
+
 // prepare reads what the plan says of its rows and its hours.
 func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
 	var plan resilience.Plan

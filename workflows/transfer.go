@@ -107,7 +107,7 @@ func (m *migration) soak(ctx workflow.Context) error {
 			return err
 		}
 		m.progress.set(ctx, Progress{Phase: "Soaking: the chunks stand in both memories", Facts: []Fact{{"Until", m.carrying.SoakUntil.UTC().Format(time.RFC3339)}}})
-		if _, err := workflow.AwaitWithTimeout(ctx, left, func() bool { return m.aborted != nil || m.next != "" }); err != nil {
+		if _, err := await(ctx, left, "Soak: the chunks stand in both memories", func() bool { return m.aborted != nil || m.next != "" }); err != nil {
 			return err
 		}
 		if m.aborted == nil && m.next != "" {
@@ -140,10 +140,15 @@ func (m *migration) retireAll(ctx workflow.Context) error {
 func (m *migration) retiring() bool { return m.carrying != nil && m.carrying.Retiring }
 
 // ahead asks the strategy for the next slice. The last step of a transfer goes
-// at the plan's own pace, since it is the same for all.
+// at the plan's own pace, for all but the one that takes care of others.
 func (m *migration) ahead(ctx workflow.Context, at resilience.Watermark) (leg, any, error) {
 	if m.retiring() {
-		return leg{summary: "Take the source rows out of their memory"}, database.RetireSlice, nil
+		way, err := leg{}, error(nil)
+		if g, ok := m.manner.(*gradually); ok {
+			way, err = g.retire(ctx, m, at)
+		}
+		way.summary = "Take the source rows out of their memory"
+		return way, database.RetireSlice, err
 	}
 	way, err := m.manner.next(ctx, m, at)
 	return way, database.MoveSlice, err
