@@ -120,8 +120,7 @@ func (k *keeper) FailUndo(ctx context.Context, in activities.PlanInput) error {
 
 func kept(t *testing.T) (*testsuite.TestWorkflowEnvironment, *keeper) {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := silent().NewTestWorkflowEnvironment()
 	k := &keeper{status: resilience.Pending, actor: &actor{
 		fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}, plan: risky(),
 	}}

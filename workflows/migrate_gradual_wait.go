@@ -90,7 +90,7 @@ func (g *gradually) untilLook(m *migration, shut []resilience.Gate) time.Duratio
 		return first
 	}
 	g.Looks++
-	return min(lastLook, first<<min(g.Looks-1, 5))
+	return min(max(first, lastLook), first<<min(g.Looks-1, 5))
 }
 
 // vacuum clears the dead row versions that keep the plan waiting. Where that

@@ -3,7 +3,6 @@ package workflows_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
-	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -270,8 +268,7 @@ func TestT72CleanupThatIsCancelledLeavesWholeBatchesAndCountsThem(t *testing.T) 
 // input must name it.
 func TestScanAndCleanupContinueAsNewUnderTheirName(t *testing.T) {
 	t.Parallel()
-	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	suite := silent()
 	for name, run := range map[string]func(*testsuite.TestWorkflowEnvironment){
 		workflows.ScanName: func(env *testsuite.TestWorkflowEnvironment) {
 			env.ExecuteWorkflow(workflows.OrphanScan, workflows.ScanInput{Memory: "docs"})

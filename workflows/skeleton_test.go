@@ -2,12 +2,14 @@ package workflows_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -178,10 +180,17 @@ func (a *actor) EndUndo(context.Context, activities.PlanInput) error  { return a
 func (a *actor) FailUndo(context.Context, activities.PlanInput) error { return a.do("FailUndo") }
 
 // rehearsal is a migration of 30 rows, 10 a slice, played by an actor.
+// silent are test environments that do not tell of each timer, of which there
+// are thousands.
+func silent() *testsuite.WorkflowTestSuite {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	return &suite
+}
+
 func rehearsal(t *testing.T) (*testsuite.TestWorkflowEnvironment, *actor) {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := silent().NewTestWorkflowEnvironment()
 	a := &actor{fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}
 	workflows.Register(env)
 	env.RegisterActivity(a)
