@@ -22,6 +22,7 @@ const (
 	perSecond    unit = "%.0f /s"
 	mebibytes    unit = "%.0f MiB"
 	number       unit = "%.0f"
+	percent      unit = "%.0f %%"
 )
 
 func (u unit) of(measure float64) string { return fmt.Sprintf(string(u), measure) }

@@ -39,6 +39,9 @@ var benchmarks = []benchmark{
 	{"transfer_many", nil, transferMany},
 	{"ingest", ingestNotes, ingest},
 	{"current_path", currentPathNotes, currentPath},
+	{"shapes", shapesNotes, compareOnShapes},
+	{"gradual", gradualNotes, gradual},
+	{"estimates", estimatesNotes, estimates},
 }
 
 // scale is how much is measured.
@@ -50,16 +53,20 @@ type scale struct {
 	source      string        // the part of Go's source tree that is ingested
 	paths       int           // aliases, and files of the catalogue
 	pgbench     time.Duration // of one run
+	share       float64       // of the rows that a benchmark names itself
 	judged      bool          // a missed aim counts
 }
 
 var (
 	full = scale{
 		rounds: 3, warmUps: 1, chunks: 100_000, smallChunks: 1_000_000, source: ".",
-		paths: 100_000, pgbench: 10 * time.Second, judged: true,
+		paths: 100_000, pgbench: 10 * time.Second, share: 1, judged: true,
 	}
-	quick = scale{rounds: 1, chunks: 2_000, smallChunks: 3_000, source: "net", paths: 2_000, pgbench: time.Second}
+	quick = scale{rounds: 1, chunks: 2_000, smallChunks: 3_000, source: "net", paths: 2_000, pgbench: time.Second, share: 0.02}
 )
+
+// part of a number of rows.
+func (s scale) part(rows int) int { return int(s.share * float64(rows)) }
 
 // errMissed says that rehome was slower than it has to be.
 var errMissed = errors.New("an aim was missed")
