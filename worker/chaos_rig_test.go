@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
@@ -39,6 +40,7 @@ type rig struct {
 
 	reads, writes atomic.Int64
 	wrong         atomic.Pointer[string] // what a reader saw that must not be
+	source        atomic.Pointer[string] // the memory that an application looks into first
 	mu            sync.Mutex
 	edits         []int64 // by row: the number of its last edit that was acknowledged
 	stop          context.CancelFunc
@@ -71,7 +73,10 @@ func newRig(t *testing.T, rows int) *rig {
 	t.Cleanup(r.client.Close)
 	r.installation, err = r.store.Installation(ctx)
 	require.NoError(t, err)
-	require.NoError(t, r.store.AddMemory(ctx, resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+	for _, memory := range []string{"archive", "docs"} {
+		require.NoError(t, r.store.AddMemory(ctx, resilience.Memory{Name: memory, Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping(memory)}))
+		r.source.Store(&memory)
+	}
 	_, err = r.pool.Exec(ctx, `
 		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
 		SELECT 'docs', 'a/f' || i / 20 || '.md', i, 'edit 0 of ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, rows)
@@ -104,7 +109,8 @@ func (r *rig) quiet() {
 func (r *rig) read(ctx context.Context) {
 	for ctx.Err() == nil {
 		var all, different int
-		err := r.pool.QueryRow(ctx, `SELECT count(*), count(DISTINCT ordinal) FROM rehome.chunks`).Scan(&all, &different)
+		// Only a transfer has chunks in two memories, and only while it lasts.
+		err := r.pool.QueryRow(ctx, `SELECT $1::int + count(*) - count(DISTINCT (memory, ordinal)), count(DISTINCT ordinal) FROM rehome.chunks`, r.rows).Scan(&all, &different)
 		if err != nil {
 			pause(ctx) // Postgres is away
 			continue
@@ -122,7 +128,15 @@ func (r *rig) read(ctx context.Context) {
 func (r *rig) write(ctx context.Context) {
 	for n := int64(1); ctx.Err() == nil; n++ {
 		row := 1 + rand.IntN(r.rows)
-		tag, err := r.pool.Exec(ctx, `UPDATE rehome.chunks SET content = 'edit ' || $2::bigint || ' of ' || $1::int WHERE ordinal = $1`, row, n)
+		edit := func(there bool) (pgconn.CommandTag, error) {
+			return r.pool.Exec(ctx, `
+				UPDATE rehome.chunks SET content = 'edit ' || $2::bigint || ' of ' || $1::int
+				WHERE ordinal = $1 AND memory = CASE WHEN $3 THEN $4 WHEN $4 = 'docs' THEN 'archive' ELSE 'docs' END`, row, n, there, r.source.Load())
+		}
+		tag, err := edit(true)
+		if err == nil && tag.RowsAffected() == 0 { // it left its memory
+			tag, err = edit(false)
+		}
 		if err == nil {
 			r.writes.Add(1)
 			r.mu.Lock()
@@ -197,18 +211,40 @@ const heartbeat = 2 * time.Second
 // migrate starts a plan from one directory to another.
 func (r *rig) migrate(id string, strategy resilience.Strategy, from, to string, rate float64) {
 	r.Helper()
-	in := workflows.MigrateInput{
-		Origin: activities.Origin{Installation: r.installation}, Memory: "docs", Migration: id,
-		Renames: []resilience.RenameRule{{Old: from, New: to}}, Approve: true,
+	in := r.ordered(id, rate)
+	in.Memory, in.Renames = r.memory(), []resilience.RenameRule{{Old: from, New: to}}
+	r.start(id, strategy, in)
+}
+
+// ordered is what all plans are like.
+func (r *rig) ordered(id string, rate float64) workflows.MigrateInput {
+	return workflows.MigrateInput{
+		Origin: activities.Origin{Installation: r.installation}, Migration: id, Approve: true,
 		Policy: resilience.Policy{BatchSize: 25, Rate: rate},
 		Tuning: workflows.Tuning{Slice: activities.Slice{Time: activities.Duration(time.Second)}, Heartbeat: activities.Duration(heartbeat)},
 	}
+}
+
+func (r *rig) start(id string, strategy resilience.Strategy, in workflows.MigrateInput) {
+	r.Helper()
 	r.insist("start "+id, func(ctx context.Context) error {
-		_, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: workflows.MigrateID(r.installation, "docs", id), TaskQueue: workflows.TaskQueue(r.installation),
-		}, workflows.MigrateName(strategy), in)
+		_, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: r.workflow(id), TaskQueue: workflows.TaskQueue(r.installation)},
+			workflows.MigrateName(strategy), in)
 		return err
 	})
+}
+
+func (r *rig) workflow(id string) string { return workflows.MigrateID(r.installation, "docs", id) }
+
+// memory is where the chunks are while none move. It is where an application
+// looks for them first, until they are moved from another.
+func (r *rig) memory() (now string) {
+	r.Helper()
+	r.insist("look where the chunks are", func(ctx context.Context) error {
+		return r.pool.QueryRow(ctx, `SELECT memory FROM rehome.chunks LIMIT 1`).Scan(&now)
+	})
+	r.source.Store(&now)
+	return now
 }
 
 // insist does something until it succeeds: servers may be away.
@@ -233,7 +269,7 @@ func (r *rig) abort(id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_, _ = r.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: workflows.MigrateID(r.installation, "docs", id), UpdateName: workflows.AbortUpdate,
+		WorkflowID: r.workflow(id), UpdateName: workflows.AbortUpdate,
 		Args: []any{workflows.Order{Author: "chaos"}}, WaitForStage: client.WorkflowUpdateStageAccepted,
 	})
 }
@@ -251,7 +287,7 @@ func (r *rig) inside(id string) {
 func (r *rig) ends(id string) resilience.Plan {
 	r.Helper()
 	var plan resilience.Plan
-	deadline := time.Now().Add(3 * time.Minute)
+	deadline := time.Now().Add(6 * time.Minute) // gradual waits for a server that is unwell
 	for time.Now().Before(deadline) {
 		var err error
 		if plan, err = r.store.Plan(context.Background(), id); err == nil && plan.Status.Ended() {

@@ -60,10 +60,7 @@ func (c *chaos) round(here string) string {
 	if here == "a" {
 		there = "b"
 	}
-	strategy := resilience.Batch
-	if rand.IntN(4) == 0 {
-		strategy = resilience.Immediate
-	}
+	strategy := []resilience.Strategy{resilience.Batch, resilience.Batch, resilience.Immediate, resilience.Intelligent, resilience.Gradual}[rand.IntN(5)]
 	c.migrate(id, strategy, here, there, float64(c.rows)/5)
 	ended := make(chan struct{})
 	go func() { // waits beside the kills
