@@ -35,7 +35,7 @@ func TestTheWorkflowPageShowsTheProgress(t *testing.T) {
 	page.open(strings.TrimSuffix(shown.Link, "history") + "user-metadata")
 	page.says(
 		"Let chunks of default follow 1 rename", "guide\thandbook", // what was asked for
-		"Find the chunks to move and journal them", "Move chunks to their new paths", // what was done
+		"Find the chunks to move and journal them", "Pause, for "+author()+": a busy hour", "Move chunks to their new paths", // what was done
 		"Migration "+id+" of memory default", "Phase\tPaused", "of 200 chunks", "by "+author()+" since", "a busy hour",
 		"chunks a second, of at most 1", "ETA p50", "ETA p90",
 	)

@@ -45,7 +45,7 @@ func ask(ctx workflow.Context, summary, activity string, in, answer any) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: time.Minute,
 		RetryPolicy:            patience(),
-		Summary:                summary,
+		Summary:                short(summary),
 	})
 	return workflow.ExecuteLocalActivity(ctx, activity, in).Get(ctx, answer)
 }
@@ -71,7 +71,7 @@ func (m *migration) checkMoving(order string) error {
 
 func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
 	m.orders++
-	if err := write(ctx, "Pause "+m.in.Migration, "PauseMigration", m.named(o)); err != nil {
+	if err := write(ctx, wanted("Pause", o), "PauseMigration", m.named(o)); err != nil {
 		return Answer{}, err
 	}
 	m.paused, m.resuming = true, nil
@@ -91,7 +91,7 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
 	m.orders++
 	var turn activities.Turn
-	if err := ask(ctx, "Resume "+m.in.Migration, "ResumeMigration", m.named(o), &turn); err != nil {
+	if err := ask(ctx, wanted("Go on", o), "ResumeMigration", m.named(o), &turn); err != nil {
 		return Answer{}, err
 	}
 	m.paused = false
@@ -114,7 +114,7 @@ func (m *migration) checkApprove(_ workflow.Context, a Approval) error {
 }
 
 func (m *migration) approve(ctx workflow.Context, a Approval) (Answer, error) {
-	err := write(ctx, "Approve "+m.in.Migration, "ApproveMigration",
+	err := write(ctx, wanted("Approve the plan", Order{Author: a.Author}), "ApproveMigration",
 		activities.ApproveInput{PlanInput: m.named(Order{Author: a.Author}), Hash: a.Hash})
 	if err != nil {
 		return Answer{}, err
@@ -141,7 +141,7 @@ func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
 // change lets another workflow go on with the plan, at the same watermark.
 func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) {
 	var hash string
-	err := ask(ctx, fmt.Sprintf("Go on with %s by %s", m.in.Migration, n.Strategy), "ChangeStrategy",
+	err := ask(ctx, wanted(fmt.Sprintf("Go on by strategy %s", n.Strategy), Order{Author: n.Author}), "ChangeStrategy",
 		activities.ChangeInput{PlanInput: m.named(Order{Author: n.Author}), Strategy: n.Strategy}, &hash)
 	if err != nil {
 		return Answer{}, err
@@ -161,7 +161,7 @@ func (m *migration) checkThrottle(_ workflow.Context, pace resilience.Pace) erro
 }
 
 func (m *migration) throttle(ctx workflow.Context, pace resilience.Pace) (Answer, error) {
-	err := write(ctx, "Throttle "+m.in.Migration, "ThrottleMigration",
+	err := write(ctx, wanted("Throttle to "+pace.String(), Order{Author: pace.Author}), "ThrottleMigration",
 		activities.ThrottleInput{Origin: m.in.Origin, Migration: m.in.Migration, Pace: pace})
 	if m.paused {
 		return Answer{resilience.Paused}, err
@@ -189,7 +189,18 @@ func (m *migration) abort(ctx workflow.Context, o Order) (Answer, error) {
 	case switching:
 		return Answer{resilience.RollingBack}, nil
 	}
-	return Answer{resilience.RollingBack}, write(ctx, "Abort "+m.in.Migration, "BeginUndo", m.named(o))
+	return Answer{resilience.RollingBack}, write(ctx, wanted("Put everything back", o), "BeginUndo", m.named(o))
+}
+
+// wanted sums an order up: what, for whom, and why.
+func wanted(what string, o Order) string {
+	if o.Author != "" {
+		what += ", for " + o.Author
+	}
+	if o.Reason != "" {
+		what += ": " + o.Reason
+	}
+	return what
 }
 
 // named is an order as activities take it.

@@ -33,14 +33,14 @@ func (m *migration) told() bool { return m.aborted != nil || m.paused || m.next 
 func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, why string) error {
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
 	began := workflow.Now(ctx)
-	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: why}}, m.told)
+	_, err := await(ctx, d, why, m.told)
 	m.shown.idle += workflow.Now(ctx).Sub(began)
 	return err
 }
 
 // rest lets the pause after a slice pass, unless a person wants something.
 func (g *gradually) rest(ctx workflow.Context, m *migration, d time.Duration) error {
-	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: d, TimerOptions: workflow.TimerOptions{Summary: "Rest after a slice of work"}}, m.told)
+	_, err := await(ctx, d, "Rest after a slice of work", m.told)
 	return err
 }
 

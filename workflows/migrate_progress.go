@@ -72,10 +72,10 @@ func (m *migration) show(ctx workflow.Context, at resilience.Watermark) {
 // tell says how far the moves are, how fast they go, when they will end, and
 // what they wait for.
 func (m *migration) tell(ctx workflow.Context) {
-	at, words := m.shown.At, "Moving chunks"
+	at, words := m.shown.At, m.doing()
 	left := at.Total - at.Last
 	if m.phase == undoing {
-		words, left = "Moving chunks back", at.Last
+		left = at.Last
 	}
 	var facts []Fact
 	if h := m.shown.Hold; h != nil {
@@ -88,6 +88,25 @@ func (m *migration) tell(ctx workflow.Context) {
 		facts = append(facts, t.facts()...)
 	}
 	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
+}
+
+// doing says what the plan is at, while it has effects.
+func (m *migration) doing() string {
+	switch {
+	case m.phase == switching:
+		return "Letting the old paths lead to the new ones"
+	case m.phase == completing:
+		return "Accounting for every row"
+	case m.phase == undoing && m.carrying != nil:
+		return "Undoing: the chunks go back to their memory"
+	case m.phase == undoing:
+		return "Moving chunks back"
+	case m.retiring():
+		return "Taking the source rows out of their memory"
+	case m.carrying != nil:
+		return "Copying chunks"
+	}
+	return "Moving chunks"
 }
 
 // tellWait says for whom the plan waits in the queue, and what it will do then.

@@ -24,6 +24,7 @@ func (m *migration) verify(ctx workflow.Context) error {
 			return m.abortion()
 		}
 		at := in.At
+		m.progress.set(ctx, Progress{Phase: "Looking at every moved chunk once more", Done: at.Last, Total: at.Total, Unit: "chunks"})
 		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), database.VerifyMigration, in).Get(ctx, &at)
 		if err != nil {
 			return err

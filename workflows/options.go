@@ -20,7 +20,7 @@ func brief(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute,
 		RetryPolicy:         patience(),
-		Summary:             summary,
+		Summary:             short(summary),
 	})
 }
 
@@ -31,7 +31,7 @@ func (t Tuning) lengthy(ctx workflow.Context, summary string) workflow.Context {
 		HeartbeatTimeout:    t.heartbeat(),
 		RetryPolicy:         patience(),
 		WaitForCancellation: true,
-		Summary:             summary,
+		Summary:             short(summary),
 	})
 }
 
@@ -43,14 +43,24 @@ func (t Tuning) sliced(ctx workflow.Context, summary string) workflow.Context {
 		HeartbeatTimeout:    t.heartbeat(),
 		RetryPolicy:         patience(),
 		WaitForCancellation: true,
-		Summary:             summary,
+		Summary:             short(summary),
 	})
 }
 
 // await waits until done, and reports whether it was before the timeout. The
 // summary says in the web UI what the timer is for.
 func await(ctx workflow.Context, timeout time.Duration, summary string, done func() bool) (bool, error) {
-	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: timeout, TimerOptions: workflow.TimerOptions{Summary: summary}}, done)
+	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: timeout, TimerOptions: workflow.TimerOptions{Summary: short(summary)}}, done)
+}
+
+// short is a summary as the web UI has room for it, in one line. Temporal may
+// refuse one of more than 400 bytes, and a reason can be long.
+func short(summary string) string {
+	const most = 100
+	if r := []rune(summary); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return summary
 }
 
 // onFiles sends the activities of ctx to the workers that have the roots.
