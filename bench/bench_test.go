@@ -103,14 +103,17 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 	var order []string
 	note := func(what string) { order = append(order, what) }
 	measured := 0.0
-	rows, err := contest{
+	work := contest{
+		kind:  "work",
 		reset: func(context.Context) error { note("reset"); return nil },
 		plain: func(context.Context) (float64, error) { note("plain"); measured++; return measured, nil },
 		ours: []side{
 			{[]figure{{"first", seconds, aim{}}, {"second", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("ours"); return []float64{6, 12}, nil }},
 			{[]figure{{"third", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("other"); return []float64{18}, nil }},
 		},
-	}.run(t.Context(), &rig{scale: scale{rounds: 2, warmUps: 1}, talk: io.Discard})
+	}
+	r := &rig{scale: scale{rounds: 2, warmUps: 1}, talk: io.Discard, warm: map[string]bool{}}
+	rows, err := work.run(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"reset", "other", "reset", "ours", "reset", "plain", // does not count
@@ -120,6 +123,11 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 	for i, want := range [][]float64{{3, 2}, {6, 4}, {9, 6}} {
 		require.Equal(t, want, rows[i].outcomes)
 	}
+
+	order = nil
+	_, err = work.run(t.Context(), r)
+	require.NoError(t, err)
+	require.Len(t, order, 12, "it is warm")
 }
 
 func TestBadArgumentsAreRefused(t *testing.T) {

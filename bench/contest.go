@@ -8,6 +8,8 @@ import (
 
 // contest is one piece of work, done by hand and, in one or more ways, by rehome.
 type contest struct {
+	// kind of work: what was done on this rig has warmed it for more of that.
+	kind string
 	// reset brings back the physical state from which every side starts.
 	reset func(context.Context) error
 	// plain does the work by hand, once in each round, for all of ours.
@@ -23,8 +25,8 @@ type side struct {
 }
 
 // run measures all sides in each round, after a round that does not count: a
-// server and a worker that have just started are another thing than those that
-// follow. The sides take turns at being first: the others find a machine that
+// server and a worker that do something for the first time are another thing
+// than those that go on with it. The sides take turns at being first: the others find a machine that
 // the first has warmed.
 func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	var rows []row
@@ -33,7 +35,11 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 			rows = append(rows, row{figure: f})
 		}
 	}
-	for round := -r.warmUps; round < r.rounds; round++ {
+	warmUps := r.warmUps
+	if r.warm[c.kind] {
+		warmUps = 0
+	}
+	for round := -warmUps; round < r.rounds; round++ {
 		plain, ours, err := c.round(ctx, round%2 != 0)
 		if err != nil {
 			return nil, err
@@ -47,6 +53,9 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 				rows[i] = row{figure: rows[i].figure}
 			}
 		}
+	}
+	if c.kind != "" {
+		r.warm[c.kind] = true
 	}
 	return rows, nil
 }

@@ -87,7 +87,7 @@ func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming,
 }
 
 func (b *renaming) contest(l limits) contest {
-	return contest{reset: b.reset, plain: b.plain, ours: []side{
+	return contest{kind: "rename", reset: b.reset, plain: b.plain, ours: []side{
 		b.side("immediate", 1000, l.immediate, aim{}),
 		b.batchAndBack(l),
 		b.side("batch", 50, l.small, aim{}),

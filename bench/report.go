@@ -30,8 +30,8 @@ func (r report) markdown() string {
 	}
 	fmt.Fprintf(&b, `
 Medians of the rounds, %d in all, and in brackets the least and the most. A round that does not
-count goes before them, since a server and a worker that have just started are another thing than
-those that follow. Each side of a round starts from the same physical state, and they take turns
+count goes before those of each kind of work, since a server and a worker that do it for the first
+time are another thing than those that go on with it. Each side of a round starts from the same physical state, and they take turns
 at being first. What is compared are the measures of one round.
 
 `, r.scale.rounds)

@@ -42,10 +42,11 @@ type rig struct {
 	pool   *pgxpool.Pool
 	data   *store.Store
 	talk   io.Writer
+	warm   map[string]bool // kinds of work that it has done
 }
 
 func newRig(ctx context.Context, size scale, talk io.Writer) (_ *rig, err error) {
-	r := &rig{scale: size, talk: talk}
+	r := &rig{scale: size, talk: talk, warm: map[string]bool{}}
 	defer func() {
 		if err != nil {
 			r.close()

@@ -29,7 +29,7 @@ func (r *rig) transfer(ctx context.Context, c crop) ([]row, error) {
 		return nil, fmt.Errorf("fill the source: %w", err)
 	}
 	what := fmt.Sprintf("transfer of %s, batch at 1000: ", c)
-	return contest{reset: b.reset, plain: b.plain, ours: []side{{[]figure{
+	return contest{kind: "transfer", reset: b.reset, plain: b.plain, ours: []side{{[]figure{
 		{what + "copy and verify", seconds, atMost(2.1)},
 		{what + "planning", seconds, aim{}},
 		{what + "end to end", seconds, aim{}},
