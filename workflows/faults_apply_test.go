@@ -54,7 +54,7 @@ func TestFault18WhatIsWrittenWhileARowMovesIsKept(t *testing.T) {
 		g := j.shut(away)
 		j.depart()
 		g.waiting()
-		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000002' WHERE ordinal IN (129, 222) AND memory = 'docs'`)
+		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000002' WHERE ordinal IN (89, 222) AND memory = 'docs'`)
 		g.open()
 		j.completes()
 		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000003' WHERE ordinal = 223`)
@@ -182,7 +182,7 @@ func TestFault24AFullDiskIsWaitedOut(t *testing.T) {
 		j.exec(`CREATE TABLE public.disk (full_up bool); INSERT INTO public.disk VALUES (true)`)
 		j.exec(`CREATE FUNCTION public.disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF (SELECT full_up FROM public.disk) THEN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END IF; RETURN NEW; END $$`)
-		j.exec(`CREATE TRIGGER disk_full BEFORE INSERT OR UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 130) EXECUTE FUNCTION public.disk_full()`)
+		j.exec(`CREATE TRIGGER disk_full BEFORE INSERT OR UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 90) EXECUTE FUNCTION public.disk_full()`)
 		j.depart()
 		require.Eventually(j, func() bool {
 			d, err := j.temporal.DescribeWorkflowExecution(t.Context(), j.run.GetID(), "")
@@ -193,7 +193,7 @@ func TestFault24AFullDiskIsWaitedOut(t *testing.T) {
 				}
 			}
 			return false
-		}, wait, 5*tick)
+		}, patience, 5*tick)
 		require.Equal(j, resilience.Executing, j.plan(j.id).Status, "nothing was undone")
 		j.undisturbed()
 		j.exec(`UPDATE public.disk SET full_up = false`)

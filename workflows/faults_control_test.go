@@ -144,7 +144,7 @@ func TestFault27PausesAreInForceAtOnce(t *testing.T) {
 		require.NoError(j, err)
 		require.Equal(j, before, j.watermark(), "nothing passed the gate")
 		g.open()
-		require.Eventually(j, func() bool { return j.number(idle) == 0 }, wait, tick)
+		require.Eventually(j, func() bool { return j.number(idle) == 0 }, patience, tick)
 		paused := j.watermark()
 		_, err = j.update(j.run, workflows.PauseUpdate, workflows.Order{})
 		require.ErrorContains(j, err, "paused already")
@@ -209,7 +209,7 @@ func (j *journey) stuckAt(table string) (pid int) {
 		err := j.pool.QueryRow(j.Context(), `SELECT pid FROM pg_locks WHERE NOT granted AND relation = $1::regclass
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, table).Scan(&pid)
 		return err == nil
-	}, 2*wait, tick)
+	}, patience, tick)
 	return pid
 }
 

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
 	"rehome/activities"
+	"rehome/internal/dev/devtest"
 	"rehome/internal/dev/workertest"
 	"rehome/resilience"
 	"rehome/workflows"
@@ -46,11 +48,12 @@ func waysFor(number int) []way {
 }
 
 // The rows 1 to travellers are to move. The application edits those up to steady;
-// a test may delete the others. Row middle waits for whoever holds the gate.
+// a test may delete the others. Row middle, which gradual has in its first stage,
+// waits for whoever holds the gate.
 const (
 	travellers = 240
 	steady     = 220
-	middle     = 130
+	middle     = 90
 )
 
 // journey is one way in an installation of its own, with an application that
@@ -90,7 +93,12 @@ func newJourney(t *testing.T, w way) *journey {
 // newIdleJourney has no worker yet.
 func newIdleJourney(t *testing.T, w way) *journey {
 	t.Helper()
-	j := &journey{installation: newIdleInstallation(t), way: w}
+	return newJourneyIn(t, w, devtest.Connect(t, devtest.Database(t)))
+}
+
+func newJourneyIn(t *testing.T, w way, pool *pgxpool.Pool) *journey {
+	t.Helper()
+	j := &journey{installation: newIdleInstallation(t, pool), way: w}
 	j.withArchive()
 	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
 		SELECT 'docs', 'guide/f' || to_char(i / 20, 'FM00') || '.md', i, 'edit 0', ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, travellers)
@@ -222,9 +230,12 @@ func (g *gate) waiting() (pid int) {
 			SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND objsubid = 1 AND NOT granted
 				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, g.lock).Scan(&pid)
 		return err == nil
-	}, 2*wait, tick)
+	}, patience, tick)
 	return pid
 }
+
+// patience is also for gradual, which waits for a server that other tests load.
+const patience = 3 * time.Minute
 
 func (g *gate) open() {
 	g.j.Helper()
@@ -251,9 +262,11 @@ func (j *journey) depart() {
 }
 
 func (j *journey) input(id string) workflows.MigrateInput {
+	tuning := quick()
+	tuning.Look = activities.Duration(100 * time.Millisecond)
 	in := workflows.MigrateInput{
 		Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: id, Approve: true,
-		Policy: resilience.Policy{BatchSize: 10}, Tuning: quick(),
+		Policy: resilience.Policy{BatchSize: 10}, Tuning: tuning,
 	}
 	if j.way.transfer {
 		soak := resilience.Seconds(0)

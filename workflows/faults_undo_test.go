@@ -22,7 +22,7 @@ func TestFault31LegalWritesAreNoMismatch(t *testing.T) {
 			j.faults.inject(step, fault{times: 1, err: errLost}) // it waits a moment before it looks again
 		}
 		g.open()
-		require.Eventually(j, func() bool { return j.watermark() >= travellers }, 2*wait, tick)
+		require.Eventually(j, func() bool { return j.watermark() >= travellers }, patience, tick)
 		j.exec(`UPDATE rehome.chunks SET path = 'app.md' WHERE ordinal = 231 AND memory = 'docs'`)
 		j.exec(`DELETE FROM rehome.chunks WHERE ordinal = 232`)
 		j.completes()

@@ -38,15 +38,14 @@ type installation struct {
 
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
-	in := newIdleInstallation(t)
+	in := newIdleInstallation(t, devtest.Connect(t, devtest.Database(t)))
 	workertest.Start(t, in.pool.Config().ConnString(), in.temporal, in.faults)
 	return in
 }
 
 // newIdleInstallation has no worker yet.
-func newIdleInstallation(t *testing.T) *installation {
+func newIdleInstallation(t *testing.T, pool *pgxpool.Pool) *installation {
 	t.Helper()
-	pool := devtest.Connect(t, devtest.Database(t))
 	in := &installation{T: t, pool: pool, store: store.New(pool), temporal: devtest.Temporal(t), faults: &faults{}}
 	var err error
 	in.id, err = in.store.Installation(t.Context())
