@@ -79,16 +79,22 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string) (*verificatio
 	return &v, err
 }
 
-// foreign counts the rows at the targets that are not of the plan.
+// foreign counts the rows at the targets that are not of the plan, and names a
+// path of one. They are told apart by EXCEPT, which looks at each row once
+// however many the planner expects; of a new plan it knows nothing.
 func (v *verification) foreign() string {
-	targets, path, scope, ours := v.table, v.table.path(), v.table.scope(), "rehome.migration_moves m WHERE m.plan = @number AND m.chunk_id"
+	targets, path, scope, ours := v.table, v.table.path(), v.table.scope(), "SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number"
 	if t := v.transfer; t != nil {
-		targets, path, scope, ours = t.to, t.targetPath(), t.targetScope(), "rehome.migration_copies c WHERE c.plan = @origin AND c.here AND c.target_id"
+		targets, path, scope, ours = t.to, t.targetPath(), t.targetScope(), "SELECT target_id FROM rehome.migration_copies WHERE plan = @origin AND here"
 	}
 	return fmt.Sprintf(`
-		SELECT count(*), coalesce(min(p.new_path), '')
-		FROM (SELECT DISTINCT new_path FROM rehome.migration_paths WHERE plan_id = @plan) p JOIN %s t ON %s = p.new_path
-		WHERE %s AND NOT EXISTS (SELECT FROM %s = %s)`, targets.name(), path, scope, ours, targets.id())
+		WITH there AS MATERIALIZED (
+			SELECT %s AS id, p.new_path
+			FROM (SELECT DISTINCT new_path FROM rehome.migration_paths WHERE plan_id = @plan) p JOIN %s t ON %s = p.new_path
+			WHERE %s),
+		others AS MATERIALIZED (SELECT id FROM there EXCEPT %s)
+		SELECT count(*), coalesce((SELECT min(new_path) FROM there WHERE id = (SELECT min(id) FROM others)), '') FROM others`,
+		targets.id(), targets.name(), path, scope, ours)
 }
 
 // statement counts rows (@lo, @hi] of the journal, those that lie at their old
