@@ -32,17 +32,17 @@ type way struct {
 }
 
 // waysFor are those a fault is tried on: all, and in the quick form one, another
-// for each number.
+// for each number; not gradual, which a server that other tests load keeps waiting.
 func waysFor(number int) []way {
 	all := []way{
 		{"batch", resilience.Batch, false},
 		{"immediate", resilience.Immediate, false},
-		{"gradual", resilience.Gradual, false},
 		{"intelligent", resilience.Intelligent, false},
 		{"transfer", resilience.Batch, true},
+		{"gradual", resilience.Gradual, false},
 	}
 	if testing.Short() {
-		return all[number%len(all):][:1]
+		return all[number%4:][:1]
 	}
 	return all
 }
@@ -235,7 +235,7 @@ func (g *gate) waiting() (pid int) {
 }
 
 // patience is also for gradual, which waits for a server that other tests load.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 func (g *gate) open() {
 	g.j.Helper()
@@ -258,6 +258,13 @@ func (j *journey) depart() {
 	j.Helper()
 	j.made++
 	j.id = fmt.Sprintf("m-%d", j.made)
+	id := j.id
+	j.Cleanup(func() {
+		if j.Failed() {
+			gates, err := j.store.Gates(context.WithoutCancel(j.Context()), id)
+			j.Log("what it waits for:", gates, err)
+		}
+	})
 	j.run = j.start(workflows.MigrateID(j.installation.id, "docs", j.id), workflows.MigrateName(j.way.strategy), j.input(j.id))
 }
 
