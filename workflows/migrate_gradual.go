@@ -82,7 +82,7 @@ func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Water
 	}
 	way := leg{
 		slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm,
-		summary: fmt.Sprintf("Move chunks: stage %d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage)),
+		summary: "Move chunks: stage " + g.stage(),
 	}
 	if g.Stage < len(resilience.GradualStages())-1 {
 		way.bounds = store.Bounds{Until: resilience.StageEnd(g.Stage, at.Total)}
@@ -170,6 +170,12 @@ func (g *gradually) share(stage int) string {
 	return fmt.Sprintf("%g %%", 100*resilience.GradualStages()[stage].Share)
 }
 
+// stage says which one is at work, and where it ends: the canary is more than its
+// share of a small plan.
+func (g *gradually) stage() string {
+	return fmt.Sprintf("%d of %d, up to %d chunks", g.Stage+1, len(resilience.GradualStages()), resilience.StageEnd(g.Stage, g.at.Total))
+}
+
 // done says in words which stage is complete.
 func (g *gradually) done() string {
 	if g.Stage <= 1 {
@@ -183,7 +189,7 @@ func (g *gradually) facts() []Fact {
 	var facts []Fact
 	if g.Servo.Size > 0 { // not where only the server's health is of interest
 		facts = []Fact{
-			{"Stage", fmt.Sprintf("%d of %d, up to %s", g.Stage+1, len(resilience.GradualStages()), g.share(g.Stage))},
+			{"Stage", g.stage()},
 			{"Batch size", fmt.Sprint(g.Servo.Size)},
 		}
 	}

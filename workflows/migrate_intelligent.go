@@ -55,6 +55,7 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	if !ok {
 		return leg{}, nil
 	}
+	m.tell(ctx) // of the group, before its slice
 	way := leg{
 		bounds:  store.Bounds{Until: g.Until, Batch: g.BatchSize, Rate: g.Rate},
 		adapt:   true,
