@@ -87,11 +87,14 @@ func (b *browser) text() string {
 	return answer.Result.Value
 }
 
-// says waits until the page has all these words.
+// says waits until the page has all these words. It loads the page again now and
+// then: what the web UI asks of the workflow it asks once.
 func (b *browser) says(words ...string) {
 	b.t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	again := time.NewTicker(10 * time.Second)
+	defer again.Stop()
 	for late := time.After(time.Minute); ; {
 		text := b.text()
 		missing := ""
@@ -106,6 +109,8 @@ func (b *browser) says(words ...string) {
 		select {
 		case <-late:
 			require.Fail(b.t, "the page does not say: "+missing, text)
+		case <-again.C:
+			b.call("Page.reload", nil, nil)
 		case <-tick.C:
 		}
 	}
