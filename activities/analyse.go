@@ -34,7 +34,7 @@ func (a *Database) AnalyseMigration(ctx context.Context, in AnalyseInput) (Analy
 	}
 	decide := func(found store.Journalled) []resilience.Group {
 		return resilience.Decide(resilience.Gather(found.Directories), resilience.Circumstances{
-			Physics: plan.Physics, Costs: costs, Policy: plan.Policy, Undoing: found.Undoing, Late: found.Late,
+			Physics: plan.Physics, Costs: costs, Policy: plan.Policy, Settled: found.Settled, Undoing: found.Undoing, Late: found.Late,
 			Transfer: plan.Kind != resilience.Rename,
 		})
 	}

@@ -67,8 +67,8 @@ var shapes = []shape{
 	},
 	{
 		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 6_000,
-		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(384) NOT NULL`,
-		values:  `i, path, ` + content + `, ARRAY(SELECT random() * 2 - 1 + 0 * i FROM generate_series(1, 384))::vector`,
+		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(768) NOT NULL`,
+		values:  `i, path, ` + content + `, ARRAY(SELECT sin(i / 20 * d) + random() FROM generate_series(1, 768) d)::vector`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`USING hnsw (embedding vector_cosine_ops)`},
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},

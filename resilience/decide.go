@@ -17,13 +17,14 @@ type Group struct {
 	Rows         int64         `json:"rows"`
 	Strategy     Strategy      `json:"strategy"`
 	Way          Way           `json:"way"`
-	BatchSize    int           `json:"batch_size"`   // rows of its first transaction
-	Rate         float64       `json:"rate"`         // rows a second; 0 is unlimited
-	TargetMS     float64       `json:"target_ms"`    // that a batch is to take; 0: the size is not adapted
-	ExpectedMS   float64       `json:"expected_ms"`  // of the whole group
-	Forecast     Forecast      `json:"forecast"`     // of a batch
-	Inputs       Inputs        `json:"inputs"`       // what was measured
-	Alternatives []Alternative `json:"alternatives"` // what else was thought of
+	BatchSize    int           `json:"batch_size"`     // rows of its first transaction
+	Most         int           `json:"most,omitempty"` // rows of any of its transactions; 0: as servers bear
+	Rate         float64       `json:"rate"`           // rows a second; 0 is unlimited
+	TargetMS     float64       `json:"target_ms"`      // that a batch is to take; 0: the size is not adapted
+	ExpectedMS   float64       `json:"expected_ms"`    // of the whole group
+	Forecast     Forecast      `json:"forecast"`       // of a batch
+	Inputs       Inputs        `json:"inputs"`         // what was measured
+	Alternatives []Alternative `json:"alternatives"`   // what else was thought of
 	Reason       string        `json:"reason"`
 	Course       *Course       `json:"course,omitempty"` // how its batches go; nil before the first
 	Members      []string      `json:"-"`                // directories whose chunks it holds
@@ -59,6 +60,7 @@ type Circumstances struct {
 	Physics Physics
 	Costs   Costs
 	Policy  Policy
+	Settled bool // the rows have to keep their order
 	Undoing bool // the rows really moved, and have to move again
 	Late    bool // the plan was begun: nobody can be asked any more
 
@@ -126,10 +128,14 @@ func (c Circumstances) common(rows int64) choice {
 		return choice{way: Update, why: fmt.Sprintf("An update touches %s: %s a row (%s).", classWords[c.Physics.Class()], ms(update.MSPerRow), update.Basis)}
 	}
 	vectors := fmt.Sprintf("Each update puts the embedding into %s again: %s a row (%s), %s in all", nameSome(c.Physics.VectorIndexes), ms(update.MSPerRow), update.Basis, ms(busy))
+	rebuild := c.rebuildMS(rows)
+	if turns := float64(rows) * c.Costs.Turns.MSPerRow; c.mayTakeTurns() && turns*rebuildGain <= busy && !(c.mayRebuild() && rebuild*rebuildGain <= turns) {
+		return choice{way: Turns, why: vectors + fmt.Sprintf("; of the %d rows on a page all but the first find the room that the one before left, and touch no index: %s.", c.Physics.RowsOnPage(), ms(turns))}
+	}
 	if busy <= bearableMS {
 		return choice{way: Update, why: vectors + ", which is bearable.", not: map[Way]string{Rebuild: "not worth it for so few rows"}}
 	}
-	if rebuild := c.rebuildMS(rows); c.mayRebuild() && rebuild*rebuildGain <= busy {
+	if c.mayRebuild() && rebuild*rebuildGain <= busy {
 		return choice{way: Rebuild, why: vectors + fmt.Sprintf("; without the index and with building it once it is %s.", ms(rebuild))}
 	}
 	return choice{}
@@ -172,6 +178,7 @@ func (c Circumstances) options(rows, all int64) []Alternative {
 		return append(options, Alternative{Way: AliasOnly, ExpectedMS: float64(rows) * c.Costs.Stay.MSPerRow, Why: "the rows would keep their old path without need"})
 	}
 	return append(options,
+		Alternative{Way: Turns, ExpectedMS: float64(rows) * c.Costs.Turns.MSPerRow, Why: c.notInTurns()},
 		Alternative{Way: Trickle, ExpectedMS: update / trickleShare},
 		Alternative{Way: AliasOnly, ExpectedMS: float64(rows) * c.Costs.Stay.MSPerRow, Why: c.notStaying()},
 		Alternative{Way: Rebuild, ExpectedMS: c.rebuildMS(all) * float64(rows) / float64(max(all, 1)), Why: c.notRebuilding()})
@@ -221,7 +228,7 @@ func (c Circumstances) pace(g *Group) string {
 	case g.Inputs.Heat == Hot:
 		g.Strategy, g.TargetMS = Gradual, float64(GradualAim.Target/time.Millisecond)/2
 		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms, and a look at the database's health between them.", g.TargetMS)
-	case g.Inputs.Heat == Cold && float64(g.Rows)*per <= atOnceMS && g.Rows <= atOnceRows:
+	case g.Way != Turns && g.Inputs.Heat == Cold && float64(g.Rows)*per <= atOnceMS && g.Rows <= atOnceRows:
 		g.Strategy, g.TargetMS = Immediate, 0
 		said = " Nobody uses its chunks, and it is quick: one transaction."
 	default:
@@ -231,6 +238,10 @@ func (c Circumstances) pace(g *Group) string {
 	g.BatchSize = g.Forecast.SizeFor(g.TargetMS, g.Inputs.rowBytes(g.Rows))
 	if g.TargetMS == 0 {
 		g.BatchSize = int(max(1, g.Rows))
+	}
+	if g.Way == Turns { // those of a page have to be in different transactions
+		g.Most = int(max(1, g.Rows/c.Physics.RowsOnPage()))
+		g.BatchSize = min(g.BatchSize, g.Most)
 	}
 	g.ExpectedMS = g.Forecast.Of(g.Rows, int64(g.BatchSize))
 	if g.Way == Trickle {
@@ -245,6 +256,8 @@ func (c Circumstances) perRow(w Way) float64 {
 		return c.Costs.Stay.MSPerRow
 	case Rebuild:
 		return c.Costs.Bare.MSPerRow
+	case Turns:
+		return c.Costs.Turns.MSPerRow
 	case Update, Trickle:
 	}
 	return c.Costs.Update.MSPerRow

@@ -11,7 +11,8 @@ type Cost struct {
 // Costs of a row by the ways that it can go.
 type Costs struct {
 	Update Cost // in place, with all the indexes there are
-	Bare   Cost // the same without the vector indexes
+	Turns  Cost // in place, the rows of a page in turns
+	Bare   Cost // in place without the vector indexes
 	Stay   Cost // only looked at
 	Build  Cost // building the vector indexes, for each row of the table
 }
@@ -29,7 +30,9 @@ func NewCosts(p Physics, updateMS float64, basis string) Costs {
 	}
 	bare := p
 	bare.VectorIndexes = nil
+	turns := updateMS * min(1, p.InTurns().RowMS()/usual)
 	return Costs{
+		Turns:  Cost{MSPerRow: turns},
 		Update: Cost{updateMS, basis},
 		Bare:   Cost{MSPerRow: min(bare.RowMS(), updateMS)},
 		Stay:   Cost{MSPerRow: stayRowMS},

@@ -77,6 +77,9 @@ const (
 func (g Group) Start(plan int) Course {
 	rowBytes := max(g.Inputs.rowBytes(g.Rows), 1)
 	most := int(max(1, min(largestSize, mostBytes/rowBytes)))
+	if g.Most > 0 {
+		most, plan = min(most, g.Most), min(plan, g.Most)
+	}
 	return Course{
 		Servo:    Servo{TargetMS: g.TargetMS, Least: min(leastRows, most), Most: most, Size: min(g.BatchSize, most)},
 		Forecast: g.Forecast, Default: plan,

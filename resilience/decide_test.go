@@ -95,6 +95,46 @@ func cluster(heat resilience.Heat, rows int64) resilience.Cluster {
 	return resilience.Cluster{Heat: heat, Directory: resilience.Directory{Name: "d", Rows: rows, Bytes: 1000 * rows}}
 }
 
+// TestRowsOfAPageTakeTurns: where the path is in no index, a row finds room on
+// its page once another has left, so that few touch the vector index. No two of
+// a page may be in one transaction.
+func TestRowsOfAPageTakeTurns(t *testing.T) {
+	t.Parallel()
+	roomless := resilience.Physics{Rows: 50_000, RowBytes: 800, VectorIndexes: []string{"hnsw"}, Unindexed: true, MayRebuild: true}
+	wide := roomless
+	wide.RowBytes = 5000
+	indexed := roomless
+	indexed.Unindexed, indexed.PathIndexes = false, []string{"p"}
+	for _, c := range []struct {
+		name string
+		in   resilience.Circumstances
+		way  resilience.Way
+	}{
+		{"ten rows on a page", resilience.Circumstances{Physics: roomless}, resilience.Turns},
+		{"one row on a page", resilience.Circumstances{Physics: wide}, resilience.Rebuild},
+		{"an index holds the path", resilience.Circumstances{Physics: indexed}, resilience.Rebuild},
+		{"the order is settled", resilience.Circumstances{Physics: roomless, Settled: true}, resilience.Rebuild},
+	} {
+		c.in.Costs = resilience.NewCosts(c.in.Physics, 0, "")
+		g := resilience.Decide([]resilience.Cluster{cluster(resilience.Cold, 6000)}, c.in)[0]
+		if c.way == resilience.Turns {
+			require.Equal(t, 600, g.Most, c.name)
+			require.LessOrEqual(t, g.BatchSize, 600, c.name)
+			course := g.Start(1000)
+			require.Equal(t, 600, course.Servo.Most, c.name)
+			require.Equal(t, 600, course.Default, c.name)
+			require.Contains(t, g.Reason, "10 rows on a page", c.name)
+		} else {
+			g = resilience.Decide([]resilience.Cluster{cluster(resilience.Cold, 50_000)}, c.in)[0]
+		}
+		require.Equal(t, c.way, g.Way, c.name)
+		for _, a := range g.Alternatives {
+			require.NotEqual(t, g.Way, a.Way, c.name)
+			require.NotEmpty(t, a.Why, c.name)
+		}
+	}
+}
+
 func TestEachSituationHasItsWay(t *testing.T) {
 	t.Parallel()
 	plain := resilience.Physics{Rows: 100_000, PathIndexes: []string{"p"}}

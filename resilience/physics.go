@@ -13,13 +13,14 @@ type Way string
 // The ways.
 const (
 	Update    Way = "update"     // rows are updated in place
-	Trickle   Way = "trickle"    // the same, slowly, under a rate that the indexes bear
+	Turns     Way = "turns"      // likewise, those of a page in turns: each takes the room that the one before left
+	Trickle   Way = "trickle"    // in place, too, slowly, under a rate that the indexes bear
 	AliasOnly Way = "alias_only" // rows stay as they are; the old path resolves to the new one
 	Rebuild   Way = "rebuild"    // the vector index is dropped before and built again after
 )
 
 // Ways lists every way.
-func Ways() []Way { return []Way{Update, Trickle, AliasOnly, Rebuild} }
+func Ways() []Way { return []Way{Update, Turns, Trickle, AliasOnly, Rebuild} }
 
 // Physics is what around the path of a table decides what changing it costs.
 type Physics struct {
@@ -30,6 +31,7 @@ type Physics struct {
 	VectorIndexes []string `json:"vector_indexes"` // HNSW or IVFFlat, by name
 	HOTShare      float64  `json:"hot_share"`      // of updates, that need touch no index; 0 where one holds the path
 	HOT           bool     `json:"hot"`            // nearly all of them: none holds the path, and pages have room
+	Unindexed     bool     `json:"path_unindexed"` // no index holds the path: an update is HOT where there is room
 	MayRebuild    bool     `json:"may_rebuild"`    // our role may drop and create the vector indexes
 }
 
@@ -73,7 +75,7 @@ const nearlyAll = 0.9
 // NewPhysics sorts the indexes of a table by what they make of an update of its
 // path. room is the share of rows whose page has room for another version.
 func NewPhysics(indexes []Index, room float64) Physics {
-	p := Physics{PathIndexes: []string{}, GINIndexes: []string{}, VectorIndexes: []string{}, HOTShare: room}
+	p := Physics{PathIndexes: []string{}, GINIndexes: []string{}, VectorIndexes: []string{}, HOTShare: room, Unindexed: true}
 	for _, i := range indexes {
 		switch {
 		case slices.Contains(vectorMethods, i.Method):
@@ -84,7 +86,7 @@ func NewPhysics(indexes []Index, room float64) Physics {
 			p.PathIndexes = append(p.PathIndexes, i.Name)
 		}
 		if i.Path {
-			p.HOTShare = 0
+			p.HOTShare, p.Unindexed = 0, false
 		}
 	}
 	p.HOT = p.HOTShare >= nearlyAll
@@ -211,7 +213,7 @@ func (p Physics) Ways(e Effort) []WayCost {
 		Note: fmt.Sprintf("rows change in place, %.0f a second, so that half of the time the indexes are left to others", slow.Rate),
 	}
 	alias := WayCost{Way: AliasOnly, MS: aroundMS, Note: "rows keep their old path; applications have to ask rehome.current_path"}
-	return []WayCost{update, trickle, alias, p.rebuild(e)}
+	return []WayCost{update, p.turns(e), trickle, alias, p.rebuild(e)}
 }
 
 func (p Physics) rebuild(e Effort) WayCost {

@@ -112,9 +112,9 @@ func TestWaysAreComparable(t *testing.T) {
 	ways := map[resilience.Way]resilience.WayCost{}
 	for _, w := range vectored.Ways(resilience.Effort{Rows: 20_000}) {
 		ways[w.Way] = w
-		require.Empty(t, w.Closed, w.Way)
+		require.Equal(t, w.Way == resilience.Turns, w.Closed != "", w.Way)
 	}
-	require.Len(t, ways, 4)
+	require.Len(t, ways, 5)
 	require.Greater(t, ways[resilience.Update].MS, 5*ways[resilience.Rebuild].MS, "what makes a rebuild worth while")
 	require.Greater(t, ways[resilience.Trickle].MS, ways[resilience.Update].MS)
 	require.InDelta(t, 265, ways[resilience.Trickle].Rate, 1, "half of 529 rows a second")
@@ -125,6 +125,12 @@ func TestWaysAreComparable(t *testing.T) {
 	require.InEpsilon(t, 2_000_000, bound.MS, 0.01)
 	learned := vectored.Cost(resilience.Update, resilience.Effort{Rows: 20_000, Slowness: 0.05})
 	require.Less(t, learned.MS, int64(3000), "what was learned counts, not what was measured elsewhere")
+
+	narrow := vectored
+	narrow.Unindexed, narrow.RowBytes = true, 800
+	require.Greater(t, narrow.Cost(resilience.Update, resilience.Effort{Rows: 20_000}).MS, 5*narrow.Cost(resilience.Turns, resilience.Effort{Rows: 20_000}).MS, "ten rows on a page")
+	narrow.RowBytes = 6000
+	require.Contains(t, narrow.Cost(resilience.Turns, resilience.Effort{Rows: 10}).Closed, "one row only")
 
 	hot := vectored
 	hot.HOT, hot.HOTShare = true, 1

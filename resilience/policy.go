@@ -18,7 +18,7 @@ func (p Policy) Check(by Strategy) error {
 	case p.GroupSize > 0 && p.OnFailure != UndoGroup:
 		return fmt.Errorf("group size %d: only the failure policy %s has groups", p.GroupSize, UndoGroup)
 	case p.Way != "" && !slices.Contains(Ways(), p.Way):
-		return fmt.Errorf("way %q: want one of update, trickle, alias_only, rebuild", p.Way)
+		return fmt.Errorf("way %q: want one of update, turns, trickle, alias_only, rebuild", p.Way)
 	case p.Way != "" && by != Intelligent:
 		return fmt.Errorf("way %s: only the strategy %s chooses among ways, not %s", p.Way, Intelligent, by)
 	case p.Hours != "" && by != Gradual:

@@ -141,6 +141,8 @@ func (f Facts) lockMS() int64 {
 		return 0
 	case Rebuild:
 		p.VectorIndexes = nil
+	case Turns:
+		p = p.InTurns()
 	case Update, Trickle:
 	}
 	return p.TransactionMS(f.Effort)

@@ -16,8 +16,8 @@ const (
 // Refusal says why a plan must not be carried out as it was asked for, and what
 // would do instead. It is empty when it may.
 func (f Facts) Refusal() string {
-	if closed := f.Physics.Cost(f.Way, f.Effort).Closed; f.Way == Rebuild && closed != "" {
-		return fmt.Sprintf("the way rebuild is not open: %s; plan it without a way, or with trickle or alias_only", closed)
+	if closed := f.Physics.Cost(f.Way, f.Effort).Closed; (f.Way == Rebuild || f.Way == Turns) && closed != "" {
+		return fmt.Sprintf("the way %s is not open: %s; plan it without a way, or with trickle or alias_only", f.Way, closed)
 	}
 	if f.Strategy != Immediate || f.Way == AliasOnly {
 		return ""

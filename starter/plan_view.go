@@ -101,6 +101,7 @@ func physicsLine(p resilience.Physics) string {
 
 var wayLines = map[resilience.Way]string{
 	resilience.Update:    "update: rows change in place",
+	resilience.Turns:     "turns: rows change in place, those of a page in turns, so that few touch the indexes",
 	resilience.Trickle:   "trickle: rows change in place, slowly",
 	resilience.AliasOnly: "alias_only: rows keep their old path; ask rehome.current_path where they are",
 	resilience.Rebuild:   "rebuild: the vector index is dropped before and built again after",

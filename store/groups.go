@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 		return err
 	}
 	groups := decide(found)
-	if len(groups) > 1 {
+	if len(groups) > 1 || inTurns(groups) {
 		if err := j.renumber(ctx, groups); err != nil {
 			return err
 		}
@@ -122,12 +123,29 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 	return directories, err
 }
 
+// inTurns reports whether rows of a page are moved in turns.
+func inTurns(groups []resilience.Group) bool {
+	return slices.ContainsFunc(groups, func(g resilience.Group) bool { return g.Way == resilience.Turns })
+}
+
+// turns numbers the rows of a page, for each group anew. Where they lie may have
+// changed by the time they move: then fewer find room, and nothing else.
+func (j *journal) turns(groups []resilience.Group) (turn, join string) {
+	if !inTurns(groups) {
+		return "0", ""
+	}
+	t := j.table
+	return `row_number() OVER (PARTITION BY p.position, t.tableoid, (t.ctid::text::point)[0] ORDER BY t.ctid)`,
+		fmt.Sprintf("LEFT JOIN %s t ON %s AND %s", t.name(), t.hasID("m.chunk_id"), t.scope())
+}
+
 // renumber puts the rows of the journal into the order of the groups, and within
 // one leaves them in the order they had.
 func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error {
 	var names []string
 	var positions []int
 	others := len(groups)
+	turn, join := j.turns(groups)
 	for _, g := range groups {
 		if g.Rest {
 			others = g.Position
@@ -144,12 +162,12 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error
 			LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = %s
 			WHERE p.plan_id = @plan),
 		taken AS (DELETE FROM rehome.migration_moves WHERE plan = @number RETURNING *),
+		turned AS (SELECT m.*, p.position, %s AS turn FROM taken m JOIN placed p USING (path_id) %s),
 		put AS (
 			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents, restores)
-			SELECT t.plan, row_number() OVER (ORDER BY p.position, t.ordinal), t.path_id, t.chunk_id, t.documents, t.restores
-			FROM taken t JOIN placed p USING (path_id)
+			SELECT plan, row_number() OVER (ORDER BY position, turn, ordinal), path_id, chunk_id, documents, restores FROM turned
 			RETURNING 1)
-		SELECT count(*) FROM put`, directory),
+		SELECT count(*) FROM put`, directory, turn, join),
 		j.args(pgx.NamedArgs{"names": names, "positions": positions, "others": others})).Scan(&rows)
 	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
 		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
