@@ -67,7 +67,7 @@ func TestAbortPutsEverythingBack(t *testing.T) {
 			t.Parallel()
 			b := setup(t).serve()
 			id := b.slow()
-			b.arrive("handbook", 1)
+			b.arrive(1)
 			require.Equal(t, "rolled_back", b.has("migration "+verb+" "+id, "status")["status"])
 			var left int
 			require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE path LIKE 'handbook/%'`).Scan(&left))

@@ -14,7 +14,7 @@ import (
 func (b *bundle) stuck() (id string, lift func()) {
 	b.t.Helper()
 	id = b.slow()
-	b.arrive("handbook", 1)
+	b.arrive(1)
 	b.exec(`ALTER TABLE rehome.chunks ADD CONSTRAINT public_names CHECK (path <> 'guide/a.md') NOT VALID`)
 	b.ok("migration", "abort", id, "--detach")
 	b.happens(id, "stuck")
@@ -59,7 +59,7 @@ func TestSkipWhatKeepsAStuckUndo(t *testing.T) {
 	t.Parallel()
 	b := setup(t).serve()
 	id := b.slow()
-	b.arrive("handbook", 1)
+	b.arrive(1)
 	b.ok("migration", "pause", id)
 	var workflow string
 	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT workflow_id FROM rehome.migration_plans`).Scan(&workflow))
