@@ -109,6 +109,7 @@ func newJourneyIn(t *testing.T, w way, pool *pgxpool.Pool) *journey {
 	j.stop = stop
 	j.done.Go(func() { j.read(ctx) })
 	j.done.Go(func() { j.write(ctx) })
+	j.done.Go(func() { j.vacuum(ctx) })
 	t.Cleanup(j.quiet)
 	return j
 }
@@ -178,11 +179,22 @@ func (j *journey) read(ctx context.Context) {
 	}))
 }
 
+// vacuum does what the server does by itself, which naps for long in tests;
+// gradual waits for a table of mostly dead rows.
+func (j *journey) vacuum(ctx context.Context) {
+	j.saw("a vacuum", every(ctx, func(n int64) (err error) {
+		if n%20 == 0 && j.way.strategy == resilience.Gradual {
+			_, err = j.pool.Exec(context.WithoutCancel(ctx), `VACUUM rehome.chunks`)
+		}
+		return err
+	}))
+}
+
 // write edits one chunk after the other, wherever it is at that moment.
 func (j *journey) write(ctx context.Context) {
 	j.saw("a writer", every(ctx, func(n int64) error {
 		row := 1 + rand.IntN(steady)
-		if row == middle {
+		if row == middle || j.way.strategy == resilience.Gradual && n%6 != 0 {
 			return nil
 		}
 		for _, memory := range []string{"docs", "archive"} { // an application that does not know of the transfer yet
