@@ -92,7 +92,11 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
 		}
 		began := time.Now()
-		next, err := order.step(mover, ctx, at, in.Bounds)
+		var next resilience.Watermark
+		err := beating(ctx, func(ctx context.Context) (err error) { // one batch may be all there is
+			next, err = order.step(mover, ctx, at, in.Bounds)
+			return err
+		})
 		if err != nil {
 			return at, false, err
 		}

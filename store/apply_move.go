@@ -51,7 +51,7 @@ func moveStatement(t table, d direction, some bool) string {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
 	if d.undoing { // what did not move does not move back
-		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing)`
+		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing OFFSET 0)`
 	}
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),

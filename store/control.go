@@ -174,7 +174,7 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resili
 		}
 		before := j.strategy
 		j.strategy = strategy
-		if hash, err = j.hash(ctx); err != nil || before == strategy {
+		if hash, _, err = j.hash(ctx); err != nil || before == strategy {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `

@@ -267,3 +267,24 @@ func TestFault18OneBatchIsDoneBesideWriters(t *testing.T) {
 	require.Equal(t, map[string]int{"b.md": rows}, m.at())
 	require.EqualValues(t, rows, m.accounted(id).Moved)
 }
+
+func TestFault37AnUndoFollowsNoForgedJournal(t *testing.T) {
+	t.Parallel()
+	for name, forge := range map[string]string{
+		"PathChanged": `UPDATE rehome.migration_paths SET old_path = 'evil.md'`,
+		"RowsGone":    `DELETE FROM rehome.migration_moves WHERE ordinal > 2`,
+		"RowAdded":    `INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id) SELECT plan, 99, path_id, '99' FROM rehome.migration_moves LIMIT 1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := renaming(t, 5)
+			m.apply(id, -1)
+			m.complete(id)
+			before := m.rows("rehome.chunks")
+			m.exec(forge)
+			_, err := m.plan(id)
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.Equal(t, before, m.rows("rehome.chunks"))
+		})
+	}
+}

@@ -193,14 +193,14 @@ func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilie
 	if err := recordEvent(ctx, j.tx, decided); err != nil {
 		return err
 	}
-	hash, err := j.hash(ctx)
+	hash, digest, err := j.hash(ctx)
 	if err != nil {
 		return err
 	}
 	_, err = j.tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
-		SET plan_hash = @hash, way = @way, rollback = CASE WHEN @way = 'rebuild' THEN @rebuilding::text[] ELSE rollback END, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
-		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "way": way, "rebuilding": rebuilding}))
+		SET plan_hash = @hash, journal = @journal, way = @way, rollback = CASE WHEN @way = 'rebuild' THEN @rebuilding::text[] ELSE rollback END, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "journal": digest, "way": way, "rebuilding": rebuilding}))
 	return err
 }
 

@@ -47,16 +47,21 @@ func (j *journal) list(ctx context.Context) error {
 	if err := j.findOwners(ctx); err != nil {
 		return err
 	}
-	if j.transfer != nil && j.inTheWay == 0 {
+	if j.undoes == "" && j.transfer == nil {
+		return j.listRenamed(ctx)
+	}
+	if j.inTheWay > 0 {
+		return nil
+	}
+	if j.undoes != "" {
+		if err := j.checkUndone(ctx); err != nil {
+			return err
+		}
+	}
+	if j.transfer != nil {
 		return j.listTransferred(ctx)
 	}
-	if j.undoes != "" || j.transfer != nil {
-		if j.inTheWay > 0 {
-			return nil
-		}
-		return j.listUndone(ctx)
-	}
-	return j.listRenamed(ctx)
+	return j.listUndone(ctx)
 }
 
 // listRenamed journals the chunks that lie at or under the old path of a rename.
@@ -112,12 +117,16 @@ func (s *Store) Sweep(ctx context.Context, plan string) (int64, error) {
 // extend makes room for rows that were added to the journal, unless the plan
 // has ended since: a sweep that was given up may still run.
 func (j *journal) extend(ctx context.Context, found listed) error {
+	digest, err := j.digest(ctx, j.number)
+	if err != nil {
+		return err
+	}
 	tag, err := j.tx.Exec(ctx, `
 		WITH extended AS (
 			UPDATE rehome.migration_progress SET total = total + @n, last_at = NULL WHERE plan_id = @plan)
-		UPDATE rehome.migration_plans SET moves = moves + @n, bytes = bytes + @bytes
+		UPDATE rehome.migration_plans SET moves = moves + @n, bytes = bytes + @bytes, journal = @journal
 		WHERE plan_id = @plan AND status = ANY (@working)`,
-		pgx.NamedArgs{"plan": j.plan, "n": found.Moves, "bytes": found.Bytes, "working": []resilience.Status{resilience.Executing, resilience.Paused}})
+		pgx.NamedArgs{"plan": j.plan, "n": found.Moves, "bytes": found.Bytes, "journal": digest, "working": []resilience.Status{resilience.Executing, resilience.Paused}})
 	if err == nil && tag.RowsAffected() == 0 {
 		return problem(ErrConflict, "migration %s moves no more, and takes no more rows; see `starter migration show %s`", j.plan, j.plan)
 	}
@@ -182,27 +191,48 @@ func (j *journal) args(extra pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// hash identifies what the journal says, together with the plan's policy.
-func (j *journal) hash(ctx context.Context) (string, error) {
-	// Each move is hashed with its place, twice, and the sums of the hashes stand
-	// for all of them: sorting and joining their texts would take as long as
-	// writing the journal.
-	const digest = `
+// digest stands for all rows of a plan's journal. Each is hashed with its place,
+// twice, and the sums of the hashes stand for all of them: sorting and joining
+// their texts would take as long as writing the journal.
+func (j *journal) digest(ctx context.Context, number int) (string, error) {
+	var digest string
+	err := j.tx.QueryRow(ctx, `
 		SELECT concat_ws(' ', count(*), sum(hashtextextended(row, 0)), sum(hashtextextended(row, 1)))
 		FROM (
 			SELECT concat_ws(E'\x1f', m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents::text, m.restores::text) AS row
 			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-			WHERE m.plan = @number) g`
-	var moves string
-	if err := j.tx.QueryRow(ctx, digest, j.args(nil)).Scan(&moves); err != nil {
-		return "", err
+			WHERE m.plan = $1) g`, number).Scan(&digest)
+	return digest, err
+}
+
+// hash identifies what the journal says, together with the plan's policy, and
+// returns the journal's digest, too.
+func (j *journal) hash(ctx context.Context) (hash, digest string, err error) {
+	if digest, err = j.digest(ctx, j.number); err == nil {
+		hash, err = resilience.PlanHash(digest, j.strategy, j.policy)
 	}
-	return resilience.PlanHash(moves, j.strategy, j.policy)
+	return hash, digest, err
+}
+
+// checkUndone compares the journal of the plan that is to be undone with what
+// it was when it was written: chunks would go wherever it says.
+func (j *journal) checkUndone(ctx context.Context) error {
+	var number int
+	var was string
+	err := j.tx.QueryRow(ctx, `SELECT number, journal FROM rehome.migration_plans WHERE plan_id = $1`, j.undoes).Scan(&number, &was)
+	if err != nil {
+		return err
+	}
+	is, err := j.digest(ctx, number)
+	if err == nil && is != was {
+		return problem(ErrVerify, "the journal of %s is not what it was when its chunks moved; somebody wrote to rehome.migration_moves or migration_paths. Restore these tables from a backup, then undo it; nothing was moved", j.undoes)
+	}
+	return err
 }
 
 // seal hashes the journal and opens the watermark at 0.
 func (j *journal) seal(ctx context.Context) error {
-	hash, err := j.hash(ctx)
+	hash, digest, err := j.hash(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,8 +240,8 @@ func (j *journal) seal(ctx context.Context) error {
 		WITH opened AS (
 			INSERT INTO rehome.migration_progress (plan_id, total, batch_size, rate) VALUES (@plan, @total, @batch, @rate))
 		UPDATE rehome.migration_plans
-		SET plan_hash = @hash, planning_ms = (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		SET plan_hash = @hash, journal = @journal, planning_ms = (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
 		WHERE plan_id = @plan`,
-		j.args(pgx.NamedArgs{"total": j.total, "batch": j.policy.BatchSize, "rate": j.policy.Rate, "hash": hash}))
+		j.args(pgx.NamedArgs{"total": j.total, "batch": j.policy.BatchSize, "rate": j.policy.Rate, "hash": hash, "journal": digest}))
 	return err
 }

@@ -51,7 +51,7 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash, err := j.hash(ctx)
+	hash, _, err := j.hash(ctx)
 	if err != nil {
 		return "", err
 	}

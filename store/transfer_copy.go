@@ -31,7 +31,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	}
 	skipped := ""
 	if undoing { // what did not go there does not come back
-		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing)"
+		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing OFFSET 0)"
 	}
 	return strings.NewReplacer(
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", t.rows(), "{skipped}", skipped,
@@ -40,8 +40,13 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
-		"{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.id()), "{undoing}", fmt.Sprint(undoing))
+		"{put away}", putAway, "{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.id()), "{undoing}", fmt.Sprint(undoing))
 }
+
+// putAway is what quarantine keeps of the source row of p. Its key alone is looked
+// up, whatever the planner believes of tables that grow while its plan is kept.
+const putAway = `(SELECT * FROM rehome.quarantine q WHERE q.run_id = @origin_plan AND q.chunk_id = p.chunk_id OFFSET 0) q
+			WHERE q.memory = @source AND q.restored_at IS NULL`
 
 // names are f0, f1 …, in the order of columns.
 func (t *transfer) names() []string {
@@ -56,7 +61,8 @@ func (t *transfer) names() []string {
 const journalled = `planned AS MATERIALIZED (
 			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
-			LEFT JOIN rehome.migration_copies c ON c.plan = m.plan AND c.ordinal = m.ordinal
+			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
+				SELECT * FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal OFFSET 0) c ON true
 			WHERE {rows} {skipped} ORDER BY m.ordinal)`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
@@ -100,8 +106,7 @@ func (t *transfer) uncopyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		safe AS MATERIALIZED (
-			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (
-				SELECT FROM rehome.quarantine q WHERE q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL) AS safe
+			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (SELECT FROM {put away}) AS safe
 			FROM planned p WHERE p.held),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS present, p.safe AND coalesce({written} = p.made, false) AS ours

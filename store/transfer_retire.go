@@ -136,7 +136,7 @@ func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, und
 		return err
 	}
 	f := r.transfer.fragments(false)
-	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal)"
+	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal OFFSET 0)"
 	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`
 		WITH `+journalled+`
 		SELECT p.chunk_id FROM planned p WHERE p.held AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {
@@ -145,8 +145,7 @@ func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, und
 	rows, err := tx.Query(ctx, f.Replace(`
 		WITH `+journalled+`
 		SELECT p.target_id FROM planned p JOIN {target} t ON {is target}
-		WHERE p.held AND {written} = p.made AND NOT EXISTS (SELECT FROM {source} t WHERE {is source})
-			AND NOT EXISTS (SELECT FROM rehome.quarantine q WHERE q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL)`), args)
+		WHERE p.held AND CASE WHEN EXISTS (SELECT FROM {put away}) OR EXISTS (SELECT FROM {source} t WHERE {is source}) THEN false ELSE {written} = p.made END`), args)
 	if err != nil {
 		return err
 	}
@@ -205,8 +204,7 @@ func (t *transfer) freshenStatement(undoing bool) string {
 func (r *Retirer) bringBack(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
 	rows, err := tx.Query(ctx, r.transfer.fragments(false).Replace(`
 		WITH `+journalled+`
-		SELECT q.twin, q.quarantine_id FROM planned p
-		JOIN rehome.quarantine q ON q.run_id = @origin_plan AND q.memory = @source AND q.chunk_id = p.chunk_id AND q.restored_at IS NULL
+		SELECT q.twin, q.quarantine_id FROM planned p CROSS JOIN LATERAL {put away}
 		ORDER BY q.twin, q.quarantine_id`), args)
 	if err != nil {
 		return err

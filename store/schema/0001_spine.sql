@@ -244,6 +244,7 @@ CREATE TABLE rehome.migration_plans (
     disagree    bigint NOT NULL DEFAULT 0,
     bytes       bigint NOT NULL DEFAULT 0,
     plan_hash   text NOT NULL DEFAULT '',
+    journal     text NOT NULL DEFAULT '',       -- digest of the plan's rows, which an undo compares
     workflow_id text NOT NULL,
     run_id      text NOT NULL,
     reason      text NOT NULL DEFAULT '',
