@@ -24,6 +24,9 @@ import (
 	"time"
 )
 
+// results is where the table of everything is kept.
+var results = filepath.Join("bench", "RESULTS.md")
+
 // benchmark is one kind of work. It brings its own data.
 type benchmark struct {
 	name  string
@@ -91,15 +94,18 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(talk)
 	small := flags.Bool("quick", false, "try everything with small counts; aims are not judged")
-	file := flags.String("out", filepath.Join("bench", "RESULTS.md"), "file for the table")
-	only := flags.String("only", "", "measure this alone and print it, without writing the file: "+names())
+	file := flags.String("out", "", "file for the table; "+results+" where everything is measured, none where not")
+	only := flags.String("only", "", "measure some alone, with commas between them: "+names(benchmarks))
 	if err := flags.Parse(args); err != nil {
 		return cmp.Or(map[bool]error{true: err}[errors.Is(err, flag.ErrHelp)], errUsage)
 	}
-	chosen := slices.DeleteFunc(slices.Clone(benchmarks), func(b benchmark) bool { return *only != "" && b.name != *only })
-	if flags.NArg() > 0 || len(chosen) == 0 {
-		_, _ = fmt.Fprintf(talk, "bench takes no arguments, and -only takes one of %s; see -help\n", names())
+	chosen, left := choose(*only)
+	if flags.NArg() > 0 || *only != "" && len(chosen) != strings.Count(*only, ",")+1 {
+		_, _ = fmt.Fprintf(talk, "bench takes no arguments, and -only takes some of %s; see -help\n", names(benchmarks))
 		return errUsage
+	}
+	if len(left) == 0 {
+		*file = cmp.Or(*file, results)
 	}
 	size := full
 	if *small {
@@ -109,7 +115,8 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if *only == "" {
+	report.left = names(left)
+	if *file != "" {
 		if err := os.WriteFile(*file, []byte(report.markdown()), 0o644); err != nil {
 			return fmt.Errorf("write the results: %w", err)
 		}
@@ -121,9 +128,22 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	return nil
 }
 
-func names() string {
-	all := make([]string, len(benchmarks))
-	for i, b := range benchmarks {
+// choose returns the benchmarks that are named, all when none is, and those
+// that are left out.
+func choose(named string) (chosen, left []benchmark) {
+	for _, b := range benchmarks {
+		if named == "" || slices.Contains(strings.Split(named, ","), b.name) {
+			chosen = append(chosen, b)
+		} else {
+			left = append(left, b)
+		}
+	}
+	return chosen, left
+}
+
+func names(of []benchmark) string {
+	all := make([]string, len(of))
+	for i, b := range of {
 		all[i] = b.name
 	}
 	return strings.Join(all, ", ")

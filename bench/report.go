@@ -11,6 +11,7 @@ type report struct {
 	scale   scale
 	machine machine
 	notes   []string
+	left    string // what was not measured
 	rows    []row
 }
 
@@ -23,6 +24,9 @@ func (r report) markdown() string {
 	b.WriteString("Written by `make bench`, which repeats it. It exits 1 when an aim is missed.\n\n")
 	if !r.scale.judged {
 		b.WriteString("This was a quick try with small counts: it shows that everything runs, not how fast it is.\n\n")
+	}
+	if r.left != "" {
+		fmt.Fprintf(&b, "Not measured in this run: %s. `go run ./bench -only NAME` does.\n\n", r.left)
 	}
 	b.WriteString("| work | by hand | by rehome | compared | in the rounds | aim | |\n|---|--:|--:|--:|--:|--:|---|\n")
 	for _, row := range r.rows {

@@ -144,7 +144,6 @@ type journal struct {
 	policy   resilience.Policy
 	table    table
 	transfer *transfer // nil for a plan of another kind
-	several  bool      // renames, not one
 	total    int64     // rows in the journal so far
 	exists   bool      // the watermark is there: the journal was sealed before
 
@@ -167,14 +166,13 @@ func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) 
 		return nil, err
 	}
 	err := tx.QueryRow(ctx, `
-		SELECT p.number, p.memory, coalesce(p.undoes, ''), p.strategy, p.policy, p.mapping, coalesce(g.total, 0), g.plan_id IS NOT NULL,
-			EXISTS (SELECT FROM rehome.migration_renames r WHERE r.plan_id = p.plan_id OFFSET 1)
+		SELECT p.number, p.memory, coalesce(p.undoes, ''), p.strategy, p.policy, p.mapping, coalesce(g.total, 0), g.plan_id IS NOT NULL
 		FROM rehome.migration_plans p
 		JOIN rehome.memories m ON m.name = p.memory
 		LEFT JOIN rehome.migration_progress g USING (plan_id)
 		WHERE p.plan_id = $1
 		FOR UPDATE OF m`, plan).
-		Scan(&j.number, &j.memory, &j.undoes, &j.strategy, &j.policy, &j.table.m, &j.total, &j.exists, &j.several)
+		Scan(&j.number, &j.memory, &j.undoes, &j.strategy, &j.policy, &j.table.m, &j.total, &j.exists)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s, or its memory was removed; see `starter migration list`", plan)
 	}

@@ -15,16 +15,11 @@ type listed struct {
 }
 
 // listMoves journals the rows at the listed paths that are not in it yet, in
-// the order of the renames and, within one, of the table's pages. A single rename
-// is not sorted: a scan has that order already.
+// the order of the renames and, within one, of the table's pages.
 func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	known := ""
 	if j.total > 0 {
 		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() + ")"
-	}
-	order := ""
-	if j.several {
-		order = "ORDER BY rule, place"
 	}
 	query := fmt.Sprintf(`
 		WITH found AS MATERIALIZED (
@@ -34,11 +29,11 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 			WHERE p.plan_id = @plan AND %s %s),
 		journalled AS (
 			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents)
-			SELECT @number, @total + row_number() OVER (%s), path_id, chunk_id, documents
+			SELECT @number, @total + row_number() OVER (ORDER BY rule, place), path_id, chunk_id, documents
 			FROM found WHERE agree)
 		SELECT count(*) FILTER (WHERE agree), count(*) FILTER (WHERE NOT agree), coalesce(sum(bytes) FILTER (WHERE agree), 0)::bigint FROM found`,
 		j.table.id(), j.table.documents(), j.table.locatorsAre("p.old_path")+" IS TRUE", j.table.text(),
-		j.table.name(), j.table.path(), j.table.scope(), known, order)
+		j.table.name(), j.table.path(), j.table.scope(), known)
 	var found listed
 	err := j.tx.QueryRow(ctx, query, j.args(pgx.NamedArgs{"total": j.total})).Scan(&found.Moves, &found.Disagree, &found.Bytes)
 	j.total += found.Moves
