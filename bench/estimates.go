@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"rehome/resilience"
 )
 
 var estimatesNotes = []string{
-	"**Estimates** are compared with what `starter migration show` tells when the plan has ended: its time without its planning.",
+	"**Estimates** are compared with what `starter migration show` tells when the plan has ended: the time from its start to its end, planning before it.",
 }
 
 // Runs of different sizes, in rows: the first teach, the others are foretold.
@@ -42,7 +43,7 @@ func estimates(ctx context.Context, r *rig) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		took := float64(plan.DurationMS - plan.PlanningMS)
+		took := float64(plan.took().Milliseconds())
 		r.say("  %d rows: %.0f ms of %d, at most %d expected: %s", rows, took, plan.Estimate.P50MS, plan.Estimate.P90MS, plan.Estimate.Basis)
 		if i < len(teaching) {
 			continue
@@ -77,9 +78,29 @@ func fillDirectories(ctx context.Context, r *rig, table string, sizes []int) err
 	return r.overTable(ctx, resilience.Mapping{Table: "foretold"}, "path")
 }
 
+// shown is what `starter migration show` says of a plan.
+type shown struct {
+	resilience.Plan
+	Events []resilience.Event `json:"events"`
+}
+
+// took is how long the plan was at work.
+func (s shown) took() time.Duration {
+	var began, ended time.Time
+	for _, e := range s.Events {
+		switch e.What {
+		case "started":
+			began = e.At
+		case "completed":
+			ended = e.At
+		}
+	}
+	return ended.Sub(began)
+}
+
 // foretell renames the directory of a run.
-func foretell(ctx context.Context, r *rig, run, rows int) (resilience.Plan, error) {
-	var plan resilience.Plan
+func foretell(ctx context.Context, r *rig, run, rows int) (shown, error) {
+	var plan shown
 	if err := r.exec(ctx, `VACUUM ANALYZE`, `CHECKPOINT`); err != nil {
 		return plan, err
 	}

@@ -24,7 +24,7 @@ func TestWithinIsTheTimeOfAShare(t *testing.T) {
 func TestTrafficDoesNotWaitForThoseBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		flowing, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		flowing, stop := context.WithTimeout(t.Context(), 95*time.Millisecond)
 		defer stop()
 		slow := traffic{rate: 100, connections: 1, do: func(ctx context.Context, _ *pgxpool.Conn, n int) error {
 			if n == 0 {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Estimate of how long a plan takes from its first batch to its end.
+// Estimate of how long a plan takes from its start to its end.
 type Estimate struct {
 	P50MS int64  `json:"p50_ms"`
 	P90MS int64  `json:"p90_ms"`
@@ -42,7 +42,7 @@ type PastRun struct {
 	Rows     int64
 	Batch    int     // rows in one transaction
 	ApplyMS  float64 // first batch to last commit
-	TookMS   float64 // first batch to its end, without waiting for people
+	TookMS   float64 // start to end, without waiting for people
 	ByRuleMS float64 // what Plan.ByRuleMS makes of the same work; 0: nobody asked
 }
 

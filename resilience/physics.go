@@ -160,7 +160,7 @@ const (
 	vectorRowMS    = 1.87 // more, for each vector index
 	buildRowMS     = 0.25 // of the table, when a vector index is built over it
 	transactionMS  = 1.5  // for each transaction
-	aroundMS       = 300  // for each plan: switch, sweep, completion
+	aroundMS       = 600  // for each plan: the look before it, sweep, the look at all rows, switch, completion
 	measuredBytes  = 1100
 	defaultBatch   = 1000 // where nobody says how large batches are
 	trickleShare   = 0.5  // of the time, in which a trickle keeps the indexes busy

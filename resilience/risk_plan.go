@@ -24,7 +24,7 @@ func (p Plan) Assess(f Facts, past []PastRun) Assessment {
 	return a
 }
 
-// ByRuleMS is what a plan costs from its first batch to its end as the rules
+// ByRuleMS is what a plan costs from its start to its end as the rules
 // have it, before anything was learned: that of its way, at the pace of its
 // strategy. A transfer copies each row and later retires it, which is the work
 // of transferWork updates, and soaks between.

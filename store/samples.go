@@ -56,12 +56,13 @@ func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 		stopped AS (
 			SELECT event, at, lead(at) OVER (ORDER BY event_id) AS until
 			FROM rehome.migration_events WHERE plan_id = @plan AND event IN ('paused', 'resumed')),
+		started AS (SELECT coalesce(min(at), now()) AS at FROM rehome.migration_events WHERE plan_id = @plan AND event = 'started'),
 		paused AS (SELECT coalesce(sum(extract(epoch FROM until - at)) * 1000, 0)::float8 AS ms FROM stopped WHERE event = 'paused')
 		SELECT p.plan_id, p.memory, p.strategy, p.kind, coalesce(p.undoes, ''), p.moves, p.policy, p.physics, p.way,
 			coalesce((p.estimate->>'p50_ms')::bigint, 0),
 			greatest(0, extract(epoch FROM coalesce(g.last_at, now()) - g.first_at) * 1000 - paused.ms)::float8,
-			greatest(0, extract(epoch FROM now() - g.first_at) * 1000 - paused.ms)::float8
-		FROM plan p JOIN rehome.migration_progress g USING (plan_id), paused
+			greatest(0, extract(epoch FROM now() - s.at) * 1000 - paused.ms)::float8
+		FROM plan p JOIN rehome.migration_progress g USING (plan_id), started s, paused
 		WHERE g.first_at IS NOT NULL AND NOT EXISTS (SELECT FROM rehome.migration_events e WHERE e.plan_id = @plan AND e.event = 'throttled')`
 	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"plan": plan, "executing": resilience.Executing})
 	if err != nil {
