@@ -1,6 +1,9 @@
 package resilience
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Pulse is what a slice measured of its batches, and the size it came to.
 type Pulse struct {
@@ -63,6 +66,18 @@ func (h Health) After(now time.Time, s Sample, p *Pulse, r Rules) Health {
 		}
 	}
 	h.Sample, h.Gates = s, Follow(h.Gates, r.judge(now, s, h.Baseline), now)
+	return h
+}
+
+// Vacuumed is the health after the table was vacuumed. What shut the gate of the
+// dead row versions has been mended, so one good look is enough to open it.
+func (h Health) Vacuumed() Health {
+	h.Gates = slices.Clone(h.Gates)
+	for i := range h.Gates {
+		if h.Gates[i].Name == DeadGate {
+			h.Gates[i].Good = goodSamples - 1
+		}
+	}
 	return h
 }
 

@@ -154,6 +154,26 @@ func TestAGateOpensAfterThreeGoodSamples(t *testing.T) {
 	}
 }
 
+// TestOneGoodLookIsEnoughAfterAVacuum of the table.
+func TestOneGoodLookIsEnoughAfterAVacuum(t *testing.T) {
+	t.Parallel()
+	bad := healthy()
+	bad.At, bad.Dead, bad.Live = noon, 90_000, 10_000
+	rules := resilience.Rules{Limits: resilience.DefaultLimits()}
+	shut := resilience.Health{}.First(noon, bad, bad, rules)
+	require.Len(t, resilience.Shut(shut.Gates), 1)
+	for vacuumed, want := range map[bool]int{false: 1, true: 0} {
+		h := shut
+		if vacuumed {
+			h = h.Vacuumed()
+		}
+		good := healthy()
+		good.At = noon.Add(time.Second)
+		require.Len(t, resilience.Shut(h.After(good.At, good, nil, rules).Gates), want)
+	}
+	require.Zero(t, gate(t, shut.Gates, resilience.DeadGate).Good, "what it was made of is as it was")
+}
+
 // TestAFreshSampleIsEnough: what it says is judged by the other gates.
 func TestAFreshSampleIsEnough(t *testing.T) {
 	t.Parallel()

@@ -107,6 +107,8 @@ func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
 	}
 	if err := vacuumed.Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("table not vacuumed", "migration", m.in.Migration, "error", err)
+		return nil
 	}
+	g.Health = g.Health.Vacuumed()
 	return nil
 }
