@@ -68,6 +68,7 @@ func TestPausesAndThrottlesDoNotCount(t *testing.T) {
 	require.NoError(t, err)
 	m.apply(paused, -1)
 	m.exec(`UPDATE rehome.migration_progress SET first_at = now() - interval '60 min' WHERE plan_id = $1`, paused)
+	m.exec(`UPDATE rehome.migration_events SET at = now() - interval '60 min' WHERE plan_id = $1 AND event = 'started'`, paused)
 	m.exec(`
 		INSERT INTO rehome.migration_events (plan_id, event, author, detail, at) VALUES
 		($1, 'paused', '', '', now() - interval '55 min'), ($1, 'resumed', '', '', now() - interval '20 min'),
