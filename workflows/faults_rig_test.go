@@ -371,7 +371,7 @@ func (j *journey) fails() string {
 	err := j.run.Get(j.Context(), nil)
 	require.Error(j, err)
 	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status, err)
-	j.intact(0)
+	j.intact(j.copiesKept(int64(j.number(`SELECT count(*) FROM rehome.migration_exceptions WHERE plan_id = $1 AND undoing AND outcome = 'conflict'`, j.id))))
 	j.returned()
 	return err.Error()
 }
@@ -385,13 +385,20 @@ func (j *journey) goesHome() resilience.Plan {
 	require.Equal(j, resilience.Completed, plan.Status)
 	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status)
 	j.accounted(plan.ID)
-	kept := 0
-	if j.way.transfer {
-		kept = j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND ordinal <= $1`, steady)
-		require.LessOrEqual(j, int64(kept), plan.Conflicts, "a copy that nobody wrote to stayed")
-	}
-	j.intact(kept)
+	j.intact(j.copiesKept(plan.Conflicts))
 	return plan
+}
+
+// copiesKept counts the copies that an undo left, since the application wrote to
+// them meanwhile.
+func (j *journey) copiesKept(conflicts int64) int {
+	j.Helper()
+	if !j.way.transfer {
+		return 0
+	}
+	kept := j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND ordinal <= $1`, steady)
+	require.LessOrEqual(j, int64(kept), conflicts, "a copy that nobody wrote to stayed")
+	return kept
 }
 
 // thereAndBack is the ordinary end of a test.

@@ -144,7 +144,9 @@ func (in *installation) moving(id string) {
 // ends waits for a run and returns the type of its error, empty when it has none.
 func ends(t *testing.T, run client.WorkflowRun, result any) string {
 	t.Helper()
-	err := run.Get(t.Context(), result)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer stop()
+	err := run.Get(ctx, result)
 	if err == nil {
 		return ""
 	}
