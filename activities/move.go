@@ -125,18 +125,14 @@ func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Waterm
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
 	for rate := at.Rate; rate > 0; {
-		wait := time.NewTimer(time.Duration(float64(rows)/rate*float64(time.Second)) - time.Since(began))
 		select {
 		case <-ctx.Done():
-			wait.Stop()
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
-			wait.Stop()
 			return nil
-		case <-wait.C:
+		case <-time.After(time.Duration(float64(rows)/rate*float64(time.Second)) - time.Since(began)):
 			return nil
 		case <-beat.C:
-			wait.Stop()
 			activity.RecordHeartbeat(ctx)
 		}
 		now, err := a.Store.InForce(ctx, in.Migration, in.Bounds)

@@ -129,7 +129,7 @@ func (c Circumstances) common(rows int64) choice {
 	}
 	vectors := fmt.Sprintf("Each update puts the embedding into %s again: %s a row (%s), %s in all", nameSome(c.Physics.VectorIndexes), ms(update.MSPerRow), update.Basis, ms(busy))
 	rebuild := c.rebuildMS(rows)
-	if turns := float64(rows) * c.Costs.Turns.MSPerRow; c.mayTakeTurns() && turns*rebuildGain <= busy && !(c.mayRebuild() && rebuild*rebuildGain <= turns) {
+	if turns := float64(rows) * c.Costs.Turns.MSPerRow; c.notInTurns() == "" && turns*rebuildGain <= busy && !(c.mayRebuild() && rebuild*rebuildGain <= turns) {
 		return choice{way: Turns, why: vectors + fmt.Sprintf("; of the %d rows on a page all but the first find the room that the one before left, and touch no index: %s.", c.Physics.RowsOnPage(), ms(turns))}
 	}
 	if busy <= bearableMS {

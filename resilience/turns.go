@@ -28,16 +28,12 @@ func (p Physics) turns(e Effort) WayCost {
 	return w
 }
 
-// mayTakeTurns holds where the rows may be put into another order, and gain by that.
-func (c Circumstances) mayTakeTurns() bool {
-	return c.Physics.Unindexed && !c.Settled && !c.Undoing && !c.Late
-}
-
+// notInTurns says why rows cannot take turns; it is empty where they can.
 func (c Circumstances) notInTurns() string {
-	switch {
-	case !c.Physics.Unindexed:
-		return "an index holds the path, so that every update touches the indexes"
-	case !c.mayTakeTurns():
+	if closed := c.Physics.turns(Effort{}).Closed; closed != "" {
+		return closed
+	}
+	if c.Settled || c.Undoing || c.Late {
 		return "the rows have to keep their order"
 	}
 	return ""

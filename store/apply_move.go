@@ -22,10 +22,19 @@ const (
 	embeddingsRead = 256
 )
 
-// meddled says whether a row trigger or a rule takes part in updates of a table
-// or of one of its partitions. It is asked in the batch itself.
-const meddled = `(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@relations::oid[]) AND NOT tgisinternal AND tgtype & 17 = 17) -- for each row, on update
-				OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (@relations::oid[]) AND ev_type = '2'))`
+// meddled says whether a row trigger or a rule of the table, or of one of its
+// partitions, takes part in a kind of write. It is asked in the batch itself.
+func meddled(triggers int, rules string) string {
+	return fmt.Sprintf(`(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@relations::oid[]) AND NOT tgisinternal AND tgtype & %[1]d = %[1]d)
+				OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (@relations::oid[]) AND ev_type = '%s'))`, triggers, rules)
+}
+
+// What can make something else of a row: the bits of pg_trigger.tgtype, and
+// pg_rewrite.ev_type.
+var (
+	onUpdate     = meddled(1|16, "2")  // triggers for each row, on update
+	beforeInsert = meddled(1|2|4, "3") // triggers for each row, before insert
+)
 
 // relations is a table and its partitions.
 func (s *Store) relations(ctx context.Context, t table) ([]uint32, error) {
@@ -50,7 +59,7 @@ func moveStatement(t table, d direction, some bool) string {
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
-	if d.undoing { // what did not move does not move back
+	if d.undoing { // what did not move does not move back; OFFSET 0: each row is looked up, however many there are
 		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing OFFSET 0)`
 	}
 	return strings.NewReplacer(
@@ -103,14 +112,14 @@ func (t table) kept() string {
 		t.column(t.m.ID) + " = p.was_id",
 		sameSize(text, "p.was_text"),
 		fmt.Sprintf(`CASE WHEN %s IS NULL OR p.ordinal %% %d = 0 OR %s THEN %s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE true END`,
-			"pg_column_compression("+text+")", textsRead, meddled, text),
+			"pg_column_compression("+text+")", textsRead, onUpdate, text),
 	}
 	if t.m.Embedding != "" {
 		embedding := t.column(t.m.Embedding)
 		same = append(same, sameSize(embedding, "p.was_embedding"),
 			// Types of embeddings need not know equality; rows can be compared as they are stored.
 			fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE true END`,
-				embeddingsRead, meddled, embedding))
+				embeddingsRead, onUpdate, embedding))
 	}
 	for i, c := range t.documentColumns() {
 		now, was := t.column(c)+"::jsonb", fmt.Sprintf("p.was_document%d::jsonb", i)

@@ -85,8 +85,9 @@ func (j *journal) listRenamed(ctx context.Context) error {
 // Sweep adds to the journal the rows that appeared at the old paths since it
 // was written, and returns how many rows of the journal are left to move: those,
 // and the ones of a sweep whose answer was lost. What cannot go there any more,
-// since others took its target meanwhile, stays and becomes a conflict. Plans that undo another have
-// none: their rows are those of the other. A plan that moves no more takes none.
+// since others took its target meanwhile, stays and becomes a conflict. Plans
+// that undo another have none: their rows are those of the other. A plan that
+// moves no more takes none.
 func (s *Store) Sweep(ctx context.Context, plan string) (int64, error) {
 	var left int64
 	err := s.inTx(ctx, func(tx pgx.Tx) error {

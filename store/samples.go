@@ -56,7 +56,7 @@ func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 		stopped AS (
 			SELECT event, at, lead(at) OVER (ORDER BY event_id) AS until
 			FROM rehome.migration_events WHERE plan_id = @plan AND event IN ('paused', 'resumed')),
-		started AS (SELECT coalesce(min(at), now()) AS at FROM rehome.migration_events WHERE plan_id = @plan AND event = 'started'),
+		started AS (SELECT min(at) AS at FROM rehome.migration_events WHERE plan_id = @plan AND event = 'started'),
 		paused AS (SELECT coalesce(sum(extract(epoch FROM until - at)) * 1000, 0)::float8 AS ms FROM stopped WHERE event = 'paused')
 		SELECT p.plan_id, p.memory, p.strategy, p.kind, coalesce(p.undoes, ''), p.moves, p.policy, p.physics, p.way,
 			coalesce((p.estimate->>'p50_ms')::bigint, 0),

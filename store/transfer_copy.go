@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// transferMover prepares the statements that make the copies of a transfer and
+// mover prepares the statements that make the copies of a transfer and
 // take them away again. A plan that goes back does the one where another does
 // the other.
 func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
@@ -16,7 +16,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"target_relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
+	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
 	if t.back {
 		m.apply, m.revert = t.uncopyStatement(false), t.copyStatement(true)
 	}
@@ -66,8 +66,8 @@ const journalled = `planned AS MATERIALIZED (
 			WHERE {rows} {skipped} ORDER BY m.ordinal)`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
-// for every row. That rows were written as they were meant, bit for bit, is seen
-// by the sums of the prints before and after.
+// for every row. That rows were written as they were meant is seen by the sums of
+// the prints before and after, of those that are read again.
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,

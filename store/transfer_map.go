@@ -189,9 +189,7 @@ func (c carriage) reread(id string) string {
 	if slices.ContainsFunc(c.fit.Fills, func(f resilience.Fill) bool { return f.Narrow }) {
 		return "true"
 	}
-	return fmt.Sprintf(`(hashtext((%s)::text) %% %d = 0
-				OR (SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@target_relations::oid[]) AND NOT tgisinternal AND tgtype & 7 = 7) -- for each row, before insert
-					OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (@target_relations::oid[]) AND ev_type = '3')))`, id, copiesRead)
+	return fmt.Sprintf("(hashtext((%s)::text) %% %d = 0 OR %s)", id, copiesRead, beforeInsert)
 }
 
 func (c carriage) compared(name func(int, resilience.Fill) string) string {
@@ -202,7 +200,7 @@ func (c carriage) compared(name func(int, resilience.Fill) string) string {
 		case resilience.MeansDocument:
 			columns = append(columns, c.withoutAccess(column))
 		case resilience.MeansVector:
-			if strings.HasSuffix(f.Type, "[]") { // written out number by number it costs three times that
+			if strings.HasSuffix(f.Type, "[]") { // by the numbers' own hashes: to send them costs three times that
 				column = "hash_array_extended(" + column + ", 0)"
 			}
 			columns = append(columns, column)
@@ -213,7 +211,7 @@ func (c carriage) compared(name func(int, resilience.Fill) string) string {
 	return printOf(strings.Join(columns, ", "))
 }
 
-// printOf hashes columns, bit for bit.
+// printOf hashes columns as they are sent, bit for bit.
 func printOf(columns string) string { return "sha256(record_send(ROW(" + columns + ")))" }
 
 // sumOf adds up prints, so that two sets of rows can be compared without joining them.

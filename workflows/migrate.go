@@ -30,6 +30,11 @@ type leg struct {
 	calm  bool              // the servo may let batches grow
 }
 
+// retirer is a manner with a way of its own with the last step of a transfer.
+type retirer interface {
+	retire(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error)
+}
+
 // lasting is a manner that remembers something from run to run.
 type lasting interface {
 	takeUp(r Resume)

@@ -61,47 +61,47 @@ const gradualSlice = 2 * time.Second
 // next rests, soaks, or waits for the server's health, one at a time; when there
 // is nothing to wait for, it orders a slice within the stage.
 func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
-	g.at = at
-	if g.Servo.Size == 0 {
-		if err := g.prepare(ctx, m); err != nil {
-			return leg{}, err
-		}
+	if err := g.catchUp(ctx, m, at); err != nil {
+		return leg{}, err
 	}
 	now := workflow.Now(ctx)
-	g.learn(now, at)
 	g.rise(now, m)
 	if g.Soak.After(now) && g.Soak.After(g.Rest) {
 		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), moment(g.Soak)))
 	}
-	if left := g.Rest.Sub(now); left > leastRest {
-		return leg{stop: true}, g.rest(ctx, m, left)
-	}
-	well, err := g.look(ctx, m)
-	if err != nil || !well {
-		return leg{stop: true}, err
-	}
-	way := leg{
-		slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm,
-		summary: "Move chunks: stage " + g.stage(),
-	}
+	way, err := g.slice(ctx, m)
+	way.summary = "Move chunks: stage " + g.stage()
 	if g.Stage < len(resilience.GradualStages())-1 {
 		way.bounds = store.Bounds{Until: resilience.StageEnd(g.Stage, at.Total)}
 	}
-	return way, nil
+	return way, err
 }
 
 // retire orders a slice of the last step of a transfer: with rests and looks, but
 // without stages, since readers have long been led to the copies.
 func (g *gradually) retire(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
+	if err := g.catchUp(ctx, m, at); err != nil {
+		return leg{}, err
+	}
+	return g.slice(ctx, m)
+}
+
+// catchUp takes the watermark, and the slice that led there, into account.
+func (g *gradually) catchUp(ctx workflow.Context, m *migration, at resilience.Watermark) error {
 	g.at = at
 	if g.Servo.Size == 0 {
 		if err := g.prepare(ctx, m); err != nil {
-			return leg{}, err
+			return err
 		}
 	}
-	now := workflow.Now(ctx)
-	g.learn(now, at)
-	if left := g.Rest.Sub(now); left > leastRest {
+	g.learn(workflow.Now(ctx), at)
+	return nil
+}
+
+// slice rests or waits for the server's health; when there is nothing to wait
+// for, it orders a slice.
+func (g *gradually) slice(ctx workflow.Context, m *migration) (leg, error) {
+	if left := g.Rest.Sub(workflow.Now(ctx)); left > leastRest {
 		return leg{stop: true}, g.rest(ctx, m, left)
 	}
 	if well, err := g.look(ctx, m); err != nil || !well {

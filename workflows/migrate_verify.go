@@ -11,12 +11,12 @@ import (
 // its copies when it retires what they were made of; before that, once all stand
 // there, it looks for chunks of others among them.
 func (m *migration) verify(ctx workflow.Context) error {
-	summary := "Look at every moved chunk once more"
+	summary, words := "Look at every moved chunk once more", "Looking at every moved chunk once more"
 	if m.carrying != nil {
 		if m.carrying.SoakUntil.IsZero() {
 			return nil
 		}
-		summary = "Look for chunks of others among the copies"
+		summary, words = "Look for chunks of others among the copies", "Looking for chunks of others among the copies"
 	}
 	in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice}
 	for !in.At.Done {
@@ -24,7 +24,7 @@ func (m *migration) verify(ctx workflow.Context) error {
 			return m.abortion()
 		}
 		at := in.At
-		m.progress.set(ctx, Progress{Phase: "Looking at every moved chunk once more", Done: at.Last, Total: at.Total, Unit: "chunks"})
+		m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks"})
 		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), database.VerifyMigration, in).Get(ctx, &at)
 		if err != nil {
 			return err

@@ -140,12 +140,13 @@ func (m *migration) retireAll(ctx workflow.Context) error {
 func (m *migration) retiring() bool { return m.carrying != nil && m.carrying.Retiring }
 
 // ahead asks the strategy for the next slice. The last step of a transfer goes
-// at the plan's own pace, for all but the one that takes care of others.
+// at the plan's own pace, unless the strategy has a way of its own with it.
 func (m *migration) ahead(ctx workflow.Context, at resilience.Watermark) (leg, any, error) {
 	if m.retiring() {
-		way, err := leg{}, error(nil)
-		if g, ok := m.manner.(*gradually); ok {
-			way, err = g.retire(ctx, m, at)
+		var way leg
+		var err error
+		if r, ok := m.manner.(retirer); ok {
+			way, err = r.retire(ctx, m, at)
 		}
 		way.summary = "Take the source rows out of their memory"
 		return way, database.RetireSlice, err

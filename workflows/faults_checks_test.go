@@ -1,0 +1,145 @@
+package workflows_test
+
+import (
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+// How journeys end, and what must hold then.
+
+// completes waits for the end of the run, and checks that every row is where it
+// should be or is accounted for.
+func (j *journey) completes() resilience.Plan {
+	j.Helper()
+	var plan resilience.Plan
+	require.Empty(j, ends(j.T, j.run, &plan))
+	require.Equal(j, resilience.Completed, plan.Status)
+	j.accounted(j.id)
+	j.intact(0)
+	memory, dir := "docs", "manual"
+	if j.way.transfer {
+		memory, dir = "archive", "guide"
+	}
+	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, memory, steady, dir))
+	return plan
+}
+
+// accounted checks that every planned row has one outcome, and returns those
+// of the rows that did not move.
+func (j *journey) accounted(id string) map[resilience.Outcome]int {
+	j.Helper()
+	plan := j.plan(id)
+	left, err := j.store.Exceptions(j.Context(), id, 1000)
+	require.NoError(j, err)
+	require.Equal(j, plan.Moves, plan.Moved+int64(len(left)), "%+v %v", plan, left)
+	outcomes := map[resilience.Outcome]int{}
+	for _, e := range left {
+		outcomes[e.Outcome]++
+	}
+	return outcomes
+}
+
+// intact checks that no chunk was lost, doubled or changed, and no edit forgotten.
+// After the undo of a transfer, a copy that was written to since it was all there
+// was stays beside the chunk that came home.
+func (j *journey) intact(kept int) {
+	j.Helper()
+	j.mu.Lock()
+	wrong, edits := j.wrong, slices.Clone(j.edits[:]) // edits only grow
+	j.mu.Unlock()
+	require.Empty(j, wrong)
+	var all, twice, whole, lost, others int
+	require.NoError(j, j.pool.QueryRow(j.Context(), `
+		WITH chunks AS (
+			SELECT ordinal, count(*) AS n, bool_and(embedding = ARRAY[ordinal, ordinal % 7]::real[]) AS whole, max(substr(content, 6)::bigint) AS edit
+			FROM rehome.chunks WHERE ordinal <= $1 GROUP BY 1)
+		SELECT count(*), sum(n) - count(*), count(*) FILTER (WHERE whole), count(*) FILTER (WHERE edit < ($2::bigint[])[ordinal + 1]),
+			(SELECT count(*) FROM rehome.chunks WHERE path = 'other.md' AND memory = 'docs' AND content = 'nobody''s business' AND ordinal BETWEEN 1001 AND 1005)
+		FROM chunks`, steady, edits).Scan(&all, &twice, &whole, &lost, &others))
+	require.Equal(j, []int{steady, kept, steady, 0, 5}, []int{all, twice, whole, lost, others}, "all, twice, whole, edits lost, others")
+}
+
+// undisturbed checks that the application saw nothing that must not be.
+func (j *journey) undisturbed() {
+	j.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	require.Empty(j, j.wrong)
+	require.NotZero(j, j.reads)
+}
+
+// returned checks that the chunks are where they were, as they were but for what
+// the application wrote.
+func (j *journey) returned() {
+	j.Helper()
+	j.undisturbed()
+	require.Equal(j, j.began, j.identities())
+}
+
+// fails waits for the end of a run that is to fail, and finds everything back.
+func (j *journey) fails() string {
+	j.Helper()
+	err := j.run.Get(j.Context(), nil)
+	require.Error(j, err)
+	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status, err)
+	j.intact(j.copiesKept(int64(j.number(`SELECT count(*) FROM rehome.migration_exceptions WHERE plan_id = $1 AND undoing AND outcome = 'conflict'`, j.id))))
+	j.returned()
+	return err.Error()
+}
+
+// goesHome undoes a completed run.
+func (j *journey) goesHome() resilience.Plan {
+	j.Helper()
+	var plan resilience.Plan
+	_, undone := j.rollback(j.id)
+	require.Empty(j, ends(j.T, undone, &plan))
+	require.Equal(j, resilience.Completed, plan.Status)
+	require.Equal(j, resilience.RolledBack, j.plan(j.id).Status)
+	j.accounted(plan.ID)
+	j.intact(j.copiesKept(plan.Conflicts))
+	return plan
+}
+
+// copiesKept counts the copies that an undo left, since the application wrote to
+// them meanwhile.
+func (j *journey) copiesKept(conflicts int64) int {
+	j.Helper()
+	if !j.way.transfer {
+		return 0
+	}
+	kept := j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND ordinal <= $1`, steady)
+	require.LessOrEqual(j, int64(kept), conflicts, "a copy that is not listed stayed")
+	require.Zero(j, j.number(`
+		SELECT count(*) FROM rehome.chunks c JOIN rehome.chunks home USING (ordinal)
+		WHERE c.memory = 'archive' AND home.memory = 'docs' AND ordinal <= $1 AND c.content = home.content`, steady), "a copy that nobody wrote to stayed")
+	return kept
+}
+
+// thereAndBack is the ordinary end of a test.
+func (j *journey) thereAndBack() {
+	j.Helper()
+	j.completes()
+	j.goesHome()
+	j.returned()
+}
+
+// identities is what an application cannot change by an edit, of each row at home.
+func (j *journey) identities() []string {
+	j.Helper()
+	rows, err := j.pool.Query(j.Context(), `
+		SELECT concat_ws('|', id, memory, path, ordinal, embedding, created_at) FROM rehome.chunks WHERE memory = 'docs' AND (ordinal <= $1 OR ordinal > 1000) ORDER BY 1`, travellers)
+	require.NoError(j, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(j, err)
+	return all
+}
+
+func (j *journey) number(query string, args ...any) (n int) {
+	j.Helper()
+	require.NoError(j, j.pool.QueryRow(j.Context(), query, args...).Scan(&n))
+	return n
+}
