@@ -2,6 +2,7 @@ package dev_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,13 +105,12 @@ func TestBusyPortsAreSidestepped(t *testing.T) {
 	dir := openDir(t)
 	first := stack(t, dir, t.Output())
 	first.Stop()
+	for !takePorts(t, first) { // a stack of another test was quicker
+		first = stack(t, dir, t.Output())
+		first.Stop()
+	}
 	database, err := url.Parse(first.DatabaseURL)
 	require.NoError(t, err)
-	for _, address := range []string{database.Host, first.TemporalAddress, strings.TrimPrefix(first.UIAddress, "http://")} {
-		taken, err := net.Listen("tcp", address)
-		require.NoError(t, err)
-		defer func() { _ = taken.Close() }() // of the test
-	}
 	var said strings.Builder
 	second := stack(t, dir, &said)
 	require.NotEqual(t, first.DatabaseURL, second.DatabaseURL)
@@ -117,6 +118,31 @@ func TestBusyPortsAreSidestepped(t *testing.T) {
 	require.NotEqual(t, first.UIAddress, second.UIAddress)
 	require.Contains(t, said.String(), "Port "+database.Port()+" for Postgres is busy; using ")
 	require.Contains(t, said.String(), "for Temporal's web UI is busy; using ")
+}
+
+// takePorts listens where a stopped stack did until the test ends, and tells
+// whether it got all of its ports.
+func takePorts(t *testing.T, stopped *dev.Stack) bool {
+	database, err := url.Parse(stopped.DatabaseURL)
+	require.NoError(t, err)
+	var taken []net.Listener
+	for _, address := range []string{database.Host, stopped.TemporalAddress, strings.TrimPrefix(stopped.UIAddress, "http://")} {
+		listener, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			for _, listener := range taken {
+				require.NoError(t, listener.Close())
+			}
+			return false
+		}
+		require.NoError(t, err)
+		taken = append(taken, listener)
+	}
+	t.Cleanup(func() {
+		for _, listener := range taken {
+			_ = listener.Close() // of the test
+		}
+	})
+	return true
 }
 
 func TestCheckoutsAreApartAndOneHasOneStack(t *testing.T) {
