@@ -108,7 +108,7 @@ func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	_, err := tx.Exec(ctx, `
 		WITH turned AS (
 			INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, soak)
-			SELECT $1, origin, NOT back, target, prefix, mapping, fit, 0 FROM rehome.migration_transfers WHERE plan_id = $2
+			SELECT $1, origin, NOT back, target, prefix, mapping, fit, soak FROM rehome.migration_transfers WHERE plan_id = $2
 			RETURNING plan_id)
 		UPDATE rehome.migration_plans p SET kind = $3 FROM turned t WHERE p.plan_id = t.plan_id`, p.ID, p.Undoes, resilience.Transfer)
 	return err

@@ -73,7 +73,7 @@ const (
 	queueing   phase = "queued"
 	moving     phase = "moving chunks"
 	building   phase = "building its vector indexes again"
-	switching  phase = "switching its aliases"
+	switching  phase = "switching its references and aliases"
 	completing phase = "completing"
 	undoing    phase = "being rolled back"
 )

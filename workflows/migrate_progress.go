@@ -93,6 +93,8 @@ func (m *migration) tell(ctx workflow.Context) {
 // doing says what the plan is at, while it has effects.
 func (m *migration) doing() string {
 	switch {
+	case m.phase == switching && m.carrying != nil:
+		return "Letting references lead to where the chunks are"
 	case m.phase == switching:
 		return "Letting the old paths lead to the new ones"
 	case m.phase == completing:

@@ -32,6 +32,9 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 			return resilience.Plan{}, err
 		}
 		m.carrying = carryingOf(plan).turned()
+		if plan.Transfer != nil {
+			m.in.Soak = plan.Transfer.Soak // of no use on the way back, but on that way undone
+		}
 		return m.run(ctx)
 	case resilience.Pending, resilience.AwaitingApproval, resilience.Queued:
 		if err := workflow.ExecuteActivity(brief(ctx, "Cancel the plan"), database.CancelMigration, named).Get(ctx, nil); err != nil {

@@ -92,6 +92,8 @@ func (m *migration) switchOver(ctx workflow.Context) error {
 		return err
 	}
 	m.saga.owe(switchBack)
+	m.phase = switching
+	defer func() { m.phase = moving }()
 	return m.step(ctx, "Let references lead to where the chunks are", database.SwitchReferences)
 }
 
