@@ -24,7 +24,7 @@ func (w travel) String() string {
 // travels are all ways; immediate has one batch, which most of the time is over
 // before anything can be killed.
 func travels() []travel {
-	return []travel{{resilience.Batch, false}, {resilience.Batch, true}, {resilience.Gradual, false}, {resilience.Intelligent, false}}
+	return []travel{{resilience.Batch, false}, {resilience.Batch, true}, {resilience.Intelligent, false}, {resilience.Gradual, false}}
 }
 
 // TestFaultsOfProcesses lets each server fail in the middle of a migration, and
