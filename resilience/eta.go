@@ -15,14 +15,17 @@ type Tempo struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Add takes note of rows that took a while.
+// Add takes note of rows that took a while. No step weighs more than the span: an
+// hour in which the database was away, or by which a clock was put forward, is
+// forgotten soon.
 func (t *Tempo) Add(rows int64, took time.Duration) {
 	if rows <= 0 || took <= 0 {
 		return
 	}
-	keep := math.Exp(-took.Seconds() / tempoSpan.Seconds())
-	t.Rows = t.Rows*keep + float64(rows)
-	t.Seconds = t.Seconds*keep + took.Seconds()
+	seconds := min(took, tempoSpan).Seconds()
+	keep := math.Exp(-seconds / tempoSpan.Seconds())
+	t.Rows = t.Rows*keep + float64(rows)*seconds/took.Seconds()
+	t.Seconds = t.Seconds*keep + seconds
 }
 
 // Rate is rows a second; 0 is not known yet.

@@ -110,13 +110,17 @@ type Gate struct {
 }
 
 // Judge compares a sample with the limits and returns every gate, in their
-// order. An old sample shuts the first of them, whatever it says.
+// order. An old sample shuts the first of them, whatever it says, and so does
+// one from the future.
 func Judge(now time.Time, s Sample, b Baseline, l Limits) []Gate {
 	mib := func(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
 	age := now.Sub(s.At)
 	stale := fmt.Sprintf("the newest look at the server is %s old", age.Round(time.Second))
-	if s.At.IsZero() {
+	switch {
+	case s.At.IsZero():
 		age, stale = l.Age+1, "no look at the server has succeeded"
+	case age < 0: // the clock was put back since, and nobody knows how old it is
+		age, stale = max(-age, l.Age+1), fmt.Sprintf("the newest look at the server is %s ahead of the clock, which was put back", -age.Round(time.Second))
 	}
 	if s.Failure != "" {
 		stale += ": " + s.Failure
@@ -221,7 +225,7 @@ func Follow(before, judged []Gate, now time.Time) []Gate {
 				g.State = GateShut
 			}
 		}
-		if was.State == g.State {
+		if was.State == g.State && was.Since.Before(now) { // or the clock was put back
 			g.Since = was.Since
 		}
 		if g.State != GateShut {

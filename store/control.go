@@ -114,12 +114,10 @@ func (s *Store) Pause(ctx context.Context, plan, author, reason string) error {
 // do not stand before it, see TakeSlot.
 func (s *Store) Resume(ctx context.Context, plan, author, reason string, gone []string) (resumed bool, before []Slot, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			UPDATE rehome.migration_plans SET queued_at = now() WHERE plan_id = $1 AND status = $2 AND queued_at IS NULL`, plan, resilience.Paused)
+		asked, err := joinQueue(ctx, tx, plan, resilience.Paused)
 		if err != nil {
 			return err
 		}
-		asked := tag.RowsAffected() == 1
 		if resumed, before, err = takeSlot(ctx, tx, plan, gone); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func (s *Store) SaveGates(ctx context.Context, plan string, gates []resilience.G
 			batch.Queue(`
 				INSERT INTO rehome.migration_gates AS g (plan_id, gate, state, detail, since) VALUES ($1, $2, $3, $4, $5)
 				ON CONFLICT (plan_id, gate) DO UPDATE SET state = excluded.state, detail = excluded.detail,
-					since = CASE WHEN g.state = excluded.state THEN g.since ELSE excluded.since END`,
+					since = CASE WHEN g.state = excluded.state THEN least(g.since, excluded.since) ELSE excluded.since END`,
 				plan, g.Name, g.State, g.Detail, g.Since)
 		}
 		return tx.SendBatch(ctx, batch).Close()

@@ -48,8 +48,27 @@ func (s *Store) TakeSlot(ctx context.Context, plan string, gone []string) (grant
 // slotsKey is the advisory lock under which slots are given out.
 const slotsKey = "rehome migration slots"
 
+func lockSlots(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, slotsKey)
+	return err
+}
+
+// joinQueue puts a plan at the end of the queue, if it has this status and does
+// not stand in it, and reports whether it did. Its place comes after all others
+// whatever the clock says, which may have been put back since they came.
+func joinQueue(ctx context.Context, tx pgx.Tx, plan string, status resilience.Status) (joined bool, err error) {
+	if err := lockSlots(ctx, tx); err != nil {
+		return false, err
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE rehome.migration_plans SET queued_at = greatest(clock_timestamp(), (
+			SELECT max(queued_at) + interval '1 microsecond' FROM rehome.migration_plans WHERE status IN ('queued', 'paused')))
+		WHERE plan_id = $1 AND status = $2 AND queued_at IS NULL`, plan, status)
+	return tag.RowsAffected() == 1, err
+}
+
 func takeSlot(ctx context.Context, tx pgx.Tx, plan string, gone []string) (bool, []Slot, error) {
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, slotsKey); err != nil {
+	if err := lockSlots(ctx, tx); err != nil {
 		return false, nil, err
 	}
 	settings, err := readSettings(ctx, tx)
@@ -140,7 +159,7 @@ func (s *Store) Queue(ctx context.Context, plan string) error {
 		if err := become(ctx, tx, resilience.Queued, event{Plan: plan, What: "queued"}); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE rehome.migration_plans SET queued_at = coalesce(queued_at, now()) WHERE plan_id = $1`, plan)
+		_, err = joinQueue(ctx, tx, plan, resilience.Queued)
 		return err
 	})
 	if err != nil {
