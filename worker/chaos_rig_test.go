@@ -128,10 +128,11 @@ func (r *rig) read(ctx context.Context) {
 func (r *rig) write(ctx context.Context) {
 	for n := int64(1); ctx.Err() == nil; n++ {
 		row := 1 + rand.IntN(r.rows)
+		source := *r.source.Load() // once: it may be another at the second look
 		edit := func(there bool) (pgconn.CommandTag, error) {
 			return r.pool.Exec(ctx, `
 				UPDATE rehome.chunks SET content = 'edit ' || $2::bigint || ' of ' || $1::int
-				WHERE ordinal = $1 AND memory = CASE WHEN $3 THEN $4 WHEN $4 = 'docs' THEN 'archive' ELSE 'docs' END`, row, n, there, r.source.Load())
+				WHERE ordinal = $1 AND memory = CASE WHEN $3 THEN $4 WHEN $4 = 'docs' THEN 'archive' ELSE 'docs' END`, row, n, there, source)
 		}
 		tag, err := edit(true)
 		if err == nil && tag.RowsAffected() == 0 { // it left its memory
