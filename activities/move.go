@@ -22,6 +22,8 @@ type SliceInput struct {
 	// before took, and lets batches give way to others.
 	Servo *resilience.Servo `json:"servo,omitempty"`
 	Calm  bool              `json:"calm,omitempty"` // the servo may let batches grow
+	// Nice is how many times as long as a batch took to rest after it.
+	Nice float64 `json:"nice,omitempty"`
 	// Adapt lets the batches go as the course of their group says.
 	Adapt bool `json:"adapt,omitempty"`
 }
@@ -104,7 +106,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		metrics.Counter(movedMetric).Inc(rows)
 		metrics.Timer(batchMetric).Record(time.Since(began))
 		at = next
-		return at, false, a.pace(ctx, in, at, rows, began)
+		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()})
 	})
 	if err == nil {
 		err = a.Store.Settle(ctx, in.Migration)
@@ -118,19 +120,36 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	return at, classify("mark the end of the moves", err)
 }
 
-// pace waits until rows at the rate in force would have taken as long as they
-// should. While it waits it heartbeats, and looks whether a person or the end of
-// a throttle changed that.
-func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, rows int64, began time.Time) error {
+// batch is what a rest after it goes by.
+type batch struct {
+	rows  int64
+	began time.Time
+	took  time.Duration // of the server's time
+}
+
+// lasts is how long the batch and the rest after it take: as many times the
+// server's time as it is to be nice, and as the rate in force wants, where there
+// is one.
+func (b batch) lasts(nice, rate float64) time.Duration {
+	lasts := time.Duration((1 + nice) * float64(b.took))
+	if rate > 0 {
+		lasts = max(lasts, time.Duration(float64(b.rows)/rate*float64(time.Second)))
+	}
+	return lasts
+}
+
+// pace rests after a batch. While it does it heartbeats, and looks whether a
+// person or the end of a throttle changed the pace.
+func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch) error {
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
-	for rate := at.Rate; rate > 0; {
+	for rate := at.Rate; rate > 0 || in.Nice > 0; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
 			return nil
-		case <-time.After(time.Duration(float64(rows)/rate*float64(time.Second)) - time.Since(began)):
+		case <-time.After(b.lasts(in.Nice, rate) - time.Since(b.began)):
 			return nil
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)

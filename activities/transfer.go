@@ -52,7 +52,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(took)
 		measured.learn(resilience.Timing{Rows: rows, MS: float64(took) / float64(time.Millisecond)}, resilience.NoTrouble)
 		at = next
-		return at, false, a.pace(ctx, in, at, rows, began)
+		return at, false, a.pace(ctx, in, at, batch{rows, began, took})
 	})
 	at.Pulse = measured.felt()
 	return at, classify("take the chunks out of their memory", err)

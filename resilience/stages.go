@@ -45,14 +45,14 @@ func StageAt(last, total int64) int {
 }
 
 // SoakAfter is how long to wait after a stage of a plan whose work, with the
-// pauses between its slices, takes so long: a tenth of that at most, so that
+// pauses between its batches, takes so long: a tenth of that at most, so that
 // small plans end soon.
 func SoakAfter(stage int, work time.Duration) time.Duration {
 	return min(GradualStages()[stage].Soak, work/10)
 }
 
 // GradualNice is how many times as long as it worked a gradual migration rests
-// after each slice; twice that while a signal is near its limit.
+// after each batch; twice that while a signal is near its limit.
 const GradualNice = 3
 
 // GradualTime is how long a gradual migration takes whose rows cost the server

@@ -28,6 +28,7 @@ type leg struct {
 
 	servo *resilience.Servo // picks the size of each batch; nil: bounds do
 	calm  bool              // the servo may let batches grow
+	nice  float64           // rest after each batch, as a multiple of the time it took
 }
 
 // retirer is a manner with a way of its own with the last step of a transfer.

@@ -30,7 +30,6 @@ type gradually struct {
 type climb struct {
 	Stage    int               `json:"stage"`
 	Soak     time.Time         `json:"soak,omitzero"` // end of the time after the last stage
-	Rest     time.Time         `json:"rest,omitzero"` // end of the pause after the last slice
 	Hours    string            `json:"hours,omitempty"`
 	Servo    resilience.Servo  `json:"servo"`
 	Health   resilience.Health `json:"health"`
@@ -54,19 +53,20 @@ func (g *gradually) takeUp(r Resume) {
 // handOver lets the next run go on from here.
 func (g *gradually) handOver(r *Resume) { r.Climb = &g.climb }
 
-// gradualSlice is how long a slice works before it rests: long against the cost
-// of ordering it, short against the patience of others.
-const gradualSlice = 2 * time.Second
+// gradualSlice is how long a slice takes with the rests between its batches: long
+// against the cost of ordering it, short against the age at which a look at the
+// server is too old.
+const gradualSlice = 8 * time.Second
 
-// next rests, soaks, or waits for the server's health, one at a time; when there
-// is nothing to wait for, it orders a slice within the stage.
+// next soaks or waits for the server's health; when there is nothing to wait for,
+// it orders a slice within the stage.
 func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
 	if err := g.catchUp(ctx, m, at); err != nil {
 		return leg{}, err
 	}
 	now := workflow.Now(ctx)
 	g.rise(now, m)
-	if g.Soak.After(now) && g.Soak.After(g.Rest) {
+	if g.Soak.After(now) {
 		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), moment(g.Soak)))
 	}
 	way, err := g.slice(ctx, m)
@@ -94,20 +94,22 @@ func (g *gradually) catchUp(ctx workflow.Context, m *migration, at resilience.Wa
 			return err
 		}
 	}
-	g.learn(workflow.Now(ctx), at)
+	g.learn(at)
 	return nil
 }
 
-// slice rests or waits for the server's health; when there is nothing to wait
-// for, it orders a slice.
+// slice waits for the server's health; when there is nothing to wait for, it
+// orders a slice that rests after each batch, longer while a signal is near its
+// limit.
 func (g *gradually) slice(ctx workflow.Context, m *migration) (leg, error) {
-	if left := g.Rest.Sub(workflow.Now(ctx)); left > leastRest {
-		return leg{stop: true}, g.rest(ctx, m, left)
-	}
 	if well, err := g.look(ctx, m); err != nil || !well {
 		return leg{stop: true}, err
 	}
-	return leg{slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm}, nil
+	nice := float64(resilience.GradualNice)
+	if resilience.Strained(g.Health.Gates) {
+		nice *= 2
+	}
+	return leg{slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm, nice: nice}, nil
 }
 
 // prepare reads what the plan says of its rows and its hours.
@@ -123,9 +125,8 @@ func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
 	return nil
 }
 
-// learn takes a slice into account, once, and owes the pause after it: longer
-// while a signal is near its limit.
-func (g *gradually) learn(now time.Time, at resilience.Watermark) {
+// learn takes a slice into account, once.
+func (g *gradually) learn(at resilience.Watermark) {
 	p := at.Pulse
 	if p == nil || p == g.seen {
 		return
@@ -133,11 +134,6 @@ func (g *gradually) learn(now time.Time, at resilience.Watermark) {
 	g.seen, g.Pulse, g.Untold, g.Servo = p, p, true, p.Servo
 	g.WorkMS += p.ActiveMS
 	g.Rows += p.Rows
-	nice := float64(resilience.GradualNice)
-	if resilience.Strained(g.Health.Gates) {
-		nice *= 2
-	}
-	g.Rest = now.Add(time.Duration(nice * p.ActiveMS * float64(time.Millisecond)))
 }
 
 // rise goes to the next stage when one is complete, and owes the soak after it.
@@ -148,7 +144,7 @@ func (g *gradually) rise(now time.Time, m *migration) {
 		if m.in.Tuning.Soak > 0 {
 			soak = time.Duration(m.in.Tuning.Soak)
 		}
-		if soak > leastRest {
+		if soak > leastSoak {
 			g.Soak = now.Add(soak)
 		}
 	}

@@ -22,6 +22,7 @@ type ward struct {
 	now     func() time.Time // of the workflow
 	cost    float64          // ms of server time of one row
 	unwell  func(look int) []resilience.GateName
+	near    func(look int) bool // a signal is near its limit
 	looks   int
 	asked   []activities.HealthInput
 	slices  []activities.SliceInput
@@ -53,6 +54,9 @@ func (w *ward) CheckHealth(_ context.Context, in activities.HealthInput) (check 
 		w.looks++
 		w.asked = append(w.asked, in)
 		gates := []resilience.Gate{{Name: resilience.ReplicaGate, State: resilience.GateNotAvailable, Detail: "no replica is attached"}}
+		if w.near != nil && w.near(w.looks) {
+			gates = append(gates, resilience.Gate{Name: resilience.WALGate, State: resilience.GateNear})
+		}
 		if w.unwell != nil {
 			for _, name := range w.unwell(w.looks) {
 				gates = append(gates, resilience.Gate{Name: name, State: resilience.GateShut, Detail: "it is " + string(name), Since: w.now()})
@@ -118,9 +122,12 @@ func TestGradualClimbsItsStages(t *testing.T) {
 	}
 	require.Equal(t, []int64{100, 1000, 5000, 25_000, 50_000, 0}, ends)
 	require.Len(t, w.slices, w.looks, "a look before each slice")
-	// 300 s of pauses, 5 of them in soaks of 40 s, a tenth of the pauses with the
-	// work, for which the clock of the test stands still.
-	require.InDelta(t, 300+5*(40-3), env.Now().Sub(began).Seconds(), 5)
+	// 5 soaks of 40 s, a tenth of the work with its rests, for which the clock of
+	// the test stands still.
+	require.InDelta(t, 5*40, env.Now().Sub(began).Seconds(), 5)
+	for _, s := range w.slices {
+		require.InDelta(t, resilience.GradualNice, s.Nice, 0)
+	}
 	require.NotNil(t, w.asked[1].Pulse, "the look after a slice knows what it cost")
 	require.InDelta(t, 7, w.asked[5].Before.Baseline.ProbeMS, 0)
 }
@@ -134,6 +141,21 @@ func TestASmallPlanEndsSoon(t *testing.T) {
 	require.NoError(t, env.GetWorkflowError())
 	require.EqualValues(t, 3000, w.at.Last)
 	require.Less(t, env.Now().Sub(began), 2*time.Second)
+}
+
+func TestItRestsLongerNearALimit(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	w.near = func(look int) bool { return look == 4 }
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	for i, s := range w.slices {
+		want := float64(resilience.GradualNice)
+		if i == 3 {
+			want *= 2
+		}
+		require.InDelta(t, want, s.Nice, 0, "slice %d", i+1)
+	}
 }
 
 func TestBadHealthWaitsAndUndoesNothing(t *testing.T) {

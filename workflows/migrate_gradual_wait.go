@@ -12,13 +12,16 @@ import (
 )
 
 const (
-	// leastRest is how long a pause has to be to be worth a timer: ordering the
+	// leastSoak is how long a soak has to be to be worth a timer: ordering the
 	// next slice takes as long.
-	leastRest = 50 * time.Millisecond
+	leastSoak = 50 * time.Millisecond
 	// firstLook and lastLook bound the time between two looks at a server that
 	// does not bear the plan: it grows from one to the other.
 	firstLook = 2 * time.Second
 	lastLook  = 30 * time.Second
+	// hoursLook is how long a plan waits at most for its hours before it looks at
+	// the clock again, which may have been put right meanwhile.
+	hoursLook = 15 * time.Minute
 	// unwellFor is how long a plan waits for a server before a person is asked.
 	unwellFor = 7 * 24 * time.Hour
 	// vacuumEvery is how often the table is vacuumed while the plan waits for that.
@@ -35,12 +38,6 @@ func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, wh
 	began := workflow.Now(ctx)
 	_, err := await(ctx, d, why, m.told)
 	m.shown.idle += workflow.Now(ctx).Sub(began)
-	return err
-}
-
-// rest lets the pause after a slice pass, unless a person wants something.
-func (g *gradually) rest(ctx workflow.Context, m *migration, d time.Duration) error {
-	_, err := await(ctx, d, "Rest after a slice of work", m.told)
 	return err
 }
 
@@ -66,7 +63,7 @@ func (g *gradually) look(ctx workflow.Context, m *migration) (bool, error) {
 	}
 	if len(check.Shut) == 1 && shut(resilience.HoursGate) {
 		g.Unwell, g.Looks = time.Time{}, 0
-		return false, g.wait(ctx, m, max(time.Second, check.Opens.Sub(now)), "Waiting until "+moment(check.Opens)+", when its hours begin")
+		return false, g.wait(ctx, m, max(firstLook, min(check.Opens.Sub(check.At), hoursLook)), "Waiting until "+moment(check.Opens)+", when its hours begin")
 	}
 	if g.Unwell.IsZero() {
 		g.Unwell = now
