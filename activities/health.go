@@ -23,6 +23,7 @@ type HealthInput struct {
 type HealthCheck struct {
 	Health resilience.Health `json:"health"`
 	Shut   []resilience.Gate `json:"shut,omitempty"`
+	At     time.Time         `json:"at"`             // when this was so, by the clock that the hours go by
 	Opens  time.Time         `json:"opens,omitzero"` // when its hours begin; zero: they have
 	Calm   bool              `json:"calm,omitempty"` // every signal has been far from its limit for a while
 }
@@ -51,7 +52,7 @@ func (a *Database) CheckHealth(ctx context.Context, in HealthInput) (HealthCheck
 		return HealthCheck{}, classify("look at the server's health", err)
 	}
 	now := time.Now()
-	check := HealthCheck{Health: health, Shut: resilience.Shut(health.Gates), Calm: resilience.Calm(health.Gates, now)}
+	check := HealthCheck{Health: health, At: now, Shut: resilience.Shut(health.Gates), Calm: resilience.Calm(health.Gates, now)}
 	if !rules.Hours.Open(now) {
 		check.Opens = rules.Hours.Next(now)
 	}

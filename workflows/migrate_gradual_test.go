@@ -70,7 +70,7 @@ func (w *ward) CheckHealth(_ context.Context, in activities.HealthInput) (check 
 			gates = append(gates, resilience.Gate{Name: resilience.HoursGate, State: resilience.GateShut, Detail: "at night"})
 			check.Opens = hours.Next(w.now())
 		}
-		check.Health = in.Before
+		check.At, check.Health = w.now(), in.Before
 		check.Health.Baseline.ProbeMS = 7
 		check.Health.Gates = gates
 		check.Shut = resilience.Shut(gates)
