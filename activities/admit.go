@@ -72,20 +72,34 @@ func (a *Database) amongOpen(ctx context.Context, try func(gone []string) (bool,
 		if granted || err != nil {
 			return Turn{Granted: granted}, err
 		}
-		known := len(gone)
-		for _, b := range before {
-			open, err := isOpen(ctx, a.Temporal, b.WorkflowID, b.RunID)
-			if err != nil {
-				return Turn{}, err
-			}
-			if !open {
-				gone = append(gone, b.Plan)
-			}
+		closed, err := a.closed(ctx, before)
+		if err != nil || len(closed) == 0 {
+			return Turn{Wait: store.Waiting(before)}, err
 		}
-		if len(gone) == known {
-			return Turn{Wait: store.Waiting(before)}, nil
+		gone = append(gone, closed...)
+	}
+}
+
+// closed lists those whose runs are closed. It asks until as many are open as
+// there are slots: however long the queue is, the rest makes no difference.
+func (a *Database) closed(ctx context.Context, before []store.Slot) (gone []string, err error) {
+	settings, err := a.Store.Settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left := settings.MaxConcurrentMigrations
+	for _, b := range before {
+		open, err := isOpen(ctx, a.Temporal, b.WorkflowID, b.RunID)
+		if err != nil {
+			return nil, err
+		}
+		if !open {
+			gone = append(gone, b.Plan)
+		} else if left--; left <= 0 {
+			break
 		}
 	}
+	return gone, nil
 }
 
 // Beginning is the answer to BeginMigration: the plan works, or it has to be

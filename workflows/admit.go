@@ -14,8 +14,13 @@ import (
 // approvalWait is how long a plan waits for a person's yes before it is dropped.
 const approvalWait = 7 * 24 * time.Hour
 
-// slotPoll is how often a plan that waits in the queue asks whether it is its turn.
-const slotPoll = 2 * time.Second
+// A plan that waits in the queue asks every so often whether it is its turn: the
+// less often the more come before it, so that a long queue costs little.
+const (
+	slotPoll    = 2 * time.Second
+	slotPollFor = time.Second // more for each that comes before it
+	slotPollMax = 30 * time.Second
+)
 
 // admission is where a plan stands before it begins.
 type admission struct {
@@ -93,7 +98,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 			return err
 		}
 		m.tellWait(ctx, "Queued: waiting for another migration to end", turn.Wait)
-		if err := m.waitInQueue(ctx); err != nil {
+		if err := m.waitInQueue(ctx, turn.Wait); err != nil {
 			return err
 		}
 	}
@@ -101,9 +106,10 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 }
 
 // waitInQueue lets a while pass, unless something happens.
-func (m *migration) waitInQueue(ctx workflow.Context) error {
+func (m *migration) waitInQueue(ctx workflow.Context, queue resilience.Wait) error {
 	m.admission.Waited = true
-	if _, err := await(ctx, slotPoll, "Wait for a slot; then ask again", func() bool { return m.aborted != nil || m.next != "" || m.paused }); err != nil {
+	pause := min(slotPoll+time.Duration(len(queue.First))*slotPollFor, slotPollMax)
+	if _, err := await(ctx, pause, "Wait for a slot; then ask again", func() bool { return m.aborted != nil || m.next != "" || m.paused }); err != nil {
 		return err
 	}
 	switch {
@@ -136,7 +142,7 @@ func (m *migration) comeBack(ctx workflow.Context) error {
 			continue
 		}
 		m.tellWait(ctx, "Resumed, and waiting for another migration to end", turn.Wait)
-		if err := m.waitInQueue(ctx); err != nil {
+		if err := m.waitInQueue(ctx, turn.Wait); err != nil {
 			return err
 		}
 	}

@@ -125,14 +125,10 @@ func (j *journey) gates() {
 		"home": fmt.Sprintf(`BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND NEW.path LIKE 'guide/%%' AND OLD.path NOT LIKE 'guide/%%') EXECUTE FUNCTION public.gate(%d)`, middle, home),
 		"drop": fmt.Sprintf(`BEFORE DELETE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND OLD.memory = 'archive') EXECUTE FUNCTION public.gate(%d)`, middle, home),
 	} {
-		j.exec(`CREATE TRIGGER gate_` + name + ` ` + when)
+		if copies := name == "copy" || name == "drop"; copies == j.way.transfer {
+			j.exec(`CREATE TRIGGER gate_` + name + ` ` + when)
+		}
 	}
-}
-
-func (j *journey) exec(query string, args ...any) {
-	j.Helper()
-	_, err := j.pool.Exec(j.Context(), query, args...)
-	require.NoError(j, err)
 }
 
 func (j *journey) quiet() { j.stop(); j.done.Wait() }

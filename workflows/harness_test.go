@@ -71,6 +71,18 @@ func (in *installation) checksum() string {
 	return sum
 }
 
+func (in *installation) exec(query string, args ...any) {
+	in.Helper()
+	_, err := in.pool.Exec(in.Context(), query, args...)
+	require.NoError(in, err)
+}
+
+func (in *installation) number(query string, args ...any) (n int) {
+	in.Helper()
+	require.NoError(in, in.pool.QueryRow(in.Context(), query, args...).Scan(&n))
+	return n
+}
+
 // count says how many chunks lie at or under path.
 func (in *installation) count(path string) int {
 	in.Helper()
