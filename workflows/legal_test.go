@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ type keeper struct {
 	*actor
 	status   resilience.Status
 	switched bool
+	retired  int64 // rows of a transfer that have left their memory
 }
 
 // become is the store's: a plan that is there already stays as it is.
@@ -102,7 +104,7 @@ func (k *keeper) CompleteMigration(ctx context.Context, in activities.PlanInput)
 }
 
 func (k *keeper) EndUndo(ctx context.Context, in activities.PlanInput) error {
-	if k.at.Last != 0 {
+	if k.at.Last != 0 || k.retired != 0 {
 		return temporal.NewNonRetryableApplicationError("rows are left", activities.Conflict, nil)
 	}
 	if err := k.become(resilience.RolledBack); err != nil {
@@ -118,12 +120,16 @@ func (k *keeper) FailUndo(ctx context.Context, in activities.PlanInput) error {
 	return k.actor.FailUndo(ctx, in)
 }
 
-func kept(t *testing.T) (*testsuite.TestWorkflowEnvironment, *keeper) {
+func kept(t *testing.T, c course) (*testsuite.TestWorkflowEnvironment, *keeper) {
 	t.Helper()
 	env := silent().NewTestWorkflowEnvironment()
+	env.SetTestTimeout(patiently)
 	k := &keeper{status: resilience.Pending, actor: &actor{
 		fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}, plan: risky(),
 	}}
+	if c.transfer {
+		k.plan.Kind, k.plan.Transfer = resilience.Transfer, &resilience.Transferring{}
+	}
 	workflows.Register(env)
 	env.RegisterActivity(k)
 	return env, k
@@ -160,28 +166,23 @@ func heard(then func()) *testsuite.TestUpdateCallback {
 // that the table of legal moves knows, with its rows and aliases on one side.
 func TestAnOrderIsSafeInEveryState(t *testing.T) {
 	t.Parallel()
-	forward := []string{
-		"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration",
-		"ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration",
-	}
-	back := []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "EndUndo", "NoteMigration"}
-	for _, strategy := range []resilience.Strategy{resilience.Batch, resilience.Immediate} {
+	for _, c := range courses() {
 		for name, order := range orders {
-			for _, step := range append(forward, back...) {
-				t.Run(fmt.Sprint(strategy, "/", name, "/", step), func(t *testing.T) {
+			for _, step := range slices.Concat(c.forward, c.back) {
+				t.Run(fmt.Sprint(c.name, "/", name, "/", step), func(t *testing.T) {
 					t.Parallel()
-					legal(t, strategy, name, step, order)
+					legal(t, c, name, step, order)
 				})
 			}
 		}
 	}
 }
 
-func legal(t *testing.T, strategy resilience.Strategy, name, step string, order func(*testing.T, *testsuite.TestWorkflowEnvironment)) {
-	env, k := kept(t)
-	undone := step == "BeginUndo" || step == "UndoSwitchAliases" || step == "RevertSlice" || step == "EndUndo" || step == "NoteMigration"
+func legal(t *testing.T, c course, name, step string, order func(*testing.T, *testsuite.TestWorkflowEnvironment)) {
+	env, k := kept(t, c)
+	undone := c.undone(step)
 	if undone {
-		k.fails["SwitchAliases"] = errInjected
+		k.fails[c.breaks] = errInjected
 	}
 	if step == "NoteMigration" {
 		k.fails["RevertSlice"] = errInjected
@@ -201,7 +202,7 @@ func legal(t *testing.T, strategy resilience.Strategy, name, step string, order 
 			order(t, env)
 		}
 	})
-	env.ExecuteWorkflow(workflows.MigrateName(strategy), planned())
+	env.ExecuteWorkflow(workflows.MigrateName(c.strategy), c.input())
 	require.True(t, given || step == "ApproveMigration", "the step never ran")
 	require.True(t, env.IsWorkflowCompleted())
 	err := env.GetWorkflowError()
@@ -214,13 +215,14 @@ func legal(t *testing.T, strategy resilience.Strategy, name, step string, order 
 		require.EqualValues(t, 30, k.at.Last, ran)
 		require.True(t, k.switched, ran)
 		require.False(t, undone, ran)
+		require.Equal(t, c.transfer, k.retired == 30, ran)
 	case resilience.RolledBack:
-		require.Zero(t, k.at.Last, ran)
+		require.Zero(t, k.at.Last+k.retired, ran)
 		require.False(t, k.switched, ran)
 		require.True(t, undone || name != "PauseAndResume", "a pause undid it: %s", ran)
 		require.Error(t, err)
 	case resilience.Cancelled:
-		require.Zero(t, k.at.Last, ran)
+		require.Zero(t, k.at.Last+k.retired, ran)
 		require.False(t, k.switched, ran)
 		require.NotEqual(t, "PauseAndResume", name, ran)
 		require.Error(t, err)

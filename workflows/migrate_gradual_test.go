@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
@@ -298,11 +299,12 @@ func TestOrdersAreHonouredWhileItWaits(t *testing.T) {
 func TestItWorksInItsHoursOnly(t *testing.T) {
 	t.Parallel()
 	env, w := gradual(t)
-	w.plan.Policy.Hours, w.cost = "22:00-23:00", 50 // 83 minutes of work, and four times that with pauses
+	w.plan.Policy.Hours, w.cost = "22:00-23:00", 50 // 83 minutes of work, and four times that with rests
+	env.OnActivity("MoveSlice", mock.Anything, mock.Anything).Return(w.MoveSlice).After(200 * time.Second)
 	var wrong []time.Time
 	hours, err := resilience.ParseHours(w.plan.Policy.Hours)
 	require.NoError(t, err)
-	env.SetOnActivityCompletedListener(func(info *activity.Info, _ converter.EncodedValue, _ error) {
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		if info.ActivityType.Name == "MoveSlice" && !hours.Open(env.Now()) {
 			wrong = append(wrong, env.Now())
 		}

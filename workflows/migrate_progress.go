@@ -49,10 +49,11 @@ func (m *migration) hold(ctx workflow.Context, o Order) {
 func (m *migration) release(ctx workflow.Context) {
 	if h := m.shown.Hold; h != nil {
 		since := h.Since
-		if since.Before(m.began) { // the run before was paused
+		now := workflow.Now(ctx)
+		if since.Before(m.began) || since.After(now) { // the run before was paused, or the clock was put back
 			since = m.began
 		}
-		m.shown.idle += workflow.Now(ctx).Sub(since)
+		m.shown.idle += now.Sub(since)
 		m.shown.Hold = nil
 		m.tell(ctx)
 	}
