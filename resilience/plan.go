@@ -185,9 +185,10 @@ const ApprovalLasts = 24 * time.Hour
 // Outcome of one planned row. A row without an exception was moved.
 type Outcome string
 
-// Outcomes other than moved.
+// Outcomes other than moved, but for the last.
 const (
 	Drifted  Outcome = "drifted"  // its path or id is no longer the journalled one; left alone
 	Vanished Outcome = "vanished" // the application deleted it
 	Clashed  Outcome = "conflict" // something else came to be where it would go
+	Edited   Outcome = "edited"   // its copy went, and what the application wrote to it came home
 )

@@ -21,6 +21,7 @@ type Mover struct {
 	args   pgx.NamedArgs
 	apply  string
 	revert string
+	before string        // said before each batch
 	lock   string        // locks the rows of a batch; empty: there is no need
 	took   time.Duration // of the last batch
 }
@@ -253,6 +254,9 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, h
 func (p *passage) advance(query string) {
 	p.m.args["at"], p.m.args["epoch"] = p.at.Last, p.at.Epoch
 	p.batch.Queue(batchGuards+unawaited, p.m.args)
+	if p.m.before != "" {
+		p.batch.Queue(p.m.before)
+	}
 	p.batch.Queue(query, p.m.args).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.lo, &p.hi, &p.next.Last, &p.next.Total, &p.next.Epoch, &p.next.Wish, &p.next.Rate)
 	})

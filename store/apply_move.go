@@ -32,7 +32,8 @@ func meddled(triggers int, rules string) string {
 // What can make something else of a row: the bits of pg_trigger.tgtype, and
 // pg_rewrite.ev_type.
 var (
-	onUpdate     = meddled(1|16, "2")  // triggers for each row, on update
+	onUpdate     = meddled(1|16, "2") // triggers for each row, on update
+	beforeUpdate = meddled(1|2|16, "2")
 	beforeInsert = meddled(1|2|4, "3") // triggers for each row, before insert
 )
 

@@ -16,10 +16,18 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true)}
-	if t.back {
-		m.apply, m.revert = t.uncopyStatement(false), t.copyStatement(true)
+	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil)}
+	if !t.back {
+		return m, nil
 	}
+	home, err := readTurns(ctx, s.pool, t.from)
+	if err != nil {
+		return nil, fmt.Errorf("look at the columns of %s: %w", t.from.name(), interpret(err))
+	}
+	if m.args["home_relations"], err = s.relations(ctx, t.from); err != nil {
+		return nil, fmt.Errorf("look for partitions of %s: %w", t.from.name(), interpret(err))
+	}
+	m.apply, m.revert, m.before = t.uncopyStatement(false, home), t.copyStatement(true), checkAtOnce
 	return m, nil
 }
 
@@ -31,7 +39,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	}
 	skipped := ""
 	if undoing { // what did not go there does not come back
-		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing OFFSET 0)"
+		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing AND e.outcome <> 'edited' OFFSET 0)"
 	}
 	return strings.NewReplacer(
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", t.rows(), "{skipped}", skipped,
@@ -59,7 +67,7 @@ func (t *transfer) names() []string {
 
 // journalled are the rows of a batch, as p.
 const journalled = `planned AS MATERIALIZED (
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.made, coalesce(c.here, false) AS held
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, coalesce(c.home, o.old_path) AS home, coalesce(c.path, o.new_path) AS new_path, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
 				SELECT * FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal OFFSET 0) c ON true
@@ -101,8 +109,13 @@ func (t *transfer) copyStatement(undoing bool) string {
 }
 
 // uncopyStatement takes away the copies of a batch that still are what we made,
-// and whose chunks are at home.
-func (t *transfer) uncopyStatement(undoing bool) string {
+// and whose chunks are at home. Of the others those go whose chunks take home what
+// was written to them.
+func (t *transfer) uncopyStatement(undoing bool, turns turns) string {
+	home := keepCopies
+	if h := (homecoming{transfer: t, turns: turns}); len(h.takes()) > 0 {
+		home = h.parts().Replace(bringHome)
+	}
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		safe AS MATERIALIZED (
@@ -110,18 +123,28 @@ func (t *transfer) uncopyStatement(undoing bool) string {
 			FROM planned p WHERE p.held),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS present, p.safe AND coalesce({written} = p.made, false) AS ours
-			FROM safe p LEFT JOIN {target} t ON {is target}),
+			FROM safe p LEFT JOIN {target} t ON {is target}),` + home + `
 		stayed AS (
-			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN present THEN 'conflict' ELSE 'vanished' END, {undoing} FROM state WHERE NOT (present AND ours)
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'conflict' ELSE 'vanished' END, {undoing}, CASE WHEN present THEN 'its chunk is not at home' ELSE '' END
+			FROM state WHERE NOT (present AND safe)
 			UNION ALL
-			SELECT @plan, ordinal, 'vanished', false FROM planned WHERE NOT held AND NOT {undoing} -- it was never copied
+			SELECT @plan, ordinal, 'conflict', {undoing}, why FROM judged WHERE why <> ''
+			UNION ALL
+			SELECT @plan, ordinal, 'edited', {undoing}, 'what was written to ' || changed || ' came home' FROM brought
+			UNION ALL
+			SELECT @plan, ordinal, 'vanished', false, '' FROM planned WHERE NOT held AND NOT {undoing} -- it was never copied
 			ON CONFLICT DO NOTHING),
 		gone AS (
-			DELETE FROM {target} t USING state p WHERE {is target} AND p.ours RETURNING 1),
+			DELETE FROM {target} t USING state p WHERE {is target} AND (p.ours OR p.ordinal IN (SELECT ordinal FROM brought)) RETURNING 1),
 		noted AS (
 			UPDATE rehome.migration_copies c SET here = false FROM state p
-			WHERE c.plan = @origin AND c.ordinal = p.origin AND (p.ours OR NOT p.present))
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours), (SELECT count(*) FROM gone), true
+			WHERE c.plan = @origin AND c.ordinal = p.origin AND (p.ours OR NOT p.present)),
+		noted_home AS (
+			UPDATE rehome.migration_copies c
+			SET here = false, home = CASE WHEN p.moved THEN p.home ELSE c.home END, path = CASE WHEN p.moved THEN p.new_path ELSE c.path END
+			FROM brought p WHERE c.plan = @origin AND c.ordinal = p.origin)
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
+			(SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)
 		FROM state`)
 }

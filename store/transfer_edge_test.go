@@ -115,35 +115,6 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 	}
 }
 
-// TestAnUndoKeepsWhatWasWrittenToTheCopies: rows that the application changed
-// in the target since are listed and stay; the source has its own again.
-func TestAnUndoKeepsWhatWasWrittenToTheCopies(t *testing.T) {
-	t.Parallel()
-	each(t, func(m *migrations, from, to string) {
-		start := m.ids(from)
-		id, err := m.transfer(from, "", resilience.TransferOrder{To: to, Prefix: "guide"})
-		require.NoError(m, err)
-		m.apply(id, -1)
-		m.finish(id)
-		edited, gone := m.ids(to)[0], m.ids(to)[1]
-		table, text := "rehome.chunks", "content"
-		if to == "notes" {
-			table, text = "public.notes", "body"
-		}
-		m.exec(`UPDATE `+table+` SET `+text+` = 'edited' WHERE id::text = $1`, edited)
-		m.exec(`DELETE FROM `+table+` WHERE id::text = $1`, gone)
-
-		undo, err := m.transfer(from, id, resilience.TransferOrder{})
-		require.NoError(m, err)
-		plan := m.undone(undo)
-		require.Equal(m, int64(8), plan.Moved)
-		require.Equal(m, int64(1), plan.Conflicts)
-		require.Equal(m, int64(1), plan.Vanished)
-		require.Equal(m, []string{edited}, m.ids(to))
-		require.Equal(m, start, m.ids(from))
-	})
-}
-
 // TestBothSidesChanged: the copy and its source say different new things, so
 // both stay, and the row is listed.
 func TestBothSidesChanged(t *testing.T) {

@@ -136,7 +136,7 @@ func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, und
 		return err
 	}
 	f := r.transfer.fragments(false)
-	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal OFFSET 0)"
+	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND e.outcome <> 'edited' OFFSET 0)"
 	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`
 		WITH `+journalled+`
 		SELECT p.chunk_id FROM planned p WHERE p.held AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {

@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rehome/activities"
@@ -59,7 +60,8 @@ func TestFault32AForeignWriteToTheTargetIsFound(t *testing.T) {
 }
 
 // TestFault36AnUndoKeepsWhatWasWrittenSince: chunks that were edited, deleted or
-// moved on since, a new one, and one whose old place is taken.
+// moved on since, a new one, and one whose old place is taken. What was edited in
+// the copies of a transfer comes home with the chunk.
 func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 36, func(j *journey) {
@@ -79,6 +81,11 @@ func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
 		outcomes := j.accounted(plan.ID)
 		require.Equal(j, 1, outcomes[resilience.Vanished])
 		require.NotZero(j, outcomes[resilience.Clashed])
+		if j.way.transfer {
+			require.GreaterOrEqual(j, outcomes[resilience.Edited], 2)
+			require.Equal(j, []int{234, 900}, j.ordinals(`SELECT ordinal FROM rehome.chunks WHERE memory = 'archive' AND ordinal > $1 ORDER BY 1`, steady), "only what could not come home stays")
+			require.Equal(j, []int{231, 233}, j.ordinals(`SELECT ordinal FROM rehome.chunks WHERE memory = 'docs' AND (content = 'edit 1000000' OR path = 'app.md') ORDER BY 1`))
+		}
 		for what, want := range map[string]int{"edit 1000000": 1, "new at the new place": 1, "took the old place": 1} {
 			require.Equal(j, want, j.number(`SELECT count(*) FROM rehome.chunks WHERE content = $1`, what), what)
 		}
@@ -86,14 +93,23 @@ func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
 	})
 }
 
+func (j *journey) ordinals(query string, args ...any) []int {
+	j.Helper()
+	rows, err := j.pool.Query(j.Context(), query, args...)
+	require.NoError(j, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	require.NoError(j, err)
+	return all
+}
+
 // TestFault37AnUndoIsDoneOnceAndUndone: a second undo is refused, and the undo of
 // an undo moves the chunks there again.
 func TestFault37AnUndoIsDoneOnceAndUndone(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 37, func(j *journey) {
-		j.quiet() // what is written to the copies of a transfer stays with them
 		j.depart()
 		j.completes()
+		j.quiet()
 		there := j.everything()
 		undo := j.goesHome()
 		j.returned()

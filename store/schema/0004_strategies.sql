@@ -48,7 +48,7 @@ ALTER TABLE rehome.migration_exceptions
     ADD COLUMN detail text NOT NULL DEFAULT '',
     DROP CONSTRAINT migration_exceptions_outcome_check;
 ALTER TABLE rehome.migration_exceptions
-    ADD CONSTRAINT migration_exceptions_outcome_check CHECK (outcome IN ('drifted', 'vanished', 'conflict'));
+    ADD CONSTRAINT migration_exceptions_outcome_check CHECK (outcome IN ('drifted', 'vanished', 'conflict', 'edited'));
 
 -- The groups an intelligent plan runs one after another, and why it made them so.
 CREATE TABLE rehome.migration_groups (
@@ -148,8 +148,18 @@ CREATE TABLE rehome.migration_copies (
     target_id text NOT NULL,                    -- kept when the copy is taken away, so that it comes back under its id
     made      bytea NOT NULL,                   -- print of the copy as we made it: only such a one is ours to remove
     here      boolean NOT NULL,                 -- the copy stands in the target
+    home      text,                             -- path of the source where the application's change of the copy's came home;
+    path      text,                             -- and that of the copy. NULL: as in migration_paths
     PRIMARY KEY (plan, ordinal)
 );
+CREATE INDEX migration_copies_home ON rehome.migration_copies (plan, home) WHERE home IS NOT NULL;
+
+-- jsonb_changed makes the changes of an object's keys, from was to now, in another.
+CREATE FUNCTION rehome.jsonb_changed(document jsonb, was jsonb, now jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (document - ARRAY(SELECT key FROM jsonb_object_keys(was) key WHERE NOT now ? key))
+        || coalesce((SELECT jsonb_object_agg(key, value) FROM jsonb_each(now) WHERE value::text IS DISTINCT FROM (was -> key)::text), '{}')
+$$;
 
 -- jsonb_put sets a value in a document and makes the objects above it.
 CREATE FUNCTION rehome.jsonb_put(document jsonb, keys text[], put text) RETURNS jsonb
