@@ -30,6 +30,7 @@ type rig struct {
 	*testing.T
 	dir          string
 	postgres     *dev.Postgres
+	database     string // where the worker and the application find Postgres
 	temporal     *dev.Temporal
 	worker       *workerProcess
 	pool         *pgxpool.Pool
@@ -49,6 +50,12 @@ type rig struct {
 
 func newRig(t *testing.T, rows int) *rig {
 	t.Helper()
+	return newRigAt(t, rows, func(database string) string { return database })
+}
+
+// newRigAt lets the worker and the application come to Postgres by another address.
+func newRigAt(t *testing.T, rows int, address func(database string) string) *rig {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "rehome-rig-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) // Postgres may run as somebody else
@@ -63,7 +70,8 @@ func newRig(t *testing.T, rows int) *rig {
 		r.postgres.Stop()
 		_ = os.RemoveAll(dir) // in a temporary directory
 	})
-	r.pool, err = pgxpool.New(ctx, r.postgres.URL)
+	r.database = address(r.postgres.URL)
+	r.pool, err = pgxpool.New(ctx, r.database)
 	require.NoError(t, err)
 	t.Cleanup(r.pool.Close)
 	r.store = store.New(r.pool)
@@ -87,7 +95,7 @@ func newRig(t *testing.T, rows int) *rig {
 }
 
 func (r *rig) startWorker() {
-	r.worker = launch(r.T, r.TempDir(), []string{"DATABASE_URL=" + r.postgres.URL, "TEMPORAL_ADDRESS=" + r.temporal.Address}, anyPort)
+	r.worker = launch(r.T, r.TempDir(), []string{"DATABASE_URL=" + r.database, "TEMPORAL_ADDRESS=" + r.temporal.Address}, anyPort)
 }
 
 // startApplication reads and writes until the test ends.

@@ -178,8 +178,12 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) up() {
 	p.t.Helper()
-	listener, err := net.Listen("tcp", p.address)
-	require.NoError(p.t, err)
+	var listener net.Listener
+	var err error
+	require.Eventually(p.t, func() bool { // a connection of another test may have the port for a moment
+		listener, err = net.Listen("tcp", p.address)
+		return err == nil
+	}, patience, 20*time.Millisecond, "listen on %s", p.address)
 	p.listener, p.address = listener, listener.Addr().String()
 	go func() {
 		for {
@@ -187,24 +191,48 @@ func (p *proxy) up() {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", p.target)
-			if err != nil {
-				_ = conn.Close()
-				return
-			}
-			p.mu.Lock()
-			p.open = append(p.open, conn, server)
-			p.mu.Unlock()
-			go func() { _, _ = io.Copy(server, conn) }() // until down
-			go func() { _, _ = io.Copy(conn, server) }()
+			p.join(conn)
 		}
 	}()
+}
+
+// join connects a client with the server, if there is one.
+func (p *proxy) join(client net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	p.open = append(p.open, client, server)
+	go pass(server, client)
+	go pass(client, server)
+}
+
+// pass goes on until one of them hangs up.
+func pass(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
+}
+
+// leadTo puts another server behind the address, or none, and hangs up on who is
+// connected.
+func (p *proxy) leadTo(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+	p.hangUp()
 }
 
 func (p *proxy) down() {
 	_ = p.listener.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.hangUp()
+}
+
+func (p *proxy) hangUp() {
 	for _, conn := range p.open {
 		_ = conn.Close()
 	}
