@@ -40,7 +40,7 @@ type climb struct {
 	Rows     int64             `json:"rows"`             // that they moved
 	Unwell   time.Time         `json:"unwell,omitzero"`  // since when the server does not bear it
 	Looks    int               `json:"looks,omitempty"`  // in a row at which it did not
-	Vacuumed time.Time         `json:"vacuumed,omitzero"`
+	Vacuum   time.Time         `json:"vacuum,omitzero"` // the next one, at the earliest
 }
 
 // takeUp goes on where the run before ended.

@@ -24,8 +24,11 @@ const (
 	hoursLook = 15 * time.Minute
 	// unwellFor is how long a plan waits for a server before a person is asked.
 	unwellFor = 7 * 24 * time.Hour
-	// vacuumEvery is how often the table is vacuumed while the plan waits for that.
-	vacuumEvery = 10 * time.Minute
+	// vacuumAgain and vacuumNice say when the table is vacuumed again while the plan
+	// waits for that: after as many times what it took, a while at least. A small
+	// table may count rows as dead that died before, since sessions report late.
+	vacuumAgain = time.Minute
+	vacuumNice  = 20
 )
 
 // told reports whether a person wants something, which no wait may hold up.
@@ -72,7 +75,7 @@ func (g *gradually) look(ctx workflow.Context, m *migration) (bool, error) {
 		g.Unwell, g.Looks = time.Time{}, 0
 		return false, m.halt(ctx, "the server has not borne it for 7 days: "+resilience.Reasons(check.Shut))
 	}
-	if shut(resilience.DeadGate) && now.Sub(g.Vacuumed) >= vacuumEvery {
+	if shut(resilience.DeadGate) && !now.Before(g.Vacuum) {
 		return false, g.vacuum(ctx, m)
 	}
 	return false, g.wait(ctx, m, g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
@@ -93,7 +96,11 @@ func (g *gradually) untilLook(m *migration, shut []resilience.Gate) time.Duratio
 // vacuum clears the dead row versions that keep the plan waiting. Where that
 // fails, autovacuum or a person does it.
 func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
-	g.Vacuumed = workflow.Now(ctx)
+	began := workflow.Now(ctx)
+	defer func() {
+		ended := workflow.Now(ctx)
+		g.Vacuum = ended.Add(max(vacuumAgain, vacuumNice*ended.Sub(began)))
+	}()
 	const why = "Vacuum the table: many of its row versions are dead"
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
 	stoppable, stop := workflow.WithCancel(ctx)
