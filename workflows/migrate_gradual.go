@@ -28,19 +28,19 @@ type gradually struct {
 
 // climb is what a gradual migration remembers, from run to run too.
 type climb struct {
-	Stage    int               `json:"stage"`
-	Soak     time.Time         `json:"soak,omitzero"` // end of the time after the last stage
-	Hours    string            `json:"hours,omitempty"`
-	Servo    resilience.Servo  `json:"servo"`
-	Health   resilience.Health `json:"health"`
-	Calm     bool              `json:"calm,omitempty"`
-	Pulse    *resilience.Pulse `json:"pulse,omitempty"`  // of the last slice
-	Untold   bool              `json:"untold,omitempty"` // the health does not know the pulse yet
-	WorkMS   float64           `json:"work_ms"`          // server time of all slices
-	Rows     int64             `json:"rows"`             // that they moved
-	Unwell   time.Time         `json:"unwell,omitzero"`  // since when the server does not bear it
-	Looks    int               `json:"looks,omitempty"`  // in a row at which it did not
-	Vacuum   time.Time         `json:"vacuum,omitzero"` // the next one, at the earliest
+	Stage  int               `json:"stage"`
+	Soak   time.Time         `json:"soak,omitzero"` // end of the time after the last stage
+	Hours  string            `json:"hours,omitempty"`
+	Servo  resilience.Servo  `json:"servo"`
+	Health resilience.Health `json:"health"`
+	Calm   bool              `json:"calm,omitempty"`
+	Pulse  *resilience.Pulse `json:"pulse,omitempty"`  // of the last slice
+	Untold bool              `json:"untold,omitempty"` // the health does not know the pulse yet
+	WorkMS float64           `json:"work_ms"`          // server time of all slices
+	Rows   int64             `json:"rows"`             // that they moved
+	Unwell time.Time         `json:"unwell,omitzero"`  // since when the server does not bear it
+	Looks  int               `json:"looks,omitempty"`  // in a row at which it did not
+	Vacuum time.Time         `json:"vacuum,omitzero"`  // the next one, at the earliest
 }
 
 // takeUp goes on where the run before ended.
