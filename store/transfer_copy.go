@@ -67,7 +67,7 @@ func (t *transfer) names() []string {
 
 // journalled are the rows of a batch, as p.
 const journalled = `planned AS MATERIALIZED (
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, coalesce(c.home, o.old_path) AS home, coalesce(c.path, o.new_path) AS new_path, c.target_id, c.made, coalesce(c.here, false) AS held
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
 				SELECT * FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal OFFSET 0) c ON true
@@ -141,8 +141,7 @@ func (t *transfer) uncopyStatement(undoing bool, turns turns) string {
 			UPDATE rehome.migration_copies c SET here = false FROM state p
 			WHERE c.plan = @origin AND c.ordinal = p.origin AND (p.ours OR NOT p.present)),
 		noted_home AS (
-			UPDATE rehome.migration_copies c
-			SET here = false, home = CASE WHEN p.moved THEN p.home ELSE c.home END, path = CASE WHEN p.moved THEN p.new_path ELSE c.path END
+			UPDATE rehome.migration_copies c SET here = false
 			FROM brought p WHERE c.plan = @origin AND c.ordinal = p.origin)
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
 			(SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)

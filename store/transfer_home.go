@@ -36,22 +36,19 @@ func readTurns(ctx context.Context, q querier, t table) (turns, error) {
 }
 
 // homecoming writes the SQL by which what was written to a copy comes home. In
-// it p is a row of edited: f0, w1, w2 … are the copy's columns, new_path is its
-// path and home the one of the source, of which was_path and was_home are those
-// without the application's change. t is the row of the source.
+// it p is a row of edited, of which f0, w1, w2 … are the copy's columns and path is
+// the copy's, and t is the row of the source. A copy whose path was changed stays: it
+// is of another file now.
 type homecoming struct {
 	*transfer
 	turns turns
 }
 
-// columns of the source that the copies are made of, the path's among them.
+// sources are the columns of the source that the copies are made of.
 func (h homecoming) sources() []string {
 	columns := slices.Clone(h.fit.Extras)
 	for _, f := range h.fit.Fills {
 		columns = append(columns, f.From)
-	}
-	for _, l := range h.from.m.Locators {
-		columns = append(columns, l.Column)
 	}
 	slices.Sort(columns)
 	return slices.DeleteFunc(slices.Compact(columns), func(c string) bool { return c == "" })
@@ -68,11 +65,10 @@ func (h homecoming) turned(column string) string {
 	if kind == "" || column == h.from.m.ID || slices.ContainsFunc(h.from.m.Scope, func(s resilience.Scope) bool { return s.Column == column }) {
 		return own
 	}
-	value := own
 	if i := slices.IndexFunc(h.fit.Fills, func(f resilience.Fill) bool { return f.From == column }); i > 0 {
-		value = h.back(i, own, kind)
+		return h.back(i, own, kind)
 	}
-	return h.moved(column, value, kind)
+	return own
 }
 
 // back is what was written to the column of fill i, as the source keeps it.
@@ -116,29 +112,10 @@ func (h homecoming) documentBack(f resilience.Fill, own, was, now string) string
 	changed := fmt.Sprintf("rehome.jsonb_changed(%s, %s, %s)", object(bare), apart(was), apart(now))
 	for _, l := range h.from.m.Locators {
 		if l.Column == f.From {
-			changed = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.was_home)", changed, literals(l.Keys))
+			changed = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.home)", changed, literals(l.Keys))
 		}
 	}
 	return fmt.Sprintf("CASE WHEN %s AND %s AND jsonb_typeof(%s) = 'object' THEN %s ELSE %s END", plain(bare), plain(was), now, changed, own)
-}
-
-// moved is a value of a column of the source, with the path where the copy's was
-// changed and the column has it.
-func (h homecoming) moved(column, value, kind string) string {
-	there := value
-	for _, l := range h.from.m.Locators {
-		switch {
-		case l.Column != column:
-		case len(l.Keys) == 0:
-			there = fmt.Sprintf("p.home::%s", kind)
-		case kind == "jsonb":
-			there = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.home)", there, literals(l.Keys))
-		}
-	}
-	if there == value {
-		return value
-	}
-	return fmt.Sprintf("CASE WHEN p.new_path = p.was_path THEN %s ELSE %s END", value, there)
 }
 
 // same holds where fill i of a row that could be written is bit for bit what the
@@ -165,11 +142,6 @@ func (h homecoming) differing(alias string) string {
 	return "concat_ws(', ', " + strings.Join(names, ", ") + ")"
 }
 
-// pathsTurn says whether every place of the source's path can be written.
-func (h homecoming) pathsTurn() bool {
-	return !slices.ContainsFunc(h.from.m.Locators, func(l resilience.Locator) bool { return !slices.Contains(h.takes(), l.Column) })
-}
-
 // parts of the statement that brings home what was written.
 func (h homecoming) parts() *strings.Replacer {
 	var wrote, turned, row, sets []string
@@ -190,9 +162,9 @@ func (h homecoming) parts() *strings.Replacer {
 	}
 	return strings.NewReplacer(
 		"{wrote}", strings.Join(wrote, ", "), "{turned}", strings.Join(turned, ", "), "{row}", strings.Join(row, ", "), "{takes}", strings.Join(sets, ", "), "{turned names}", strings.Join(names, ", "),
-		"{copy's path}", h.targetPath(), "{source's path}", h.from.path(), "{was at home}", h.from.locatorsAre("p.was_home")+" IS TRUE", "{is at home}", h.from.locatorsAre("p.home")+" IS TRUE",
-		"{changed}", h.differing("b"), "{lost}", h.differing("a"), "{expected v}", h.expected("v"), "{paths turn}", fmt.Sprint(h.pathsTurn()),
-		"{source scope}", h.from.scope(), "{source id}", h.from.id(), "{id type}", h.to.m.IDType,
+		"{copy's path}", h.targetPath(),
+		"{changed}", h.differing("b"), "{lost}", h.differing("a"), "{expected v}", h.expected("v"),
+		"{id type}", h.to.m.IDType,
 		"{meddled}", strings.ReplaceAll(beforeUpdate, "@relations", "@home_relations"))
 }
 
@@ -201,39 +173,26 @@ const keepCopies = `
 		judged AS MATERIALIZED (
 			SELECT ordinal, 'it was written to' AS why FROM state WHERE safe AND present AND NOT ours),
 		brought AS MATERIALIZED (
-			SELECT ordinal, origin, false AS moved, home, new_path, '' AS changed, true AS verified FROM planned WHERE false),`
+			SELECT ordinal, origin, '' AS changed, true AS verified FROM planned WHERE false),`
 
 // An edited copy stands beside what its source would make as it is, b, and as it
-// would be, a, of which n are the columns. A place that is taken is one where the
-// source has chunks that did not come there in the same way.
+// would be, a, of which n are the columns.
 const bringHome = `
 		edited AS MATERIALIZED (
-			SELECT e.*, CASE WHEN new_path = was_path THEN was_home ELSE coalesce(@prefix || rehome.path_rest(new_path, @to_prefix), new_path) END AS home
-			FROM (
-				SELECT p.ordinal, p.origin, p.chunk_id, p.made, p.home AS was_home, p.new_path AS was_path, p.target_id::{id type} AS f0,
-					{copy's path} AS new_path, {written} AS print, {wrote}
-				FROM state p JOIN {target} t ON {is target}
-				WHERE p.safe AND p.present AND NOT p.ours) e),
-		taken AS MATERIALIZED (
-			SELECT DISTINCT {source's path} AS path FROM {source} t
-			WHERE {source's path} = ANY (ARRAY(SELECT home FROM edited WHERE new_path <> was_path)) AND EXISTS (SELECT FROM edited WHERE new_path <> was_path) AND {source scope} AND NOT EXISTS (
-				SELECT FROM rehome.migration_copies c JOIN rehome.migration_moves m USING (plan, ordinal)
-				WHERE c.plan = @origin AND c.home = {source's path} AND m.chunk_id = {source id})),
+			SELECT p.ordinal, p.origin, p.chunk_id, p.made, p.home, p.new_path, p.target_id::{id type} AS f0, {copy's path} AS path, {written} AS print, {wrote}
+			FROM state p JOIN {target} t ON {is target}
+			WHERE p.safe AND p.present AND NOT p.ours),
 		judged AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.chunk_id, p.f0, p.print, p.new_path, p.home, p.new_path <> p.was_path AS moved, {turned names},
-				{changed} AS changed,
-				CASE WHEN NOT ({was at home} AND {expected} = p.made) THEN 'the chunk that came home was changed too'
+			SELECT p.ordinal, p.origin, p.chunk_id, p.f0, p.print, p.new_path, {turned names}, {changed} AS changed,
+				CASE WHEN p.path IS DISTINCT FROM p.new_path THEN 'its path was changed in the target'
+					WHEN NOT ({at home} AND {expected} = p.made) THEN 'the chunk that came home was changed too'
 					WHEN a.lost <> '' THEN 'what was written to ' || a.lost || ' does not fit into memory ' || @source::text
-					WHEN p.new_path = p.was_path THEN CASE WHEN {meddled} THEN 'a trigger or a rule of memory ' || @source::text || ' changes what is written' ELSE '' END
-					WHEN p.home IN (SELECT path FROM taken) THEN 'memory ' || @source::text || ' has other chunks at ' || p.home
-					WHEN NOT (a.placed AND {paths turn} AND coalesce(@to_prefix || rehome.path_rest(p.home, @prefix), p.home) = p.new_path) THEN 'its path does not fit into memory ' || @source::text
 					WHEN {meddled} THEN 'a trigger or a rule of memory ' || @source::text || ' changes what is written' ELSE '' END AS why
 			FROM edited p JOIN {source} t ON {is source}
-			CROSS JOIN LATERAL (SELECT p.f0, {values} FROM (SELECT p.was_path AS new_path, p.origin AS origin, p.f0 AS f0) p OFFSET 0) b
+			CROSS JOIN LATERAL (SELECT p.f0, {values} OFFSET 0) b
 			CROSS JOIN LATERAL (SELECT {turned} OFFSET 0) n
 			CROSS JOIN LATERAL (
-				SELECT {lost} AS lost, {is at home} AS placed FROM (SELECT {row}) t CROSS JOIN LATERAL (SELECT {values} OFFSET 0) a OFFSET 0) a),
+				SELECT {lost} AS lost FROM (SELECT {row}) t CROSS JOIN LATERAL (SELECT {values} OFFSET 0) a OFFSET 0) a),
 		brought AS (
 			UPDATE {source} t SET {takes} FROM judged p WHERE p.why = '' AND {is source}
-			RETURNING p.ordinal, p.origin, p.moved, p.home, p.new_path, p.changed,
-				{is at home} AND (SELECT {expected v} FROM (SELECT p.f0, {values}) v) = p.print AS verified),`
+			RETURNING p.ordinal, p.origin, p.changed, (SELECT {expected v} FROM (SELECT p.f0, {values}) v) = p.print AS verified),`

@@ -148,11 +148,8 @@ CREATE TABLE rehome.migration_copies (
     target_id text NOT NULL,                    -- kept when the copy is taken away, so that it comes back under its id
     made      bytea NOT NULL,                   -- print of the copy as we made it: only such a one is ours to remove
     here      boolean NOT NULL,                 -- the copy stands in the target
-    home      text,                             -- path of the source where the application's change of the copy's came home;
-    path      text,                             -- and that of the copy. NULL: as in migration_paths
     PRIMARY KEY (plan, ordinal)
 );
-CREATE INDEX migration_copies_home ON rehome.migration_copies (plan, home) WHERE home IS NOT NULL;
 
 -- jsonb_changed makes the changes of an object's keys, from was to now, in another.
 CREATE FUNCTION rehome.jsonb_changed(document jsonb, was jsonb, now jsonb) RETURNS jsonb
