@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -301,4 +302,30 @@ func TestAnEditMeetsAnEdit(t *testing.T) {
 			require.Contains(m, m.says(to, id), "|there|")
 		}
 	})
+}
+
+// TestAnEditThatIsCommittedLateComesHome: a batch waits for the row, and takes what
+// was written to it along.
+func TestAnEditThatIsCommittedLateComesHome(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	directions[0].set(m)
+	first, homes, copies := m.gone("docs", "other")
+	back := m.turning("docs", first)
+	mover, at := m.mover(back)
+	app := m.session()
+	_, err := app.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'late' WHERE id::text = $1`, copies[9])
+	require.NoError(t, err)
+	moved := make(chan error, 1)
+	go func() {
+		_, err := mover.Apply(context.WithoutCancel(t.Context()), at, store.Bounds{})
+		moved <- err
+	}()
+	m.waiting()
+	require.NoError(t, app.Commit(t.Context()))
+	require.NoError(t, <-moved)
+	require.Contains(t, m.says("docs", homes[9]), "|late|")
+	count, why := m.listed(back)
+	require.Equal(t, map[resilience.Outcome]int{resilience.Edited: 1}, count, why)
+	require.Len(t, m.ids("other"), 6)
 }
