@@ -16,6 +16,7 @@ type Surroundings struct {
 	Generated     []string     `json:"generated"`                // columns Postgres computes
 	Identity      []string     `json:"identity"`                 // columns Postgres numbers
 	UniqueIndexes []string     `json:"unique_indexes"`           // that hold a path locator's column
+	Deferrable    []string     `json:"deferrable,omitempty"`     // unique and exclusion constraints that can be checked at the end of a transaction
 	MissingRights []string     `json:"missing_rights,omitempty"` // of INSERT, UPDATE and DELETE
 	EmptyScope    bool         `json:"empty_scope,omitempty"`    // no row is in the memory's scope
 }
@@ -42,13 +43,18 @@ type Trigger struct {
 }
 
 // CleanupRefusal says why no chunk of the table may be removed: that would
-// change rows of the application, which nothing could bring back. It is empty
-// when cleanup may go on.
+// change rows of the application, which nothing could bring back, or the chunk
+// itself could not come back (INSERT … ON CONFLICT, by which a chunk is restored
+// beside writers, takes no deferrable constraint). It is empty when cleanup may go
+// on.
 func (s Surroundings) CleanupRefusal() string {
 	for _, k := range s.ForeignKeys {
 		if k.Writes() {
 			return fmt.Sprintf("foreign key %s of %s would %s on deletion; make it NO ACTION or RESTRICT", k.Name, k.Table, k.OnDelete)
 		}
+	}
+	if len(s.Deferrable) > 0 {
+		return fmt.Sprintf("constraint %s is deferrable, and no chunk could come back from quarantine under it; make it NOT DEFERRABLE", s.Deferrable[0])
 	}
 	if slices.Contains(s.MissingRights, "DELETE") {
 		return "rehome's role may not DELETE from the table; grant it"
@@ -74,6 +80,9 @@ func (s Surroundings) Notes() []string {
 	}
 	for _, index := range s.UniqueIndexes {
 		note("Unique index %s holds a path: a rename onto a value that is taken will be refused.", index)
+	}
+	for _, constraint := range s.Deferrable {
+		note("Constraint %s is deferrable: no chunk could be restored under it, so cleanup will refuse.", constraint)
 	}
 	if len(s.Generated) > 0 {
 		note("Postgres computes %s anew whenever a row changes or comes back.", strings.Join(s.Generated, ", "))

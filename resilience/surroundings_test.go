@@ -70,7 +70,7 @@ func TestNotesSayWhatWillHappen(t *testing.T) {
 	require.Empty(t, resilience.Surroundings{}.Notes())
 	require.Empty(t, resilience.Surroundings{}.CleanupRefusal())
 	s := resilience.Surroundings{
-		Partitioned: true, EmptyScope: true, Generated: []string{"words"}, Identity: []string{"id"}, UniqueIndexes: []string{"by_path"},
+		Partitioned: true, EmptyScope: true, Generated: []string{"words"}, Identity: []string{"id"}, UniqueIndexes: []string{"by_path"}, Deferrable: []string{"one_place"},
 		MissingRights: []string{"UPDATE", "DELETE", "INSERT"},
 		ForeignKeys: []resilience.ForeignKey{
 			{Name: "fk1", Table: "public.votes", OnDelete: "RESTRICT", Rows: resilience.MaxCounted},
@@ -83,12 +83,13 @@ func TestNotesSayWhatWillHappen(t *testing.T) {
 		"No row of the table is in the scope", "may not UPDATE: migration will be refused", "may not DELETE: cleanup", "may not INSERT: restore",
 		"10000 rows or more in public.votes point here (fk1); a chunk they point to cannot be cleaned up.",
 		"An unknown number of rows in public.answers point here (fk2); their foreign key would SET NULL, so cleanup will refuse.",
-		"Trigger stamp fires on INSERT, UPDATE", "Unique index by_path", "computes words", "numbers id", "partitioned",
+		"Trigger stamp fires on INSERT, UPDATE", "Unique index by_path", "Constraint one_place is deferrable", "computes words", "numbers id", "partitioned",
 	} {
 		require.Contains(t, all, say)
 	}
 	require.Contains(t, s.CleanupRefusal(), "fk2")
 	require.NotContains(t, s.CleanupRefusal(), "fk1")
+	require.Contains(t, resilience.Surroundings{Deferrable: []string{"one_place"}}.CleanupRefusal(), "constraint one_place is deferrable")
 }
 
 func TestNearest(t *testing.T) {

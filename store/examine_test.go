@@ -223,6 +223,22 @@ func TestExamineSeesWhatSurroundsTheTable(t *testing.T) {
 	require.Contains(t, around.Notes(), "12 rows in s.answers point here (answers_chunk_fkey); their foreign key would CASCADE, so cleanup will refuse.")
 }
 
+// A chunk that went could not come back: see Surroundings.CleanupRefusal.
+func TestADeferrableConstraintLetsNoChunkGo(t *testing.T) {
+	t.Parallel()
+	pool := devtest.Pool(t)
+	inSchema(t, pool, "s", `
+		CREATE TABLE chunks (id bigint PRIMARY KEY, content text, path text, place int, UNIQUE (path, content),
+			CONSTRAINT one_place UNIQUE (place) DEFERRABLE,
+			CONSTRAINT apart EXCLUDE USING btree (place WITH =) DEFERRABLE INITIALLY DEFERRED)`)
+	m := chunksMapping()
+	m.Schema = "s"
+	_, around, err := store.New(pool).Examine(context.Background(), m)
+	require.NoError(t, err)
+	require.Equal(t, []string{"apart", "one_place"}, around.Deferrable)
+	require.Contains(t, around.CleanupRefusal(), "constraint apart is deferrable")
+}
+
 func TestExamineAsARoleWithFewRights(t *testing.T) {
 	t.Parallel()
 	url := devtest.Database(t)

@@ -31,6 +31,9 @@ func (x *examined) surroundings(ctx context.Context, tx pgx.Tx) (resilience.Surr
 	if around.UniqueIndexes, err = x.uniqueIndexes(ctx, tx); err != nil {
 		return around, err
 	}
+	if around.Deferrable, err = x.deferrable(ctx, tx); err != nil {
+		return around, err
+	}
 	around.MissingRights, around.Rows, err = x.rights(ctx, tx)
 	return around, err
 }
@@ -99,6 +102,15 @@ func (x *examined) uniqueIndexes(ctx context.Context, tx pgx.Tx) ([]string, erro
 				AND d.refobjid = i.indrelid AND d.refobjsubid = ANY ($2::int2[])))
 		ORDER BY 1`
 	rows, err := tx.Query(ctx, query, x.oid, locators)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+func (x *examined) deferrable(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	const query = `SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype IN ('p', 'u', 'x') AND condeferrable ORDER BY 1`
+	rows, err := tx.Query(ctx, query, x.oid)
 	if err != nil {
 		return nil, err
 	}
