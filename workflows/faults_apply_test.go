@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -182,7 +183,7 @@ func TestFault24AFullDiskIsWaitedOut(t *testing.T) {
 		j.exec(`CREATE TABLE public.disk (full_up bool); INSERT INTO public.disk VALUES (true)`)
 		j.exec(`CREATE FUNCTION public.disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF (SELECT full_up FROM public.disk) THEN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END IF; RETURN NEW; END $$`)
-		j.exec(`CREATE TRIGGER disk_full BEFORE INSERT OR UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 90) EXECUTE FUNCTION public.disk_full()`)
+		j.exec(fmt.Sprintf(`CREATE TRIGGER disk_full BEFORE %s ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 90) EXECUTE FUNCTION public.disk_full()`, j.way.write()))
 		j.depart()
 		require.Eventually(j, func() bool {
 			d, err := j.temporal.DescribeWorkflowExecution(t.Context(), j.run.GetID(), "")
@@ -205,8 +206,11 @@ func TestFault26ABadRowStaysBehindAlone(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 26, func(j *journey) {
 		j.exec(`CREATE FUNCTION public.poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'this one is cursed'; END $$`)
-		j.exec(`CREATE TRIGGER poison BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 233 AND NEW.path <> OLD.path) EXECUTE FUNCTION public.poison()`)
-		j.exec(`CREATE TRIGGER poison_copy BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 233) EXECUTE FUNCTION public.poison()`)
+		cursed := "NEW.ordinal = 233"
+		if !j.way.transfer { // an edit is none of ours
+			cursed += " AND NEW.path <> OLD.path"
+		}
+		j.exec(fmt.Sprintf(`CREATE TRIGGER poison BEFORE %s ON rehome.chunks FOR EACH ROW WHEN (%s) EXECUTE FUNCTION public.poison()`, j.way.write(), cursed))
 		j.depart()
 		j.completes()
 		require.Equal(j, map[resilience.Outcome]int{resilience.Clashed: 1}, j.accounted(j.id))
