@@ -197,9 +197,6 @@ func (m *migrations) turned(id string) {
 // TestAnUndoOfEditsIsTurnedRound: copies that were edited, gone and made again are
 // what they were.
 func TestAnUndoOfEditsIsTurnedRound(t *testing.T) {
-	if testing.Short() {
-		t.Skip("TestAnUndoBringsHomeWhatWasWrittenToTheCopies does half of it")
-	}
 	t.Parallel()
 	each(t, func(m *migrations, from, to string) {
 		first, _, copies := m.gone(from, to)
