@@ -24,6 +24,8 @@ const (
 	foregroundConnections = 8
 	gradualRows           = 400_000 // of the table
 	gradualMoves          = 60_000  // of these, rows of the migration: few enough that no gate asks for a vacuum
+	gradualTurns          = 3       // of the application alone and beside a migration, in a round
+	gradualAlone          = 20 * time.Second
 )
 
 // gradual measures an application alone, and while chunks move gradually.
@@ -71,21 +73,29 @@ func (g *crowded) fill(ctx context.Context) error {
 	return g.overTable(ctx, resilience.Mapping{Table: "crowded", Embedding: "embedding"}, "path")
 }
 
-// round measures the application alone for as long as the migration took in
-// the round before, but for some seconds at least, and then beside one.
+// round measures the application alone, and beside a migration, in turns: one
+// moment at which the disk stalls is a hundredth of twenty seconds.
 func (g *crowded) round(ctx context.Context) (idle, busy []time.Duration, err error) {
-	if err := g.exec(ctx, `VACUUM ANALYZE`, `CHECKPOINT`); err != nil {
-		return nil, nil, err
-	}
-	alone := time.Duration(g.share * float64(20*time.Second))
-	if idle, err = g.application().during(ctx, g.rig, func(ctx context.Context) error {
-		until(ctx, time.Now().Add(alone))
+	alone := func(ctx context.Context) error {
+		until(ctx, time.Now().Add(time.Duration(g.share*float64(gradualAlone))))
 		return ctx.Err()
-	}); err != nil {
-		return nil, nil, err
 	}
-	busy, err = g.application().during(ctx, g.rig, g.migrate)
-	return idle, busy, err
+	for range gradualTurns {
+		if err := g.exec(ctx, `VACUUM ANALYZE`, `CHECKPOINT`); err != nil {
+			return nil, nil, err
+		}
+		for _, side := range []struct {
+			taken *[]time.Duration
+			work  func(context.Context) error
+		}{{&idle, alone}, {&busy, g.migrate}} {
+			taken, err := g.application().during(ctx, g.rig, side.work)
+			if err != nil {
+				return nil, nil, err
+			}
+			*side.taken = append(*side.taken, taken...)
+		}
+	}
+	return idle, busy, nil
 }
 
 func (g *crowded) migrate(ctx context.Context) error {
