@@ -73,8 +73,8 @@ func (g *crowded) fill(ctx context.Context) error {
 	return g.overTable(ctx, resilience.Mapping{Table: "crowded", Embedding: "embedding"}, "path")
 }
 
-// round measures the application alone, and beside a migration, in turns: one
-// moment at which the disk stalls is a hundredth of twenty seconds.
+// round measures the application alone, and beside a migration, in turns: of
+// twenty seconds alone, one stall of the disk could be the slowest hundredth.
 func (g *crowded) round(ctx context.Context) (idle, busy []time.Duration, err error) {
 	alone := func(ctx context.Context) error {
 		until(ctx, time.Now().Add(time.Duration(g.share*float64(gradualAlone))))

@@ -20,7 +20,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if !t.back {
 		return m, nil
 	}
-	home, err := readTurns(ctx, s.pool, t.from)
+	home, err := readWritable(ctx, s.pool, t.from)
 	if err != nil {
 		return nil, fmt.Errorf("look at the columns of %s: %w", t.from.name(), interpret(err))
 	}
@@ -111,9 +111,9 @@ func (t *transfer) copyStatement(undoing bool) string {
 // uncopyStatement takes away the copies of a batch that still are what we made,
 // and whose chunks are at home. Of the others those go whose chunks take home what
 // was written to them.
-func (t *transfer) uncopyStatement(undoing bool, turns turns) string {
+func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 	home := keepCopies
-	if h := (homecoming{transfer: t, turns: turns}); len(h.takes()) > 0 {
+	if h := (homecoming{transfer: t, writable: columns}); len(h.takes()) > 0 {
 		home = h.parts().Replace(bringHome)
 	}
 	return t.fragments(undoing).Replace(`

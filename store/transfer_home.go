@@ -16,12 +16,12 @@ import (
 // only where the source row, as it would be, makes exactly this copy again does it
 // take what was written. Else the copy stays.
 
-// turns are the columns of the source, by their names, that can take something
+// writable are the columns of the source, by their names, that can take something
 // home, with their whole types: what does not fit is then cut where it is compared.
-type turns map[string]string
+type writable map[string]string
 
-// readTurns leaves out what the role may not write, or nobody can.
-func readTurns(ctx context.Context, q querier, t table) (turns, error) {
+// readWritable leaves out what the role may not write, or nobody can.
+func readWritable(ctx context.Context, q querier, t table) (writable, error) {
 	rows, err := q.Query(ctx, `
 		SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 		WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
@@ -29,7 +29,7 @@ func readTurns(ctx context.Context, q querier, t table) (turns, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := turns{}
+	all := writable{}
 	var column, kind string
 	_, err = pgx.ForEachRow(rows, []any{&column, &kind}, func() error { all[column] = kind; return nil })
 	return all, err
@@ -41,7 +41,7 @@ func readTurns(ctx context.Context, q querier, t table) (turns, error) {
 // is of another file now.
 type homecoming struct {
 	*transfer
-	turns turns
+	writable writable
 }
 
 // sources are the columns of the source that the copies are made of.
@@ -61,7 +61,7 @@ func (h homecoming) takes() []string {
 
 // turned is what a column of the source is to hold.
 func (h homecoming) turned(column string) string {
-	own, kind := h.from.column(column), h.turns[column]
+	own, kind := h.from.column(column), h.writable[column]
 	if kind == "" || column == h.from.m.ID || slices.ContainsFunc(h.from.m.Scope, func(s resilience.Scope) bool { return s.Column == column }) {
 		return own
 	}

@@ -33,7 +33,7 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 		}
 		m.carrying = carryingOf(plan).turned()
 		if plan.Transfer != nil {
-			m.in.Soak = plan.Transfer.Soak // of no use on the way back, but on that way undone
+			m.in.Soak = plan.Transfer.Soak // the undo of an undo copies again, and soaks
 		}
 		return m.run(ctx)
 	case resilience.Pending, resilience.AwaitingApproval, resilience.Queued:
