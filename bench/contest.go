@@ -12,7 +12,8 @@ type contest struct {
 	kind string
 	// reset brings back the physical state from which every side starts.
 	reset func(context.Context) error
-	// plain does the work by hand, once in each round, for all of ours.
+	// plain does the work by hand, once in each round, for all of ours; nil where
+	// ours are compared with each other alone.
 	plain func(context.Context) (float64, error)
 	ours  []side
 }
@@ -63,7 +64,10 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 // round measures every side once, each from the same state.
 func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours []float64, err error) {
 	measures := make([][]float64, len(c.ours))
-	turns := []func() error{func() (err error) { plain, err = c.plain(ctx); return err }}
+	var turns []func() error
+	if c.plain != nil {
+		turns = append(turns, func() (err error) { plain, err = c.plain(ctx); return err })
+	}
 	for i, s := range c.ours {
 		turns = append(turns, func() (err error) { measures[i], err = s.run(ctx); return err })
 	}

@@ -11,36 +11,21 @@ import (
 	"time"
 )
 
-// machine is what the figures depend on.
-type machine [][2]string
+// machine is what the figures depend on, and the day.
+type machine string
 
 func describeMachine(ctx context.Context, r *rig) (machine, error) {
 	var postgres string
 	if err := r.pool.QueryRow(ctx, `SHOW server_version`).Scan(&postgres); err != nil {
-		return nil, fmt.Errorf("ask Postgres for its version: %w", err)
+		return "", fmt.Errorf("ask Postgres for its version: %w", err)
 	}
 	temporal, err := r.temporalVersion(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask Temporal for its version: %w", err)
+		return "", fmt.Errorf("ask Temporal for its version: %w", err)
 	}
-	return machine{
-		{"Processor", fmt.Sprintf("%s, %d cores", processor(ctx), runtime.NumCPU())},
-		{"Memory", memory(ctx)},
-		{"System", runtime.GOOS + "/" + runtime.GOARCH},
-		{"Postgres", postgres + ", " + strings.Join(postgresSettings, ", ")},
-		{"Temporal", temporal + ", the dev server on its database file"},
-		{"Go", runtime.Version()},
-		{"Date", time.Now().UTC().Format(time.DateOnly)},
-	}, nil
-}
-
-func (m machine) markdown() string {
-	var b strings.Builder
-	b.WriteString("| machine | |\n|---|---|\n")
-	for _, fact := range m {
-		fmt.Fprintf(&b, "| %s | %s |\n", fact[0], fact[1])
-	}
-	return b.String()
+	return machine(fmt.Sprintf("Measured on %s: %s, %d cores, %s of memory, %s/%s; Postgres %s with %s; Temporal %s, the dev server on its database file; %s.",
+		time.Now().UTC().Format(time.DateOnly), processor(ctx), runtime.NumCPU(), memory(ctx), runtime.GOOS, runtime.GOARCH,
+		postgres, strings.Join(postgresSettings, ", "), temporal, runtime.Version())), nil
 }
 
 // unknown is a fact that this system does not tell.

@@ -94,51 +94,64 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(talk)
 	small := flags.Bool("quick", false, "try everything with small counts; aims are not judged")
-	file := flags.String("out", "", "file for the table; "+results+" where everything is measured, none where not")
+	file := flags.String("out", "", "file for the table; "+results+" without -quick, none with it")
 	only := flags.String("only", "", "measure some alone, with commas between them: "+names(benchmarks))
 	if err := flags.Parse(args); err != nil {
 		return cmp.Or(map[bool]error{true: err}[errors.Is(err, flag.ErrHelp)], errUsage)
 	}
-	chosen, left := choose(*only)
+	chosen := choose(*only)
 	if flags.NArg() > 0 || *only != "" && len(chosen) != strings.Count(*only, ",")+1 {
 		_, _ = fmt.Fprintf(talk, "bench takes no arguments, and -only takes some of %s; see -help\n", names(benchmarks))
 		return errUsage
 	}
-	if len(left) == 0 {
-		*file = cmp.Or(*file, results)
-	}
 	size := full
 	if *small {
 		size = quick
+	} else {
+		*file = cmp.Or(*file, results)
 	}
-	report, err := measure(ctx, size, chosen, talk)
-	if err != nil {
-		return err
-	}
-	report.left = names(left)
-	if *file != "" {
-		if err := os.WriteFile(*file, []byte(report.markdown()), 0o644); err != nil {
-			return fmt.Errorf("write the results: %w", err)
-		}
-	}
-	_, _ = io.WriteString(out, report.markdown())
-	if size.judged && report.missed() {
+	missed := false
+	err = measure(ctx, size, chosen, talk, func(s section) error {
+		missed = missed || s.missed()
+		_, _ = io.WriteString(out, s.markdown()+"\n")
+		return s.keep(*file)
+	})
+	if err == nil && size.judged && missed {
 		return errMissed
+	}
+	return err
+}
+
+// keep writes a section into the file, if there is to be one, as soon as it has
+// been measured: what was measured before an interrupt stays.
+func (s section) keep(file string) error {
+	if file == "" {
+		return nil
+	}
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read earlier results: %w", err)
+	}
+	sections := sectionsOf(string(before))
+	sections[s.name] = strings.TrimSpace(s.markdown())
+	if err := os.WriteFile(file, []byte(document(sections)), 0o644); err != nil {
+		return fmt.Errorf("write the results: %w", err)
 	}
 	return nil
 }
 
-// choose returns the benchmarks that are named, all when none is, and those
-// that are left out.
-func choose(named string) (chosen, left []benchmark) {
+// choose returns the benchmarks that are named, all when none is.
+func choose(named string) []benchmark {
+	if named == "" {
+		return benchmarks
+	}
+	var chosen []benchmark
 	for _, b := range benchmarks {
-		if named == "" || slices.Contains(strings.Split(named, ","), b.name) {
+		if slices.Contains(strings.Split(named, ","), b.name) {
 			chosen = append(chosen, b)
-		} else {
-			left = append(left, b)
 		}
 	}
-	return chosen, left
+	return chosen
 }
 
 func names(of []benchmark) string {
@@ -149,25 +162,27 @@ func names(of []benchmark) string {
 	return strings.Join(all, ", ")
 }
 
-// measure runs benchmarks on a rig that lives as long as they do.
-func measure(ctx context.Context, size scale, chosen []benchmark, talk io.Writer) (report, error) {
+// measure runs benchmarks on a rig that lives as long as they do, and gives away
+// what each has found.
+func measure(ctx context.Context, size scale, chosen []benchmark, talk io.Writer, found func(section) error) error {
 	r, err := newRig(ctx, size, talk)
 	if err != nil {
-		return report{}, err
+		return err
 	}
 	defer r.close()
-	result := report{scale: size}
-	if result.machine, err = describeMachine(ctx, r); err != nil {
-		return report{}, err
+	on, err := describeMachine(ctx, r)
+	if err != nil {
+		return err
 	}
 	for _, b := range chosen {
 		r.say("%s", b.name)
 		rows, err := b.run(ctx, r)
 		if err != nil {
-			return report{}, fmt.Errorf("%s: %w", b.name, err)
+			return fmt.Errorf("%s: %w", b.name, err)
 		}
-		result.rows = append(result.rows, rows...)
-		result.notes = append(result.notes, b.notes...)
+		if err := found(section{b, size, on, rows}); err != nil {
+			return err
+		}
 	}
-	return result, nil
+	return nil
 }

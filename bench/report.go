@@ -1,49 +1,75 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// report is what a run has found.
-type report struct {
+// section is what one benchmark has found: a part of RESULTS.md. A run replaces
+// the sections of what it measures, and leaves the others as they are.
+type section struct {
+	benchmark
 	scale   scale
 	machine machine
-	notes   []string
-	left    string // what was not measured
 	rows    []row
 }
 
-func (r report) missed() bool { return slices.ContainsFunc(r.rows, row.missed) }
+func (s section) missed() bool { return slices.ContainsFunc(s.rows, row.missed) }
 
-// markdown is the whole of RESULTS.md.
-func (r report) markdown() string {
+func (s section) markdown() string {
 	var b strings.Builder
-	b.WriteString("# What rehome costs, against the same work by hand\n\n")
-	b.WriteString("Written by `make bench`, which repeats it. It exits 1 when an aim is missed.\n\n")
-	if !r.scale.judged {
+	b.WriteString(string(s.machine) + "\n\n")
+	if !s.scale.judged {
 		b.WriteString("This was a quick try with small counts: it shows that everything runs, not how fast it is.\n\n")
 	}
-	if r.left != "" {
-		fmt.Fprintf(&b, "Not measured in this run: %s. `go run ./bench -only NAME` does.\n\n", r.left)
-	}
 	b.WriteString("| work | by hand | by rehome | compared | in the rounds | aim | |\n|---|--:|--:|--:|--:|--:|---|\n")
-	for _, row := range r.rows {
-		b.WriteString(row.markdown(r.scale.judged))
+	for _, row := range s.rows {
+		b.WriteString(row.markdown(s.scale.judged))
 	}
-	fmt.Fprintf(&b, `
-Medians of the rounds, %d in all, and in brackets the least and the most. A round that does not
-count goes before those of each kind of work, since a server and a worker that do it for the first
-time are another thing than those that go on with it. Each side of a round starts from the same physical state, and they take turns
-at being first. What is compared are the measures of one round.
-
-`, r.scale.rounds)
-	for _, note := range r.notes {
+	for i, note := range s.notes {
+		if i == 0 {
+			b.WriteString("\n")
+		}
 		b.WriteString("- " + note + "\n")
 	}
-	b.WriteString("\n" + r.machine.markdown())
 	return b.String()
+}
+
+const (
+	introduction = `# What rehome costs, against the same work by hand
+
+Written by ` + "`make bench`" + `, which repeats it and exits 1 when an aim is missed. ` + "`go run ./bench -only NAME`" + `
+repeats one section.
+
+Each figure is the median of the rounds, and in brackets stand the least and the most. A round that
+does not count goes before those of each kind of work, since a server and a worker that do it for
+the first time are another thing than those that go on with it. Each side of a round starts from the
+same physical state, and they take turns at being first. What is compared are the measures of one round.
+`
+	heading = "\n## " // of a section, before its name
+)
+
+// document is the whole of RESULTS.md, made of the texts of its sections.
+func document(sections map[string]string) string {
+	var b strings.Builder
+	b.WriteString(introduction)
+	for _, of := range benchmarks {
+		text := cmp.Or(sections[of.name], "Not measured yet.")
+		b.WriteString(heading + of.name + "\n\n" + text + "\n")
+	}
+	return b.String()
+}
+
+// sectionsOf takes a document apart again.
+func sectionsOf(document string) map[string]string {
+	sections := map[string]string{}
+	for _, part := range strings.Split(document, heading)[1:] {
+		name, text, _ := strings.Cut(part, "\n")
+		sections[name] = strings.TrimSpace(text)
+	}
+	return sections
 }
 
 func (r row) markdown(judged bool) string {

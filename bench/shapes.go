@@ -102,7 +102,8 @@ type shaped struct {
 	at, to string
 }
 
-// compare measures the strategies on the shape, and a plain update for scale.
+// compare measures the strategies on the shape, and a plain update where that is
+// to be beaten.
 func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	if offered, err := s.offered(ctx); err != nil || !offered {
 		return s.rowsOf("", nil, nil, nil), err
@@ -112,10 +113,13 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 		return nil, fmt.Errorf("fill the table: %w", err)
 	}
 	strategies := []resilience.Strategy{resilience.Immediate, resilience.Batch, resilience.Intelligent}
-	contest := contest{reset: s.reset, plain: s.underLoad(s.plain)}
+	contest := contest{reset: s.reset}
+	if s.dear {
+		contest.plain = s.plain
+	}
 	for _, strategy := range strategies {
 		run := s.underLoad(func(ctx context.Context) (float64, error) { return s.ours(ctx, strategy) })
-		contest.ours = append(contest.ours, side{[]figure{{string(strategy), seconds, aim{}}}, func(ctx context.Context) ([]float64, error) {
+		contest.ours = append(contest.ours, side{[]figure{{string(strategy), seconds, aim{}.by(alone)}}, func(ctx context.Context) ([]float64, error) {
 			took, err := run(ctx)
 			return []float64{took}, err
 		}})
