@@ -93,6 +93,17 @@ func OpenStatuses() []Status { return slices.DeleteFunc(Statuses(), Status.Ended
 // Ended reports whether nothing more happens to a plan in status s by itself.
 func (s Status) Ended() bool { return s == Completed || s == RolledBack || s == Cancelled }
 
+// OnItsWay reports whether a plan in status s does what was asked of it, or has.
+func (s Status) OnItsWay() bool {
+	switch s {
+	case Pending, Queued, Executing, Completed:
+		return true
+	case AwaitingApproval, Paused, RollingBack, RolledBack, Failed, Cancelled:
+		return false
+	}
+	return false
+}
+
 // Live reports whether a plan in status s owns its chunks: no other may touch them.
 func (s Status) Live() bool {
 	switch s {
@@ -129,9 +140,10 @@ type Plan struct {
 	Hash       string        `json:"plan_hash"`
 	Policy     Policy        `json:"policy"`
 	Transfer   *Transferring `json:"transfer,omitempty"` // of the kind transfer only
+	Throttle   *Throttle     `json:"throttle,omitempty"` // while one is in force
 	WorkflowID string        `json:"workflow_id"`
 	RunID      string        `json:"run_id"`
-	Reason     string        `json:"reason,omitempty"` // why it was cancelled or rolled back
+	Reason     string        `json:"reason,omitempty"` // why it waits, was cancelled or went back
 	Steps      []string      `json:"rollback_plan"`
 	CreatedAt  time.Time     `json:"created_at"`
 	PlanningMS int64         `json:"planning_ms"`

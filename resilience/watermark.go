@@ -38,6 +38,12 @@ type Pace struct {
 	Expires   Seconds `json:"expires,omitempty"` // after so many seconds the plan's own pace is in force again; 0: never
 }
 
+// Throttle is a pace that somebody asked for while the plan ran.
+type Throttle struct {
+	Pace
+	Until *time.Time `json:"until,omitempty"` // from then on the plan's own pace is in force again; nil: never
+}
+
 // Seconds is a duration as a person writes it into JSON.
 type Seconds float64
 

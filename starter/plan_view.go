@@ -29,6 +29,9 @@ func planRows(w io.Writer, p resilience.Plan) {
 		row(w, "undone by", p.UndoneBy)
 	}
 	row(w, "strategy", fmt.Sprintf("%s, %s", p.Strategy, paceLine(p)))
+	if t := p.Throttle; t != nil {
+		row(w, "throttled", throttleLine(*t))
+	}
 	chunks := fmt.Sprintf("%d planned, %d moved, %d drifted, %d vanished", p.Moves, p.Moved, p.Drifted, p.Vanished)
 	if p.Disagree > 0 {
 		chunks += fmt.Sprintf(", %d left out since their paths disagree", p.Disagree)
@@ -55,6 +58,13 @@ func paceLine(p resilience.Plan) string {
 	case resilience.Batch:
 	}
 	return pace.String()
+}
+
+func throttleLine(t resilience.Throttle) string {
+	if t.Until == nil {
+		return t.String() + ", for good"
+	}
+	return t.String() + ", until " + moment(*t.Until)
 }
 
 // assessmentRows shows what planning found out, once it has.

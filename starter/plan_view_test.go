@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,6 +42,11 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 	} {
 		require.Contains(t, text(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
 	}
+	until := time.Date(2026, 11, 28, 14, 30, 0, 0, time.Local)
+	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: 5}, Until: &until}
+	require.Contains(t, text(plan), "throttled\t5 rows a second, until 2026-11-28 14:30:00\n")
+	plan.Throttle.Until = nil
+	require.Contains(t, text(plan), "throttled\t5 rows a second, for good\n")
 	plan.Approval = &resilience.Approval{Hash: "abc", By: "ana"}
 	require.Contains(t, text(plan), "approved\tby ana, never\n")
 	plan.Approval.Hash = "of what it was before"

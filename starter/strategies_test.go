@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -27,14 +28,17 @@ type example struct {
 	at      int // its line
 }
 
+// needsVector stands before a block whose commands need pgvector.
+const needsVector = "<!-- only with pgvector -->"
+
 // examples reads the blocks of a page in which commands stand with their output.
-func examples(page []string) []example {
+func examples(page []string, pgvector bool) []example {
 	var all []example
 	inside := false
 	for i, line := range page {
 		switch {
 		case line == "```console":
-			inside = true
+			inside = pgvector || page[i-1] != needsVector
 		case strings.HasPrefix(line, "```"):
 			inside = false
 		case inside && strings.HasPrefix(line, "$ "):
@@ -51,15 +55,25 @@ var (
 	planID     = regexp.MustCompile(`m-\d{8}-\d{4}-[a-z2-7]{4}`)
 	volatile   = regexp.MustCompile(`[0-9][0-9.,]*( ?(ms|s|m|h|B|KiB|MiB))?\b`)
 	spaces     = regexp.MustCompile(` {2,}`)
+	eventRow   = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ([^:]+?)( by |:|$)`)
 	steadyRows = []string{"status", "strategy", "chunks", "undoes", "undone by", "way", "rename"}
 )
+
+// rowName is what tells a row from the others of an answer: of an event, what
+// happened.
+func rowName(line string) string {
+	if event := eventRow.FindStringSubmatch(line); event != nil {
+		return event[1]
+	}
+	return spaces.Split(strings.TrimRight(line, " "), 2)[0]
+}
 
 // shape is what has to be the same of a row each time: its name, and the words
 // of those that do not depend on the machine or on the version of Go.
 func shape(line string) string {
 	cells := spaces.Split(strings.TrimRight(line, " "), 2)
 	if len(cells) == 2 && !slices.Contains(steadyRows, cells[0]) {
-		return cells[0]
+		return rowName(line)
 	}
 	return volatile.ReplaceAllString(planID.ReplaceAllString(strings.Join(cells, " "), "ID"), "N")
 }
@@ -93,7 +107,7 @@ func (e example) shown(answer []string) []string {
 	var kept []string
 	for _, line := range answer {
 		named := slices.ContainsFunc(e.output, func(o string) bool {
-			return spaces.Split(o, 2)[0] == spaces.Split(line, 2)[0]
+			return rowName(o) == rowName(line)
 		})
 		switch {
 		case named:
@@ -108,6 +122,27 @@ func (e example) shown(answer []string) []string {
 	return kept
 }
 
+// words splits a command as a shell does: what stands in ' is one word.
+func words(command string) []string {
+	all := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(command, -1)
+	for i := range all {
+		all[i] = strings.Trim(all[i], "'")
+	}
+	return all
+}
+
+// patiently runs a command that must be done. Who follows the page types slower
+// than a test: a plan that was approved has begun by then.
+func (b *bundle) patiently(args ...string) (a answer) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		a = b.run(args...)
+		return a.code == exitDone || !strings.Contains(a.err, "is queued")
+	}, 30*time.Second, 20*time.Millisecond)
+	require.Equal(b.t, exitDone, a.code, "%s\n%s", strings.Join(args, " "), a.err)
+	return a
+}
+
 // TestStrategiesExamples does what docs/strategies.md shows, line by line, on the
 // source tree that it names, and compares what is printed with what it says.
 func TestStrategiesExamples(t *testing.T) {
@@ -120,19 +155,23 @@ func TestStrategiesExamples(t *testing.T) {
 	var id string // of the migration that the page speaks of
 	var written []string
 	from, ran := 0, 0
-	for _, e := range examples(page) {
+	var pgvector bool
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')`).Scan(&pgvector))
+	for _, e := range examples(page, pgvector) {
 		command := strings.ReplaceAll(e.command, "~", home)
 		var answer []string
 		before := id
 		if args, ours := strings.CutPrefix(command, "starter "); ours {
-			args = planID.ReplaceAllString(strings.ReplaceAll(args, "'", ""), id)
-			out := strings.ReplaceAll(strings.TrimSuffix(b.ok(strings.Fields(args)...).out, "\n"), home, "~")
+			args = planID.ReplaceAllString(args, id)
+			out := strings.ReplaceAll(strings.TrimSuffix(b.patiently(words(args)...).out, "\n"), home, "~")
 			if strings.HasPrefix(args, "migrate ") {
 				id = planID.FindString(out)
 				require.NotEmpty(t, id, out)
 			}
 			answer = strings.Split(out, "\n")
 			ran++
+		} else if sql, ours := strings.CutPrefix(command, "psql -c "); ours {
+			b.exec(strings.Trim(sql, `"`))
 		} else {
 			shell := exec.CommandContext(t.Context(), "bash", "-c", command)
 			out, err := shell.CombinedOutput()

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -117,6 +118,31 @@ func TestAPlanThatMovesIsNotApproved(t *testing.T) {
 	require.ErrorIs(t, m.store.Approve(t.Context(), id, m.read(id).Hash, "ana"), store.ErrConflict)
 }
 
+// The reason of a plan is that of the status it has, not of one it had.
+func TestThePlanSaysWhyItIsWhereItIs(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	plan := m.asking()
+	ctx, id := t.Context(), plan.ID
+	for _, step := range []struct {
+		do     func() error
+		reason string
+	}{
+		{func() error { return m.store.Approve(ctx, id, plan.Hash, "ana") }, "its risk is high"},
+		{func() error { return m.store.Queue(ctx, id) }, ""},
+		{func() error { return m.store.Begin(ctx, id) }, ""},
+		{func() error { return m.store.Pause(ctx, id, "cleo", "lunch") }, "lunch"},
+		{func() error { _, _, err := m.store.Resume(ctx, id, "dan", "after lunch", nil); return err }, ""},
+		{func() error { return m.store.Pause(ctx, id, "eva", "") }, "asked for by eva"},
+		{func() error { _, err := m.store.BeginUndo(ctx, id, "", "fay"); return err }, "asked for by fay"},
+		{func() error { return m.store.EndUndo(ctx, id) }, "asked for by fay"},
+	} {
+		require.NoError(t, step.do())
+		now := m.read(id)
+		require.Equal(t, step.reason, now.Reason, now.Status)
+	}
+}
+
 // TestEveryOrderSaysWhoAndWhen walks through all orders that a person can give.
 func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
 	t.Parallel()
@@ -157,8 +183,14 @@ func TestAThrottleExpires(t *testing.T) {
 	at, err := m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
 	require.InDelta(t, 2, at.Rate, 0)
+	throttle := m.read(id).Throttle
+	require.InDelta(t, 2, throttle.Rate, 0)
+	require.WithinDuration(t, time.Now().Add(time.Hour), *throttle.Until, time.Minute)
 	m.exec(`UPDATE rehome.migration_progress SET throttle_until = now() - interval '1 second'`)
 	at, err = m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
 	require.Zero(t, at.Rate, "the plan's own pace is in force again")
+	require.Nil(t, m.read(id).Throttle)
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{BatchSize: 7}))
+	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: 7}}, m.read(id).Throttle, "for good")
 }

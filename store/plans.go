@@ -107,6 +107,8 @@ const selectPlans = `
 		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
 		p.plan_hash, p.policy,
 		(SELECT jsonb_build_object('to_memory', target, 'prefix', prefix, 'soak', soak, 'back', back, 'retired', retired) FROM rehome.migration_transfers t WHERE t.plan_id = p.plan_id),
+		CASE WHEN g.throttle_until > now() AND p.finished_at IS NULL THEN jsonb_build_object(
+			'rate', g.throttle_rate, 'batch_size', coalesce(g.throttle_batch, 0), 'until', nullif(g.throttle_until, 'infinity')) END,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
 		coalesce(extract(epoch FROM g.last_at - g.first_at) * 1000, 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
@@ -122,7 +124,7 @@ func scanPlan(row pgx.CollectableRow) (resilience.Plan, error) {
 	var p resilience.Plan
 	err := row.Scan(&p.ID, &p.Memory, &p.Strategy, &p.Kind, &p.Status, &p.Undoes, &p.UndoneBy,
 		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Conflicts, &p.Bytes, &p.Physics, &p.Way, &p.Risk, &p.Estimate, &p.EstimateMS, &p.Approval,
-		&p.Hash, &p.Policy, &p.Transfer,
+		&p.Hash, &p.Policy, &p.Transfer, &p.Throttle,
 		&p.WorkflowID, &p.RunID, &p.Reason, &p.Steps, &p.CreatedAt, &p.PlanningMS, &p.ApplyMS, &p.DurationMS)
 	return p, err
 }
@@ -173,14 +175,15 @@ func (s *Store) Renames(ctx context.Context, plan string, limit int) ([]resilien
 
 // become moves a plan to a status that the table of legal moves allows, and
 // records the event. A plan that is there already stays as it is; anything else
-// is ErrConflict.
+// is ErrConflict. What goes its way needs no reason; whatever does not keeps
+// the newest.
 func become(ctx context.Context, tx pgx.Tx, next resilience.Status, e event) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
-		SET status = $2, reason = CASE WHEN $3 = '' OR $6 THEN reason ELSE $3 END,
+		SET status = $2, reason = CASE WHEN $6 THEN '' WHEN $3 = '' THEN reason ELSE $3 END,
 			finished_at = CASE WHEN $4 THEN now() END
 		WHERE plan_id = $1 AND status = ANY($5)`,
-		e.Plan, next, e.Detail, next.Ended(), next.Before(), next == resilience.Executing || next == resilience.Paused)
+		e.Plan, next, e.why(), next.Ended(), next.Before(), next.OnItsWay())
 	if err != nil {
 		return err
 	}
@@ -216,6 +219,15 @@ func leaveQueue(ctx context.Context, tx pgx.Tx, plan string, next resilience.Sta
 }
 
 type event struct{ Plan, What, Author, Detail string }
+
+// why is the reason that an event gives for the status it leads to: what was
+// said, or at least who asked.
+func (e event) why() string {
+	if e.Detail == "" && e.Author != "" {
+		return "asked for by " + e.Author
+	}
+	return e.Detail
+}
 
 func recordEvent(ctx context.Context, tx pgx.Tx, e event) error {
 	_, err := tx.Exec(ctx, `
