@@ -21,6 +21,7 @@ type CleanupResult struct {
 	Memory         string `json:"memory"`
 	DryRun         bool   `json:"dry_run"`
 	TotalOrphans   int64  `json:"total_orphans"`   // confirmed ones the run took on
+	Limit          int64  `json:"limit"`           // of them, for one run: at the limit more may be left
 	CleanedOrphans int64  `json:"cleaned_orphans"` // are in quarantine
 	FailedCleanups int64  `json:"failed_cleanups"` // the database refused to let them go
 	Skipped        int64  `json:"skipped"`         // the last look found them changed, held, in use or alive

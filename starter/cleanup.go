@@ -75,6 +75,9 @@ func cleanupRows(w io.Writer, r resilience.CleanupResult) {
 	}
 	row(w, "run", r.RunID)
 	row(w, "orphans", fmt.Sprintf("%d confirmed, %d %s, %d skipped, %d failed", r.TotalOrphans, r.CleanedOrphans, what, r.Skipped, r.FailedCleanups))
+	if r.TotalOrphans > 0 && r.TotalOrphans == r.Limit {
+		row(w, "limit", fmt.Sprintf("%d in one run; clean up again for what is left, or with --max", r.Limit))
+	}
 	row(w, "text", size(r.BytesFreed))
 	row(w, "took", took(r.DurationMS))
 }

@@ -64,7 +64,8 @@ func TestStableNames(t *testing.T) {
 	b.ok("scan")
 	b.ok("scan")
 	waived := "cleanup --grace 0 --confirm default"
-	b.has(waived+" --dry-run", "run_id memory dry_run total_orphans")
+	b.has(waived+" --dry-run", "run_id memory dry_run total_orphans limit")
+	require.Contains(t, b.ok(strings.Fields(waived+" --dry-run --max 1")...).out, "1 in one run; clean up again for what is left")
 	cleaned := b.has(waived, `run_id memory dry_run total_orphans cleaned_orphans failed_cleanups skipped bytes_freed
 		aliases_expired purged duration_ms workflow_id`)
 	require.EqualValues(t, 1, cleaned["cleaned_orphans"])

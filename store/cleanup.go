@@ -90,7 +90,7 @@ func (s *Store) refuseCleanup(ctx context.Context, memory string) error {
 // CleanupResult returns what a cleanup has done so far.
 func (s *Store) CleanupResult(ctx context.Context, run string) (resilience.CleanupResult, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT run_id, memory, dry_run, total_orphans, cleaned_orphans, failed_cleanups, skipped, bytes_freed, 0::bigint, 0::bigint,
+		SELECT run_id, memory, dry_run, total_orphans, (policy->>'max')::bigint, cleaned_orphans, failed_cleanups, skipped, bytes_freed, 0::bigint, 0::bigint,
 			(extract(epoch FROM coalesce(finished_at, now()) - started_at) * 1000)::bigint, workflow_id
 		FROM rehome.cleanup_runs WHERE run_id = $1`, run)
 	if err != nil {
