@@ -110,7 +110,7 @@ const selectPlans = `
 		CASE WHEN g.throttle_until > now() AND p.finished_at IS NULL THEN jsonb_build_object(
 			'rate', g.throttle_rate, 'batch_size', coalesce(g.throttle_batch, 0), 'until', nullif(g.throttle_until, 'infinity')) END,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
-		coalesce(extract(epoch FROM g.last_at - g.first_at) * 1000, 0)::bigint,
+		coalesce(extract(epoch FROM coalesce(g.last_at, p.finished_at, now()) - g.first_at) * 1000, 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
 	FROM rehome.migration_plans p
 	LEFT JOIN rehome.migration_progress g USING (plan_id)
