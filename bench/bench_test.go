@@ -41,16 +41,16 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 		`rehome.current_path among 2000 aliases and 2000 files \| .* \| ≥ 0.7× \| (not judged|skipped: .*)`,
 	}
 	if testing.Short() {
-		require.Contains(t, string(written), "## shapes\n\nNot measured yet.\n")
+		require.Contains(t, string(written), "## shape_plain\n\nNot measured yet.\n")
 	} else {
 		lines = append(lines,
 			`rename of 3000 small chunks, batch at 50: apply \| `+compared+` \| ≤ 6× \| not judged`,
 			`rename of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
 			`renames of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`transfer of 3000 small chunks, batch at 1000: copy and verify \| `+compared+` \| ≤ 2.1× \| not judged`,
-			`intelligent on a shape of 3000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
-			`intelligent on a shape of 120 rows, HNSW without room for HOT: apply, beside a plain update \| (.* \| ≤ 0.2× \| not judged|.* skipped: no pgvector)`,
-			`intelligent on a shape of 3000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
+			`intelligent on a shape of 20000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
+			`intelligent on a shape of 320 rows, HNSW without room for HOT: apply, beside a plain update \| (.* \| ≤ 0.2× \| not judged|.* skipped: no pgvector)`,
+			`intelligent on a shape of 20000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p95 \| .* ms \| .* ms \| .* \| ≤ \+3.0 ms \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p99 \| .* \| ≤ \+10.0 ms \| not judged`,
 			`estimates of 10 runs, batch at 1000, after 3: off the p50, in the median \| \| \d+ % \| \| \| ≤ 25 % \| not judged`,

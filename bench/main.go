@@ -35,17 +35,17 @@ type benchmark struct {
 }
 
 // benchmarks run in this order.
-var benchmarks = []benchmark{
+var benchmarks = slices.Concat([]benchmark{
 	{"rename", renameNotes, rename},
 	{"rename_many", nil, renameMany},
 	{"transfer", transferNotes, transfer},
 	{"transfer_many", nil, transferMany},
 	{"ingest", ingestNotes, ingest},
 	{"current_path", currentPathNotes, currentPath},
-	{"shapes", shapesNotes, compareOnShapes},
+}, onShapes(), []benchmark{
 	{"gradual", gradualNotes, gradual},
 	{"estimates", estimatesNotes, estimates},
-}
+})
 
 // scale is how much is measured.
 type scale struct {

@@ -48,17 +48,17 @@ const (
 
 var shapes = []shape{
 	{
-		name: "plain table", table: "shape_plain", rows: 150_000,
+		name: "plain table", table: "shape_plain", rows: 1_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`,
 	},
 	{
-		name: "path indexed", table: "shape_indexed", rows: 150_000,
+		name: "path indexed", table: "shape_indexed", rows: 1_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
 	{
-		name: "GIN over the path's jsonb", table: "shape_gin", rows: 60_000,
+		name: "GIN over the path's jsonb", table: "shape_gin", rows: 250_000,
 		columns: `id bigint PRIMARY KEY, metadata jsonb NOT NULL, content text NOT NULL`,
 		values: `i, jsonb_build_object('source', path, 'page', i % 20, 'tags', jsonb_build_array(md5((i % 1000)::text), md5((i % 777)::text)),
 			'hash', md5(i::text), 'loc', jsonb_build_object('from', i * 7, 'to', i * 7 + 40)), ` + content,
@@ -66,14 +66,14 @@ var shapes = []shape{
 		indexes: []string{`USING gin (metadata)`}, mapping: resilience.Mapping{Metadata: "metadata"},
 	},
 	{
-		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 6_000,
+		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 16_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(768) NOT NULL`,
 		values:  `i, path, ` + content + `, ARRAY(SELECT sin(i / 20 * d) + random() FROM generate_series(1, 768) d)::vector`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`USING hnsw (embedding vector_cosine_ops)`},
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 150_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 1_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
@@ -81,18 +81,17 @@ var shapes = []shape{
 	},
 }
 
-// compareOnShapes lets every strategy rename all chunks of each shape.
-func compareOnShapes(ctx context.Context, r *rig) ([]row, error) {
-	var rows []row
-	for _, s := range shapes {
-		s.rows = r.part(s.rows)
-		found, err := (&shaped{rig: r, shape: s, at: "guide", to: "pages"}).compare(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		rows = append(rows, found...)
+// onShapes are the benchmarks that let every strategy rename all chunks of a
+// shape, one for each.
+func onShapes() []benchmark {
+	all := make([]benchmark, len(shapes))
+	for i, of := range shapes {
+		all[i] = benchmark{of.table, shapesNotes, func(ctx context.Context, r *rig) ([]row, error) {
+			of.rows = r.part(of.rows)
+			return (&shaped{rig: r, shape: of, at: "guide", to: "pages"}).compare(ctx)
+		}}
 	}
-	return rows, nil
+	return all
 }
 
 // shaped is a memory of a shape; each rename takes its chunks to the other name.
@@ -108,7 +107,6 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	if offered, err := s.offered(ctx); err != nil || !offered {
 		return s.rowsOf("", nil, nil, nil), err
 	}
-	s.say(" %s, %d rows", s.name, s.rows)
 	if err := s.fill(ctx); err != nil {
 		return nil, fmt.Errorf("fill the table: %w", err)
 	}
