@@ -18,7 +18,8 @@ import (
 
 var shapesNotes = []string{
 	"**shape**: a table of an application, all of whose chunks are renamed by every strategy. In place of by hand stands " +
-		"the fixed strategy that was the quickest in the median; it is named.",
+		"the fixed strategy that was the quickest in the median; it is named. Runs take half a minute and more, so that what intelligent " +
+		"finds out at their beginning does not decide; on some shapes that is more chunks than immediate takes.",
 	"The apply of a rebuild begins before the vector index is taken away and ends when it is there again.",
 }
 
@@ -48,12 +49,12 @@ const (
 
 var shapes = []shape{
 	{
-		name: "plain table", table: "shape_plain", rows: 1_000_000,
+		name: "plain table", table: "shape_plain", rows: 2_200_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`,
 	},
 	{
-		name: "path indexed", table: "shape_indexed", rows: 1_000_000,
+		name: "path indexed", table: "shape_indexed", rows: 1_500_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
@@ -66,14 +67,14 @@ var shapes = []shape{
 		indexes: []string{`USING gin (metadata)`}, mapping: resilience.Mapping{Metadata: "metadata"},
 	},
 	{
-		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 16_000,
+		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 20_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(768) NOT NULL`,
 		values:  `i, path, ` + content + `, ARRAY(SELECT sin(i / 20 * d) + random() FROM generate_series(1, 768) d)::vector`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`USING hnsw (embedding vector_cosine_ops)`},
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 1_000_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 1_500_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
@@ -110,7 +111,10 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	if err := s.fill(ctx); err != nil {
 		return nil, fmt.Errorf("fill the table: %w", err)
 	}
-	strategies := []resilience.Strategy{resilience.Immediate, resilience.Batch, resilience.Intelligent}
+	strategies := []resilience.Strategy{resilience.Batch, resilience.Intelligent}
+	if s.rows <= resilience.MaxImmediateRows {
+		strategies = slices.Insert(strategies, 0, resilience.Immediate)
+	}
 	contest := contest{reset: s.reset}
 	if s.dear {
 		contest.plain = s.plain
@@ -128,8 +132,9 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	best := slices.MinFunc(rows[:2], func(a, b row) int { return cmp.Compare(median(a.ours), median(b.ours)) })
-	return s.rowsOf(best.what, best.ours, rows[2].ours, best.plain), s.exec(ctx, `DROP TABLE public.`+s.table)
+	fixed, intelligent := rows[:len(rows)-1], rows[len(rows)-1]
+	best := slices.MinFunc(fixed, func(a, b row) int { return cmp.Compare(median(a.ours), median(b.ours)) })
+	return s.rowsOf(best.what, best.ours, intelligent.ours, best.plain), s.exec(ctx, `DROP TABLE public.`+s.table)
 }
 
 // offered reports whether the server has what the table needs.
