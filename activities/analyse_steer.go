@@ -9,42 +9,62 @@ import (
 	"rehome/store"
 )
 
-// steering adapts the batches of a group to what they take.
+// steering adapts the batches of a group to what they take. A slice goes on with
+// the next group when it has come to the end of one.
 type steering struct {
 	data    *store.Store
 	plan    string
-	from    int64 // watermark at which the slice began: in the group
+	from    int64 // watermark from which on the slice is in the group
+	until   int64 // ordinal of the group's last row
 	course  resilience.Course
 	changes []string
 }
 
-// steered is a slice whose batches go as the course of the group in work says,
-// if that has one.
+// steered is a slice whose batches go as the courses of the groups in work say,
+// if those have one.
 func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder) (resilience.Watermark, error) {
 	at, err := a.Store.Watermark(ctx, in.Migration)
 	if err != nil {
 		return at, classify("read the watermark", err)
 	}
-	course, adapts, err := a.Store.Course(ctx, in.Migration, at.Last)
-	if err != nil {
+	s := &steering{data: a.Store, plan: in.Migration}
+	if err := s.enter(ctx, at.Last); err != nil {
 		return at, classify("read how the batches go", err)
 	}
-	if !adapts {
+	if s.until == 0 {
 		return a.slice(ctx, in, order)
 	}
-	s := &steering{data: a.Store, plan: in.Migration, from: at.Last, course: course}
 	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 		return s.apply(ctx, m, at, b)
 	}
 	if at, err = a.slice(ctx, in, order); err == nil {
 		at.Pace = s.course.String()
 	}
-	return at, s.record(ctx, err)
+	if kept := s.record(ctx); err == nil {
+		err = classify("record how the batches go", kept)
+	}
+	return at, err
+}
+
+// enter takes up the course of the group that the row after the watermark
+// belongs to.
+func (s *steering) enter(ctx context.Context, after int64) (err error) {
+	s.from, s.changes = after, nil
+	s.course, s.until, err = s.data.Course(ctx, s.plan, after)
+	return err
 }
 
 // apply moves a batch of the size in force and learns from it.
 func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-	b.Batch = s.course.Size()
+	if at.Last >= s.until {
+		if err := s.record(ctx); err != nil {
+			return at, err
+		}
+		if err := s.enter(ctx, at.Last); err != nil {
+			return at, err
+		}
+	}
+	b.Batch, b.Until = s.course.Size(), s.until
 	next, err := m.Apply(ctx, at, b)
 	var change string
 	if err != nil {
@@ -62,16 +82,11 @@ func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Wate
 // mostChanges is how many changes of one slice are recorded one by one.
 const mostChanges = 5
 
-// record keeps what the slice taught for the next one, also when the slice
-// ended badly, and returns how it ended.
-func (s *steering) record(ctx context.Context, ended error) error {
+// record keeps what the group's batches taught, also when they ended badly.
+func (s *steering) record(ctx context.Context) error {
 	changes := s.changes
 	if n := len(changes); n > mostChanges {
 		changes = append(changes[:mostChanges-1:mostChanges-1], fmt.Sprintf("after %d more changes: %s", n-mostChanges, changes[n-1]))
 	}
-	err := s.data.Steer(context.WithoutCancel(ctx), s.plan, s.from, s.course, changes)
-	if ended != nil {
-		return ended
-	}
-	return classify("record how the batches go", err)
+	return s.data.Steer(context.WithoutCancel(ctx), s.plan, s.from, s.course, changes)
 }

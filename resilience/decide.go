@@ -36,6 +36,12 @@ func (g Group) String() string {
 	return fmt.Sprintf("%d. %s: %d chunks by %s, %s, %d in a transaction, about %s. %s", g.Position, g.Name, g.Rows, g.Way, g.Strategy, g.BatchSize, ms(g.ExpectedMS), g.Reason)
 }
 
+// GoesLike reports whether the batches of g, each of a size of its own that
+// adapts, go as those of another group.
+func (g Group) GoesLike(o Group) bool {
+	return g.Way == o.Way && g.Strategy == o.Strategy && g.Rate == o.Rate && g.TargetMS > 0 && o.TargetMS > 0
+}
+
 // Inputs is what a decision rests on.
 type Inputs struct {
 	Heat       Heat       `json:"heat"`

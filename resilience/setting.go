@@ -26,6 +26,8 @@ func (s *Settings) Set(key, value string) error {
 		next.MigrationBatchSize, err = number(value, MaxBatchSize)
 	case "max_concurrent_migrations":
 		next.MaxConcurrentMigrations, err = number(value, 1000)
+	case "undo_window":
+		next.UndoWindow, err = span(value, 0)
 	case "max_cleanup_operations":
 		next.MaxCleanupOperations, err = number(value, 1_000_000_000)
 	case "orphan_grace":

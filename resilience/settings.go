@@ -8,6 +8,7 @@ type Settings struct {
 	MaxVersionHistory       int           `json:"max_version_history"`       // versions kept of an alias, newest last
 	MigrationBatchSize      int           `json:"migration_batch_size"`      // rows in one transaction
 	MaxConcurrentMigrations int           `json:"max_concurrent_migrations"` // plans that work at the same time
+	UndoWindow              time.Duration `json:"undo_window"`               // how long a finished plan can be undone
 	MaxCleanupOperations    int           `json:"max_cleanup_operations"`    // chunks one cleanup may remove
 	OrphanGrace             time.Duration `json:"orphan_grace"`              // how long a source must have been missing
 	OrphanScanGap           time.Duration `json:"orphan_scan_gap"`           // between the first and the last scan that missed it
@@ -24,6 +25,7 @@ func DefaultSettings() Settings {
 		MaxVersionHistory:       10,
 		MigrationBatchSize:      50,
 		MaxConcurrentMigrations: 2,
+		UndoWindow:              7 * 24 * time.Hour,
 		MaxCleanupOperations:    100,
 		OrphanGrace:             7 * 24 * time.Hour,
 		OrphanScanGap:           time.Hour,

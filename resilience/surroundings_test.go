@@ -114,10 +114,12 @@ func TestSettingsSet(t *testing.T) {
 	require.Equal(t, 36*time.Hour, s.OrphanGrace)
 	require.NoError(t, s.Set("quarantine_retention", "720h"))
 	require.NoError(t, s.Set("orphan_scan_gap", "0s"))
+	require.NoError(t, s.Set("undo_window", "30d"))
+	require.Equal(t, 30*24*time.Hour, s.UndoWindow)
 	require.NoError(t, s.Set("max_cleanup_operations", "7"))
 	before := s
 	for key, value := range map[string]string{
-		"max_version_history": "0", "migration_batch_size": "20001", "orphan_grace": "23h", "quarantine_retention": "d", "orphan_scan_gap": "-1h", "max_cleanup_operations": "many", "other": "1",
+		"max_version_history": "0", "migration_batch_size": "20001", "orphan_grace": "23h", "quarantine_retention": "d", "orphan_scan_gap": "-1h", "undo_window": "-1d", "max_cleanup_operations": "many", "other": "1",
 	} {
 		require.ErrorContains(t, s.Set(key, value), key)
 	}

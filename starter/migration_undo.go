@@ -61,8 +61,9 @@ func migrationRollback(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "rollback ID", Short: "Undo a migration", Args: exactly(1),
 		Long: `Undo a migration. A completed one is undone by a new migration, whose id is
-shown; one that still runs or waits is aborted; one whose run was terminated is
-brought back to its start.`,
+shown, for as long as the setting undo_window says, 7 days unless it was changed;
+one that still runs or waits is aborted; one whose run was terminated is brought
+back to its start.`,
 		Example: "  starter migration rollback m-20261124-1532-x7k2",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])

@@ -220,25 +220,25 @@ func (s *Store) Groups(ctx context.Context, plan string) ([]resilience.Group, er
 }
 
 // Course returns how the batches of the group go that the row after the
-// watermark belongs to, and false where there is no such group or nothing is to
-// be adapted.
-func (s *Store) Course(ctx context.Context, plan string, after int64) (resilience.Course, bool, error) {
+// watermark belongs to, and the ordinal of the group's last row: 0 where there is
+// no such group or nothing is to be adapted.
+func (s *Store) Course(ctx context.Context, plan string, after int64) (course resilience.Course, until int64, err error) {
 	var group resilience.Group
 	var size int
-	err := s.pool.QueryRow(ctx, `
-		SELECT decision || jsonb_build_object('course', course), batch_size
+	err = s.pool.QueryRow(ctx, `
+		SELECT decision || jsonb_build_object('until', until, 'course', course), batch_size
 		FROM rehome.migration_groups JOIN rehome.migration_progress USING (plan_id)
 		WHERE plan_id = $1 AND until > $2 ORDER BY position LIMIT 1`, plan, after).Scan(&group, &size)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && group.TargetMS == 0 {
-		return resilience.Course{}, false, nil
+		return course, 0, nil
 	}
 	if err != nil {
-		return resilience.Course{}, false, fmt.Errorf("read how the group of %s after row %d goes: %w", plan, after, interpret(err))
+		return course, 0, fmt.Errorf("read how the group of %s after row %d goes: %w", plan, after, interpret(err))
 	}
 	if group.Course != nil {
-		return *group.Course, true, nil
+		return *group.Course, group.Until, nil
 	}
-	return group.Start(size), true, nil
+	return group.Start(size), group.Until, nil
 }
 
 // Steer records how the batches of the group go on that the rows before the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,6 +47,9 @@ func (s *Store) CreatePlan(ctx context.Context, p NewPlan) error {
 		if tag.RowsAffected() == 0 {
 			return samePlan(ctx, tx, p)
 		}
+		if err := inUndoWindow(ctx, tx, p.Undoes); err != nil {
+			return err
+		}
 		if err := insertRenames(ctx, tx, p); err != nil {
 			return err
 		}
@@ -70,6 +74,28 @@ func samePlan(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 		return problem(ErrConflict, "migration %s was already made by %s (run %s); choose another id", p.ID, workflow, run)
 	}
 	return nil
+}
+
+// inUndoWindow refuses to undo a plan that ended too long ago: what it noted
+// then is not kept for ever.
+func inUndoWindow(ctx context.Context, tx pgx.Tx, undoes string) error {
+	if undoes == "" {
+		return nil
+	}
+	settings, err := readSettings(ctx, tx)
+	if err != nil {
+		return err
+	}
+	var ended time.Time
+	var open bool
+	err = tx.QueryRow(ctx, `
+		SELECT coalesce(finished_at, now()), coalesce(finished_at, now()) + $2::interval >= now()
+		FROM rehome.migration_plans WHERE plan_id = $1`, undoes, settings.UndoWindow).Scan(&ended, &open)
+	if err != nil || open {
+		return err
+	}
+	return problem(ErrConflict, "migration %s ended on %s, and can be undone for %s after that (setting undo_window); make the setting longer, or let the chunks go back by a new migration",
+		undoes, ended.Format(time.DateTime), settings.UndoWindow)
 }
 
 func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {

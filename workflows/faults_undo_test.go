@@ -127,6 +127,25 @@ func TestFault37AnUndoIsDoneOnceAndUndone(t *testing.T) {
 	})
 }
 
+// TestFault37AnUndoAfterItsWindowIsRefused and changes nothing; a longer window
+// opens it again.
+func TestFault37AnUndoAfterItsWindowIsRefused(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 37, func(j *journey) {
+		j.depart()
+		j.completes()
+		j.exec(`UPDATE rehome.migration_plans SET finished_at = finished_at - interval '8 days' WHERE plan_id = $1`, j.id)
+		j.quiet()
+		there := j.everything()
+		_, late := j.rollback(j.id)
+		require.Equal(j, activities.Conflict, ends(j.T, late, nil))
+		require.Equal(j, there, j.everything())
+		j.exec(`INSERT INTO rehome.settings (key, value) VALUES ('undo_window', '30d')`)
+		j.goesHome()
+		j.returned()
+	})
+}
+
 // everything says where each chunk is and what it says.
 func (j *journey) everything() (all string) {
 	j.Helper()

@@ -56,10 +56,14 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 		return leg{}, nil
 	}
 	m.tell(ctx) // of the group, before its slice
+	last := p.together(g)
 	way := leg{
-		bounds:  store.Bounds{Until: g.Until, Batch: g.BatchSize, Rate: g.Rate},
+		bounds:  store.Bounds{Until: last.Until, Batch: g.BatchSize, Rate: g.Rate},
 		adapt:   true,
 		summary: fmt.Sprintf("Move group %d of %d, %.60s, by %s", g.Position, len(p.groups), g.Name, g.Way),
+	}
+	if last.Position > g.Position {
+		way.summary = fmt.Sprintf("Move groups %d to %d of %d by %s", g.Position, last.Position, len(p.groups), g.Way)
 	}
 	if g.Strategy != resilience.Gradual {
 		return way, nil
@@ -79,6 +83,17 @@ func (p *phased) current(at resilience.Watermark) (resilience.Group, bool) {
 		}
 	}
 	return resilience.Group{}, false
+}
+
+// together is the last of the groups after g that go as g does: one slice takes
+// them all along, since ending it costs as much as many batches.
+func (p *phased) together(g resilience.Group) resilience.Group {
+	for _, next := range p.groups {
+		if next.Position == g.Position+1 && next.GoesLike(g) {
+			g = next
+		}
+	}
+	return g
 }
 
 // facts tells which group is moved, and why so.

@@ -66,7 +66,8 @@ func TestGroupsRunOneAfterAnother(t *testing.T) {
 	env, base := rehearsal(t)
 	a := &analyst{actor: base, groups: []resilience.Group{
 		{Position: 1, Name: "cold", Until: 12, Rows: 12, Way: resilience.AliasOnly, Strategy: resilience.Batch, BatchSize: 100, TargetMS: 100, Reason: "nobody uses them"},
-		{Position: 2, Name: "warm", Until: 25, Rows: 13, Way: resilience.Update, Strategy: resilience.Batch, BatchSize: 7, TargetMS: 100, Reason: "cheap"},
+		{Position: 2, Name: "warm", Until: 20, Rows: 8, Way: resilience.Update, Strategy: resilience.Batch, BatchSize: 7, TargetMS: 100, Reason: "cheap"},
+		{Position: 3, Name: "warm too", Until: 25, Rows: 5, Way: resilience.Update, Strategy: resilience.Batch, BatchSize: 9, TargetMS: 100, Reason: "cheap"},
 	}}
 	base.plan.Hash = "after the groups were made"
 	env.RegisterActivity(a)
@@ -77,7 +78,7 @@ func TestGroupsRunOneAfterAnother(t *testing.T) {
 		require.Equal(t, l.Until > 0, l.Adapt)
 		went = append(went, [3]int64{l.Until, int64(l.Batch), int64(l.Rate)})
 	}
-	require.Equal(t, [][3]int64{{12, 100, 0}, {12, 100, 0}, {25, 7, 0}, {25, 7, 0}, {0, 0, 0}}, went, "rows of no group come last")
+	require.Equal(t, [][3]int64{{12, 100, 0}, {12, 100, 0}, {25, 7, 0}, {25, 7, 0}, {0, 0, 0}}, went, "those that go alike go together, and rows of no group come last")
 	require.Equal(t, 1, a.looks)
 	require.Equal(t, []string{"PlanMigration", "AnalyseMigration", "QueueMigration"}, a.ran[:3], "it looks before anything has an effect")
 }
@@ -122,7 +123,9 @@ func TestIntelligentCarriesChunksToTheirFilesAndBack(t *testing.T) {
 	require.Len(t, groups, 3)
 	require.Equal(t, []resilience.Strategy{resilience.Immediate, resilience.Immediate, resilience.Gradual},
 		[]resilience.Strategy{groups[0].Strategy, groups[1].Strategy, groups[2].Strategy})
-	require.NotNil(t, groups[2].Course, "its batches were adapted")
+	for _, g := range groups {
+		require.NotNil(t, g.Course, "the batches of each were adapted")
+	}
 
 	_, run = in.rollback(id)
 	require.Empty(t, ends(t, run, &plan))
