@@ -59,7 +59,7 @@ var shapes = []shape{
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
 	{
-		name: "GIN over the path's jsonb", table: "shape_gin", rows: 800_000,
+		name: "GIN over the path's jsonb", table: "shape_gin", rows: 1_050_000,
 		columns: `id bigint PRIMARY KEY, metadata jsonb NOT NULL, content text NOT NULL`,
 		values: `i, jsonb_build_object('source', path, 'page', i % 20, 'tags', jsonb_build_array(md5((i % 1000)::text), md5((i % 777)::text)),
 			'hash', md5(i::text), 'loc', jsonb_build_object('from', i * 7, 'to', i * 7 + 40)), ` + content,

@@ -64,7 +64,7 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 	}
 	groups := decide(found)
 	if len(groups) > 1 || inTurns(groups) {
-		if err := j.renumber(ctx, groups); err != nil {
+		if err := j.arrange(ctx, groups); err != nil {
 			return err
 		}
 	}
@@ -139,13 +139,21 @@ func (j *journal) turns(groups []resilience.Group) (turn, join string) {
 		fmt.Sprintf("LEFT JOIN %s t ON %s AND %s", t.name(), t.hasID("m.chunk_id"), t.scope())
 }
 
-// renumber puts the rows of the journal into the order of the groups, and within
-// one leaves them in the order they had.
-func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error {
+// placedInGroups says in which group the rows of a path are.
+const placedInGroups = `
+	placed AS MATERIALIZED (
+		SELECT p.path_id, coalesce(g.position, @others::integer) AS position
+		FROM rehome.migration_paths p JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
+		LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = ` + directory + `
+		WHERE p.plan_id = @plan)`
+
+// arrange puts the rows of the journal into the order of the groups, and within
+// one leaves them in the order they had. Where they have it already, as they do
+// when no directory is warmer than those before it, it writes nothing.
+func (j *journal) arrange(ctx context.Context, groups []resilience.Group) error {
 	var names []string
 	var positions []int
 	others := len(groups)
-	turn, join := j.turns(groups)
 	for _, g := range groups {
 		if g.Rest {
 			others = g.Position
@@ -154,25 +162,36 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group) error
 			names, positions = append(names, m), append(positions, g.Position)
 		}
 	}
+	args := j.args(pgx.NamedArgs{"names": names, "positions": positions, "others": others})
 	var rows int64
-	err := j.tx.QueryRow(ctx, fmt.Sprintf(`
-		WITH placed AS MATERIALIZED (
-			SELECT p.path_id, coalesce(g.position, @others::integer) AS position
-			FROM rehome.migration_paths p JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
-			LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = %s
-			WHERE p.plan_id = @plan),
+	var arranged bool
+	err := j.tx.QueryRow(ctx, `
+		WITH `+placedInGroups+`
+		SELECT count(*), coalesce(bool_and(position >= before), true) FROM (
+			SELECT p.position, lag(p.position, 1, 0) OVER (ORDER BY m.ordinal) AS before
+			FROM rehome.migration_moves m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
+	if err == nil && (inTurns(groups) || !arranged) {
+		rows, err = j.renumber(ctx, groups, args)
+	}
+	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
+		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
+	}
+	return err
+}
+
+// renumber writes the rows anew in the order of the groups.
+func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args pgx.NamedArgs) (rows int64, err error) {
+	turn, join := j.turns(groups)
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH `+placedInGroups+`,
 		taken AS (DELETE FROM rehome.migration_moves WHERE plan = @number RETURNING *),
 		turned AS (SELECT m.*, p.position, %s AS turn FROM taken m JOIN placed p USING (path_id) %s),
 		put AS (
 			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents, restores)
 			SELECT plan, row_number() OVER (ORDER BY position, turn, ordinal), path_id, chunk_id, documents, restores FROM turned
 			RETURNING 1)
-		SELECT count(*) FROM put`, directory, turn, join),
-		j.args(pgx.NamedArgs{"names": names, "positions": positions, "others": others})).Scan(&rows)
-	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
-		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
-	}
-	return err
+		SELECT count(*) FROM put`, turn, join), args).Scan(&rows)
+	return rows, err
 }
 
 // recordGroups stores the groups, whose rows come after the last one that is
