@@ -90,6 +90,26 @@ func TestGroupsAreRangesOfTheJournal(t *testing.T) {
 	require.Equal(t, groups, again)
 }
 
+// TestRowsInTheOrderOfTheGroupsAreNotWrittenAgain: others are.
+func TestRowsInTheOrderOfTheGroupsAreNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	for warm, written := range map[string]bool{"d/b/%": false, "d/a/%": true} {
+		m := newMigrations(t, resilience.BuiltinMapping("docs"))
+		m.fill(600, "d/a/f.md", "d/b/f.md")
+		m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE $1))`, warm)
+		m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
+		where := func() (rows string) {
+			require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT string_agg(ctid::text, ' ' ORDER BY ordinal) FROM rehome.migration_moves`).Scan(&rows))
+			return rows
+		}
+		before := where()
+		groups, err := m.store.Group(t.Context(), "m-1", nil, inGroups(plainCosts()))
+		require.NoError(t, err)
+		require.Len(t, groups, 2)
+		require.Equal(t, written, before != where(), "%s is in use", warm)
+	}
+}
+
 // TestChainsKeepTheOrderOfTheRules: what leaves a place comes before what takes it.
 func TestChainsKeepTheOrderOfTheRules(t *testing.T) {
 	t.Parallel()
