@@ -48,9 +48,11 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 
 // enter takes up the course of the group that the row after the watermark
 // belongs to.
-func (s *steering) enter(ctx context.Context, after int64) (err error) {
-	s.from, s.changes = after, nil
-	s.course, s.until, err = s.data.Course(ctx, s.plan, after)
+func (s *steering) enter(ctx context.Context, after int64) error {
+	course, until, err := s.data.Course(ctx, s.plan, after)
+	if err == nil {
+		s.from, s.until, s.course = after, until, course
+	}
 	return err
 }
 
@@ -88,5 +90,9 @@ func (s *steering) record(ctx context.Context) error {
 	if n := len(changes); n > mostChanges {
 		changes = append(changes[:mostChanges-1:mostChanges-1], fmt.Sprintf("after %d more changes: %s", n-mostChanges, changes[n-1]))
 	}
-	return s.data.Steer(context.WithoutCancel(ctx), s.plan, s.from, s.course, changes)
+	err := s.data.Steer(context.WithoutCancel(ctx), s.plan, s.from, s.course, changes)
+	if err == nil {
+		s.changes = nil
+	}
+	return err
 }

@@ -18,11 +18,17 @@ import (
 // studied is a plan of n chunks by the strategy intelligent, and what runs its activities.
 func studied(t *testing.T, n int) (*pgxpool.Pool, *activities.Database, *testsuite.TestActivityEnvironment) {
 	t.Helper()
+	return studiedIn(t, n, 1)
+}
+
+// studiedIn is such a plan whose chunks lie in so many directories.
+func studiedIn(t *testing.T, n, directories int) (*pgxpool.Pool, *activities.Database, *testsuite.TestActivityEnvironment) {
+	t.Helper()
 	pool := devtest.Pool(t)
 	data := store.New(pool)
 	require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
 	_, err := pool.Exec(t.Context(), `
-		INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'a/f' || i % 7 || '.md', i, 'text ' || i FROM generate_series(1, $1::int) i`, n)
+		INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', format('a/%sf%s.md', CASE WHEN $2::int > 1 THEN 'd' || i % $2::int || '/' END, i % 7), i, 'text ' || i FROM generate_series(1, $1::int) i`, n, directories)
 	require.NoError(t, err)
 	a := &activities.Database{Store: data}
 	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
@@ -138,6 +144,55 @@ func TestAForecastThatIsOffIsSaid(t *testing.T) {
 	require.Contains(t, all, "the forecast of 300 ms a row was off")
 	require.Contains(t, all, "go by the plan's own size of 50 rows")
 	require.Contains(t, all, "measured")
+}
+
+// TestASliceRunsThroughGroupsThatGoAlike: each at a pace of its own, and never
+// with rows of two in one batch.
+func TestASliceRunsThroughGroupsThatGoAlike(t *testing.T) {
+	t.Parallel()
+	pool, a, env := studiedIn(t, 1800, 3)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms)
+		VALUES ('docs', 'm-0', 'rename', 'batch', 'update', 'plain', 50, 10000, 1000, 3000000, 3000000, 0)`)
+	require.NoError(t, err)
+	groups := analysed(t, a, env).Groups
+	require.Len(t, groups, 3)
+	named := activities.PlanInput{Migration: "m-1"}
+	for _, step := range []struct{ activity, in any }{
+		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+	} {
+		_, err := env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+	// A trigger counts the batches in which rows of each directory move.
+	_, err = pool.Exec(t.Context(), `
+		CREATE TABLE public.batches (batch xid8, directories bigint);
+		CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO public.batches SELECT pg_current_xact_id(), count(DISTINCT split_part(path, '/', 2)) FROM went; RETURN NULL; END $$;
+		CREATE TRIGGER note AFTER UPDATE ON rehome.chunks REFERENCING NEW TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION public.note()`)
+	require.NoError(t, err)
+	slice := activities.SliceInput{
+		Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)},
+		Bounds: store.Bounds{Until: groups[2].Until, Batch: groups[0].BatchSize},
+	}
+	for range 2 { // the second finds all done
+		value, err := env.ExecuteActivity(a.MoveSlice, slice)
+		require.NoError(t, err)
+		var at resilience.Watermark
+		require.NoError(t, value.Get(&at))
+		require.EqualValues(t, 1800, at.Last)
+	}
+	var batches, most int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*), max(directories) FROM public.batches`).Scan(&batches, &most))
+	require.Greater(t, batches, 6)
+	require.Equal(t, 1, most)
+	adapted, err := a.Store.Groups(t.Context(), "m-1")
+	require.NoError(t, err)
+	for _, g := range adapted {
+		require.NotNil(t, g.Course, g.Name)
+		require.Positive(t, g.Course.Size(), g.Name)
+		require.NotEmpty(t, g.Course.Measured, g.Name)
+	}
 }
 
 func TestRebuildActivitiesAreIdempotent(t *testing.T) {

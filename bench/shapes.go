@@ -18,8 +18,8 @@ import (
 
 var shapesNotes = []string{
 	"**shape**: a table of an application, all of whose chunks are renamed by every strategy. In place of by hand stands " +
-		"the fixed strategy that was the quickest in the median; it is named. Runs take half a minute and more, so that what intelligent " +
-		"finds out at their beginning does not decide; on some shapes that is more chunks than immediate takes.",
+		"the fixed strategy that was the quickest in the median; it is named. Its runs take half a minute and more, so that what intelligent " +
+		"finds out at their beginning does not decide. Of more than a million chunks immediate is no contestant: it refuses them. No round goes before those that count.",
 	"The apply of a rebuild begins before the vector index is taken away and ends when it is there again.",
 }
 

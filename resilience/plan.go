@@ -147,7 +147,7 @@ type Plan struct {
 	Steps      []string      `json:"rollback_plan"`
 	CreatedAt  time.Time     `json:"created_at"`
 	PlanningMS int64         `json:"planning_ms"`
-	ApplyMS    int64         `json:"apply_ms"`    // first batch to last commit by the server's clock; until now, or its end, where there was none
+	ApplyMS    int64         `json:"apply_ms"`    // first batch to last commit by the server's clock; to now while it executes
 	DurationMS int64         `json:"duration_ms"` // creation to the end
 }
 

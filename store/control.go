@@ -94,7 +94,8 @@ func (s *Store) Pause(ctx context.Context, plan, author, reason string) error {
 	e := event{Plan: plan, What: "paused", Author: author, Detail: reason}
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
-			UPDATE rehome.migration_plans SET queued_at = NULL WHERE plan_id = $1 AND status = $2 AND queued_at IS NOT NULL`, plan, resilience.Paused)
+			UPDATE rehome.migration_plans SET queued_at = NULL, reason = $3
+			WHERE plan_id = $1 AND status = $2 AND queued_at IS NOT NULL`, plan, resilience.Paused, e.why())
 		if err != nil {
 			return err
 		}

@@ -165,18 +165,27 @@ func (j *journal) arrange(ctx context.Context, groups []resilience.Group) error 
 	args := j.args(pgx.NamedArgs{"names": names, "positions": positions, "others": others})
 	var rows int64
 	var arranged bool
-	err := j.tx.QueryRow(ctx, `
-		WITH `+placedInGroups+`
-		SELECT count(*), coalesce(bool_and(position >= before), true) FROM (
-			SELECT p.position, lag(p.position, 1, 0) OVER (ORDER BY m.ordinal) AS before
-			FROM rehome.migration_moves m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
-	if err == nil && (inTurns(groups) || !arranged) {
+	var err error
+	if !inTurns(groups) {
+		rows, arranged, err = j.arranged(ctx, args)
+	}
+	if err == nil && !arranged {
 		rows, err = j.renumber(ctx, groups, args)
 	}
 	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
 		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
 	}
 	return err
+}
+
+// arranged counts the rows, and reports whether they are in the order of the groups.
+func (j *journal) arranged(ctx context.Context, args pgx.NamedArgs) (rows int64, arranged bool, err error) {
+	err = j.tx.QueryRow(ctx, `
+		WITH `+placedInGroups+`
+		SELECT count(*), coalesce(bool_and(position >= before), true) FROM (
+			SELECT p.position, lag(p.position, 1, 0) OVER (ORDER BY m.ordinal) AS before
+			FROM rehome.migration_moves m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
+	return rows, arranged, err
 }
 
 // renumber writes the rows anew in the order of the groups.

@@ -76,8 +76,8 @@ func samePlan(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	return nil
 }
 
-// inUndoWindow refuses to undo a plan that ended too long ago: what it noted
-// then is not kept for ever.
+// inUndoWindow refuses to undo a plan that ended too long ago: by then others
+// count on the new paths, and the plan's notes may be cleared away.
 func inUndoWindow(ctx context.Context, tx pgx.Tx, undoes string) error {
 	if undoes == "" {
 		return nil
@@ -94,8 +94,8 @@ func inUndoWindow(ctx context.Context, tx pgx.Tx, undoes string) error {
 	if err != nil || open {
 		return err
 	}
-	return problem(ErrConflict, "migration %s ended on %s, and can be undone for %s after that (setting undo_window); make the setting longer, or let the chunks go back by a new migration",
-		undoes, ended.Format(time.DateTime), settings.UndoWindow)
+	return problem(ErrRefused, "migration %s ended at %s, and could be undone for %s after that; let the chunks go back by a new migration, or make the window longer: the row undo_window of rehome.settings, such as 30d",
+		undoes, ended.Format(time.RFC3339), settings.UndoWindow)
 }
 
 func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
@@ -136,7 +136,7 @@ const selectPlans = `
 		CASE WHEN g.throttle_until > now() AND p.finished_at IS NULL THEN jsonb_build_object(
 			'rate', g.throttle_rate, 'batch_size', coalesce(g.throttle_batch, 0), 'until', nullif(g.throttle_until, 'infinity')) END,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
-		coalesce(extract(epoch FROM coalesce(g.last_at, p.finished_at, now()) - g.first_at) * 1000, 0)::bigint,
+		coalesce(greatest(0, extract(epoch FROM coalesce(g.last_at, CASE WHEN p.status = 'executing' THEN now() END) - g.first_at) * 1000), 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
 	FROM rehome.migration_plans p
 	LEFT JOIN rehome.migration_progress g USING (plan_id)

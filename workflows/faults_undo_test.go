@@ -138,7 +138,7 @@ func TestFault37AnUndoAfterItsWindowIsRefused(t *testing.T) {
 		j.quiet()
 		there := j.everything()
 		_, late := j.rollback(j.id)
-		require.Equal(j, activities.Conflict, ends(j.T, late, nil))
+		require.Equal(j, activities.Refused, ends(j.T, late, nil))
 		require.Equal(j, there, j.everything())
 		j.exec(`INSERT INTO rehome.settings (key, value) VALUES ('undo_window', '30d')`)
 		j.goesHome()

@@ -22,8 +22,9 @@ func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, err
 // gradually climbs from stage to stage, as far as the server bears it.
 type gradually struct {
 	climb
-	at   resilience.Watermark
-	seen *resilience.Pulse // the last that was taken into account
+	at     resilience.Watermark
+	seen   *resilience.Pulse // the last that was taken into account
+	limits resilience.Limits // of the server's health; zero: the usual ones
 }
 
 // climb is what a gradual migration remembers, from run to run too.

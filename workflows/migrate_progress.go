@@ -186,7 +186,7 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 		}
 		facts = append(facts, Fact{"Moving took", words})
 	}
-	if plan.Reason != "" && plan.Status != resilience.Completed {
+	if plan.Reason != "" {
 		facts = append(facts, Fact{"Reason", plan.Reason})
 	}
 	m.progress.set(ctx, Progress{Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks", Facts: facts})
