@@ -50,7 +50,7 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 			`transfer of 3000 small chunks, batch at 1000: copy and verify \| `+compared+` \| ≤ 2.1× \| not judged`,
 			`intelligent on a shape of 44000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`intelligent on a shape of 400 rows, HNSW without room for HOT: apply, beside a plain update \| (.* \| ≤ 0.2× \| not judged|.* skipped: no pgvector)`,
-			`intelligent on a shape of 30000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
+			`intelligent on a shape of 40000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p95 \| .* ms \| .* ms \| .* \| ≤ \+3.0 ms \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p99 \| .* \| ≤ \+10.0 ms \| not judged`,
 			`estimates of 10 runs, batch at 1000, after 3: off the p50, in the median \| \| \d+ % \| \| \| ≤ 25 % \| not judged`,

@@ -74,7 +74,7 @@ var shapes = []shape{
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 1_500_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 2_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
