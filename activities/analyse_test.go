@@ -50,6 +50,18 @@ func analysed(t *testing.T, a *activities.Database, env *testsuite.TestActivityE
 	return found
 }
 
+// begun lets the plan begin.
+func begun(t *testing.T, a *activities.Database, env *testsuite.TestActivityEnvironment) {
+	t.Helper()
+	named := activities.PlanInput{Migration: "m-1"}
+	for _, step := range []struct{ activity, in any }{
+		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
+	} {
+		_, err := env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+}
+
 // TestDecisionsAreLearned: the same table, and two different pasts. Where updates
 // were quick, rows are updated; where each took long, the index is built again.
 func TestDecisionsAreLearned(t *testing.T) {
@@ -115,13 +127,7 @@ func TestAForecastThatIsOffIsSaid(t *testing.T) {
 	require.NoError(t, err)
 	groups := analysed(t, a, env).Groups
 	require.Equal(t, 20, groups[0].BatchSize, "it expects 300 ms of each row")
-	named := activities.PlanInput{Migration: "m-1"}
-	for _, step := range []struct{ activity, in any }{
-		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
-	} {
-		_, err := env.ExecuteActivity(step.activity, step.in)
-		require.NoError(t, err)
-	}
+	begun(t, a, env)
 	slice := activities.SliceInput{
 		Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)},
 		Bounds: store.Bounds{Until: groups[0].Until, Batch: groups[0].BatchSize},
@@ -157,18 +163,12 @@ func TestASliceRunsThroughGroupsThatGoAlike(t *testing.T) {
 	require.NoError(t, err)
 	groups := analysed(t, a, env).Groups
 	require.Len(t, groups, 3)
-	named := activities.PlanInput{Migration: "m-1"}
-	for _, step := range []struct{ activity, in any }{
-		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
-	} {
-		_, err := env.ExecuteActivity(step.activity, step.in)
-		require.NoError(t, err)
-	}
+	begun(t, a, env)
 	// A trigger counts the batches in which rows of each directory move.
 	_, err = pool.Exec(t.Context(), `
-		CREATE TABLE public.batches (batch xid8, directories bigint);
+		CREATE TABLE public.batches (directories bigint);
 		CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			INSERT INTO public.batches SELECT pg_current_xact_id(), count(DISTINCT split_part(path, '/', 2)) FROM went; RETURN NULL; END $$;
+			INSERT INTO public.batches SELECT count(DISTINCT split_part(path, '/', 2)) FROM went; RETURN NULL; END $$;
 		CREATE TRIGGER note AFTER UPDATE ON rehome.chunks REFERENCING NEW TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION public.note()`)
 	require.NoError(t, err)
 	slice := activities.SliceInput{
@@ -201,12 +201,7 @@ func TestRebuildActivitiesAreIdempotent(t *testing.T) {
 	_, err := pool.Exec(t.Context(), `CREATE INDEX words ON rehome.chunks USING gin (to_tsvector('simple', content))`)
 	require.NoError(t, err)
 	named := activities.PlanInput{Migration: "m-1"}
-	for _, step := range []struct{ activity, in any }{
-		{a.QueueMigration, activities.QueueInput{PlanInput: named}}, {a.BeginMigration, activities.BeginInput{PlanInput: named}},
-	} {
-		_, err := env.ExecuteActivity(step.activity, step.in)
-		require.NoError(t, err)
-	}
+	begun(t, a, env)
 	indexes := func() (n int) {
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = 'words' AND i.indisvalid`).Scan(&n))
 		return n

@@ -70,6 +70,14 @@ func DefaultLimits() Limits {
 	}
 }
 
+// LateLimits are those of a group that comes last in its plan: the dead rows that
+// it meets are those of the groups before it, and can wait for autovacuum.
+func LateLimits() Limits {
+	limits := DefaultLimits()
+	limits.DeadShare = 1
+	return limits
+}
+
 // GateName names a reason to wait.
 type GateName string
 

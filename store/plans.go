@@ -87,11 +87,12 @@ func inUndoWindow(ctx context.Context, tx pgx.Tx, undoes string) error {
 		return err
 	}
 	var ended time.Time
-	var open bool
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(finished_at, now()), coalesce(finished_at, now()) + $2::interval >= now()
-		FROM rehome.migration_plans WHERE plan_id = $1`, undoes, settings.UndoWindow).Scan(&ended, &open)
-	if err != nil || open {
+		SELECT finished_at FROM rehome.migration_plans WHERE plan_id = $1 AND finished_at + $2::interval < now()`, undoes, settings.UndoWindow).Scan(&ended)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return problem(ErrRefused, "migration %s ended at %s, and could be undone for %s after that; let the chunks go back by a new migration, or make the window longer: the row undo_window of rehome.settings, such as 30d",

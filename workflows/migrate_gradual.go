@@ -22,9 +22,8 @@ func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, err
 // gradually climbs from stage to stage, as far as the server bears it.
 type gradually struct {
 	climb
-	at     resilience.Watermark
-	seen   *resilience.Pulse // the last that was taken into account
-	limits resilience.Limits // of the server's health; zero: the usual ones
+	at   resilience.Watermark
+	seen *resilience.Pulse // the last that was taken into account
 }
 
 // climb is what a gradual migration remembers, from run to run too.
@@ -103,7 +102,7 @@ func (g *gradually) catchUp(ctx workflow.Context, m *migration, at resilience.Wa
 // orders a slice that rests after each batch, longer while a signal is near its
 // limit.
 func (g *gradually) slice(ctx workflow.Context, m *migration) (leg, error) {
-	if well, err := g.look(ctx, m); err != nil || !well {
+	if well, err := g.look(ctx, m, resilience.DefaultLimits()); err != nil || !well {
 		return leg{stop: true}, err
 	}
 	nice := float64(resilience.GradualNice)

@@ -68,9 +68,9 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	if g.Strategy != resilience.Gradual {
 		return way, nil
 	}
-	p.health.at, p.health.Hours, p.health.limits = at, m.in.Policy.Hours, withoutVacuum()
+	p.health.at, p.health.Hours = at, m.in.Policy.Hours
 	way.slice = activities.Slice{Time: activities.Duration(gradualSlice)}
-	well, err := p.health.look(ctx, m)
+	well, err := p.health.look(ctx, m, resilience.LateLimits())
 	way.stop = !well
 	return way, err
 }
@@ -83,15 +83,6 @@ func (p *phased) current(at resilience.Watermark) (resilience.Group, bool) {
 		}
 	}
 	return resilience.Group{}, false
-}
-
-// withoutVacuum are the limits of a group that looks at the server: it comes
-// last, and the dead rows that it meets are those of the groups before it. They
-// can wait for autovacuum.
-func withoutVacuum() resilience.Limits {
-	limits := resilience.DefaultLimits()
-	limits.DeadShare = 1
-	return limits
 }
 
 // together is the last of the groups after g that go as g does: one slice takes
