@@ -58,6 +58,18 @@ func TestAnEndedPlanOwnsNothing(t *testing.T) {
 	require.Contains(t, resilience.LiveStatuses(), resilience.Failed)
 }
 
+// TestOnItsWay: of every other status a person wants to know why.
+func TestOnItsWay(t *testing.T) {
+	t.Parallel()
+	var on []resilience.Status
+	for _, s := range resilience.Statuses() {
+		if s.OnItsWay() {
+			on = append(on, s)
+		}
+	}
+	require.ElementsMatch(t, []resilience.Status{resilience.Pending, resilience.Queued, resilience.Executing, resilience.Completed}, on)
+}
+
 func TestPaceIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []resilience.Pace{{Rate: -1}, {BatchSize: -1}, {BatchSize: resilience.MaxBatchSize + 1}} {

@@ -37,3 +37,19 @@ func TestMigrateAndRollback(t *testing.T) {
 	_, err := json.Marshal(shown)
 	require.NoError(t, err)
 }
+
+// TestAnUndoHasItsTime: what ended longer ago than the window is refused, until
+// the window is longer.
+func TestAnUndoHasItsTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.chunks("default", 3, "guide/a.md")
+	var plan map[string]any
+	b.result(&plan, "migrate", "--rename", "guide=handbook")
+	id := plan["migration_id"].(string)
+	b.exec(`UPDATE rehome.migration_plans SET finished_at = finished_at - interval '8 days'`)
+	b.refuses(bad{"migration rollback " + id, exitRefused, "could be undone for 168h0m0s after that"})
+	b.exec(`INSERT INTO rehome.settings (key, value) VALUES ('undo_window', '30d')`)
+	require.Equal(t, "completed", b.has("migration rollback "+id, "status")["status"])
+}

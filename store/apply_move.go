@@ -60,8 +60,9 @@ func moveStatement(t table, d direction, some bool) string {
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
-	if d.undoing { // what did not move does not move back; OFFSET 0: each row is looked up, however many there are
-		skipped = `AND NOT ` + stays + ` AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing OFFSET 0)`
+	if d.undoing { // what did not move does not move back
+		skipped = `AND NOT ` + stays + ` AND m.ordinal NOT IN (
+				SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi)`
 	}
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
@@ -69,25 +70,28 @@ func moveStatement(t table, d direction, some bool) string {
 		"{as it was}", t.asItWas(), "{kept}", t.kept(),
 		"{skipped}", skipped, "{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
-		WITH planned AS MATERIALIZED (
+		WITH files AS ( -- so that a path is looked up once, not for every row
+			SELECT path_id, array_agg(m) AS rows FROM rehome.migration_moves m
+			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} GROUP BY path_id),
+		planned AS MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores, {stays} AS stays
-			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} ORDER BY m.ordinal),
+			FROM files f JOIN rehome.migration_paths p USING (path_id) CROSS JOIN LATERAL unnest(f.rows) m ORDER BY m.ordinal),
+		size AS MATERIALIZED (SELECT count(*) AS planned FROM planned),
 		moved AS (
 			UPDATE {table} t SET {set}
 			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} AND {scope} WHERE NOT p.stays) p
-			WHERE {id} = p.was_id
+			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at -- in one snapshot that is the row, found without its index
 			RETURNING p.ordinal, {there} IS TRUE AND {kept} AS verified),
 		done AS (SELECT count(*) AS moved, coalesce(bool_and(verified), true) AS verified FROM moved),
 		others AS MATERIALIZED (
 			SELECT p.ordinal, p.stays, {id} IS NOT NULL AS present, {here} IS TRUE AS here
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}
-			WHERE (SELECT count(*) FROM planned) > (SELECT moved FROM done) AND p.ordinal NOT IN (SELECT ordinal FROM moved)),
+			WHERE (SELECT planned FROM size) > (SELECT moved FROM done) AND p.ordinal NOT IN (SELECT ordinal FROM moved)),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
 			ON CONFLICT DO NOTHING)
-		SELECT (SELECT count(*) FROM planned), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, d.verified
+		SELECT (SELECT planned FROM size), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, d.verified
 		FROM done d, (
 			SELECT count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
 			FROM others) o`)
@@ -95,7 +99,7 @@ func moveStatement(t table, d direction, some bool) string {
 
 // asItWas is what kept compares of a row before the move.
 func (t table) asItWas() string {
-	was := []string{t.column(t.m.ID) + " AS was_id", t.column(t.m.Content) + " AS was_text"}
+	was := []string{"t.tableoid AS was_in, t.ctid AS was_at", t.column(t.m.ID) + " AS was_id", t.column(t.m.Content) + " AS was_text"}
 	if t.m.Embedding != "" {
 		was = append(was, t.column(t.m.Embedding)+" AS was_embedding")
 	}

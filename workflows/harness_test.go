@@ -99,12 +99,18 @@ func quick() workflows.Tuning {
 // migrate starts a migration of docs with batches of 10 rows.
 func (in *installation) migrate(policy resilience.Policy, renames ...resilience.RenameRule) (string, client.WorkflowRun) {
 	in.Helper()
+	return in.migrateBy(resilience.Batch, policy, renames...)
+}
+
+// migrateBy does it by another strategy.
+func (in *installation) migrateBy(strategy resilience.Strategy, policy resilience.Policy, renames ...resilience.RenameRule) (string, client.WorkflowRun) {
+	in.Helper()
 	in.made++
 	id := fmt.Sprintf("m-%d", in.made)
 	if policy.BatchSize == 0 {
 		policy.BatchSize = 10
 	}
-	run := in.start(workflows.MigrateID(in.id, "docs", id), workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
+	run := in.start(workflows.MigrateID(in.id, "docs", id), workflows.MigrateName(strategy), workflows.MigrateInput{
 		Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Renames: renames, Policy: policy, Tuning: quick(),
 	})
 	return id, run

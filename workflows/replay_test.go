@@ -13,7 +13,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
-	"rehome/resilience"
 	"rehome/workflows"
 )
 
@@ -40,95 +39,6 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			workflows.Register(replayer)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, file))
 		})
-	}
-}
-
-// scenarios are the paths through the workflows, each with the run to keep.
-func scenarios() map[string]func(*installation) client.WorkflowRun {
-	guide := rule("guide", "manual")
-	moving := func(in *installation) (string, client.WorkflowRun) {
-		id, run := in.migrate(slowly(), guide)
-		in.moving(id)
-		return id, run
-	}
-	return map[string]func(*installation) client.WorkflowRun{
-		"migrate-completed": func(in *installation) client.WorkflowRun {
-			_, run := in.migrate(resilience.Policy{}, guide)
-			return run
-		},
-		"migrate-refused": func(in *installation) client.WorkflowRun {
-			_, run := in.migrate(resilience.Policy{}, rule("nothing", "manual"))
-			return run
-		},
-		"migrate-compensated": func(in *installation) client.WorkflowRun {
-			in.faults.inject("CompleteMigration", fault{times: 1})
-			_, run := in.migrate(resilience.Policy{}, guide)
-			return run
-		},
-		"migrate-rollback-failed": func(in *installation) client.WorkflowRun {
-			in.faults.inject("SwitchAliases", fault{times: 1})
-			in.faults.inject("UndoSwitchAliases", fault{times: 1})
-			_, run := in.migrate(resilience.Policy{}, guide)
-			in.skip(run, "nobody reads them")
-			return run
-		},
-		"migrate-cancelled": func(in *installation) client.WorkflowRun {
-			_, run := moving(in)
-			require.NoError(in, in.temporal.CancelWorkflow(in.Context(), run.GetID(), ""))
-			return run
-		},
-		"migrate-aborted": func(in *installation) client.WorkflowRun {
-			_, run := moving(in)
-			_, err := in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
-			require.NoError(in, err)
-			return run
-		},
-		"migrate-paused-throttled-resumed": func(in *installation) client.WorkflowRun {
-			_, run := moving(in)
-			for _, order := range []struct {
-				name string
-				arg  any
-			}{
-				{workflows.PauseUpdate, workflows.Order{Author: "ana"}},
-				{workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100}},
-				{workflows.ResumeUpdate, workflows.Order{Author: "ana"}},
-			} {
-				_, err := in.update(run, order.name, order.arg)
-				require.NoError(in, err)
-			}
-			return run
-		},
-		"rollback-of-completed": func(in *installation) client.WorkflowRun {
-			id, run := in.migrate(resilience.Policy{}, guide)
-			require.Empty(in, ends(in.T, run, nil))
-			_, run = in.rollback(id)
-			return run
-		},
-		"rollback-of-terminated": func(in *installation) client.WorkflowRun {
-			id, run := moving(in)
-			require.NoError(in, in.temporal.TerminateWorkflow(in.Context(), run.GetID(), "", "a test"))
-			_, run = in.rollback(id)
-			return run
-		},
-		"ingest": func(in *installation) client.WorkflowRun {
-			in.touch("a.md")
-			return in.startIngest("docs")
-		},
-		"scan": func(in *installation) client.WorkflowRun {
-			in.write("a.md", "guide/a.md")
-			return in.startScan(workflows.ScanInput{})
-		},
-		"scan-refused": func(in *installation) client.WorkflowRun {
-			return in.startScan(workflows.ScanInput{}) // the root is empty
-		},
-		"cleanup": func(in *installation) client.WorkflowRun {
-			in.write("a.md", "b.md", "c.md", "guide/a.md")
-			in.scan()
-			in.remove("a.md")
-			in.scan()
-			in.scan()
-			return in.startCleanup(workflows.CleanupInput{WaiveGrace: true})
-		},
 	}
 }
 
