@@ -64,6 +64,6 @@ func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, dir string
 
 // forget empties what is kept of files, aliases and migrations, and what was
 // learned of them.
-const forget = `TRUNCATE rehome.files, rehome.version_aliases, rehome.quarantine, rehome.migration_plans, rehome.migration_moves,
+const forget = `TRUNCATE rehome.files, rehome.version_aliases, rehome.quarantine, rehome.migration_plans, rehome.migration_paths, rehome.migration_moves,
 	rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files,
 	rehome.migration_copies, rehome.performance_samples CASCADE`

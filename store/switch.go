@@ -130,10 +130,11 @@ const mendAliases = `
 	FROM (
 		SELECT path, moved_to AS target FROM rehome.migration_files
 		WHERE plan_id = @plan AND moved_to IS NOT NULL AND after->>'gone_at' IS NOT NULL
-		UNION ALL
+		UNION
 		SELECT p.old_key, p.new_key FROM rehome.migration_paths p
 		WHERE p.plan_id = @plan AND NOT EXISTS (
-			SELECT FROM rehome.migration_paths t WHERE t.plan_id = @plan AND t.new_key = p.old_key)) m
+			SELECT FROM rehome.migration_paths t WHERE t.plan_id = @plan AND t.new_key = p.old_key)
+		OFFSET 0) m -- OFFSET 0: where_is is asked once for each, not on both sides of the union
 	LEFT JOIN rehome.version_aliases a ON a.memory = @memory AND a.original_path = m.path
 	LEFT JOIN rehome.files f ON f.memory = @memory AND f.path = m.path AND f.gone_at IS NULL
 	WHERE f.path IS NULL AND rehome.where_is(@memory, m.path) <> m.target

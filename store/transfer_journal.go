@@ -56,8 +56,8 @@ func (j *journal) listTaken(ctx context.Context) ([]string, error) {
 	_, err := j.tx.Exec(ctx, fmt.Sprintf(`
 		WITH spelled AS MATERIALIZED (SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
 		sources AS MATERIALIZED (
-			SELECT raw, rest, coalesce(normalize(rest, NFC), raw) COLLATE "C" AS key
-			FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled WHERE raw IS NOT NULL) r)
+			SELECT raw, rest, coalesce(`+keyOf("rest")+`, raw) COLLATE "C" AS key
+			FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled WHERE raw IS NOT NULL OFFSET 0) r)
 		INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
 		SELECT @plan, raw, key, CASE WHEN rest IS NULL THEN raw ELSE @to_prefix || rest END, key, 1 FROM sources s
 		WHERE (@only = '' OR key = @only OR starts_with(key, @only || '/'))

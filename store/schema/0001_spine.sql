@@ -269,7 +269,7 @@ CREATE TABLE rehome.migration_renames (
 -- rule that moves it and its canonical key.
 CREATE TABLE rehome.migration_paths (
     path_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    plan_id  text NOT NULL REFERENCES rehome.migration_plans ON DELETE CASCADE,
+    plan_id  text NOT NULL,                     -- a foreign key would be checked for every file
     old_path text COLLATE "C" NOT NULL,
     old_key  text COLLATE "C" NOT NULL,
     new_path text COLLATE "C" NOT NULL,
