@@ -73,3 +73,31 @@ func TestABatchReadsNoTableWhole(t *testing.T) {
 		require.Contains(t, plan, "Index Scan using chunks_pkey", what)
 	}
 }
+
+// Rows of different partitions lie at the same place in theirs, and a new path
+// may belong into another partition.
+func TestRowsOfPartitionsAreToldApart(t *testing.T) {
+	t.Parallel()
+	for name, parts := range map[string]string{
+		"by id": `CREATE TABLE public.parted (id bigint PRIMARY KEY, path text, content text) PARTITION BY HASH (id);
+			CREATE TABLE public.even PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+			CREATE TABLE public.odd PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 1)`,
+		"by path": `CREATE TABLE public.parted (id bigint, path text, content text, PRIMARY KEY (id, path)) PARTITION BY RANGE (path);
+			CREATE TABLE public.early PARTITION OF public.parted FOR VALUES FROM (MINVALUE) TO ('b');
+			CREATE TABLE public.late PARTITION OF public.parted FOR VALUES FROM ('b') TO (MAXVALUE)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "parted", ID: "id", IDType: "bigint", Content: "content", Locators: []resilience.Locator{{Column: "path", Type: "text"}}})
+			m.exec(parts)
+			m.exec(`INSERT INTO public.parted SELECT i, CASE WHEN i % 3 = 0 THEN 'c.md' ELSE 'a.md' END, 'text ' || i FROM generate_series(1, 30) i`)
+			start := m.rows("public.parted")
+			id, err := m.plan("", rule("a.md", "b.md"))
+			require.NoError(t, err)
+			m.apply(id, -1)
+			require.Equal(t, []string{"(b.md,20)", "(c.md,10)"}, m.rows(`(SELECT path, count(*) FROM public.parted WHERE content = 'text ' || id GROUP BY path)`))
+			m.revert(id)
+			require.Equal(t, start, m.rows("public.parted"))
+		})
+	}
+}

@@ -16,7 +16,7 @@ const (
 
 // lookAtTables comes before statements that go through rows just written in
 // bulk: the planner takes them for a handful, and compares each with each.
-const lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files`
+const lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files, rehome.migration_paths`
 
 // interpretPlans keeps Postgres from compiling the statements below, which takes
 // longer than they do.

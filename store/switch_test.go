@@ -222,3 +222,26 @@ func requireTruth(t require.TestingT, b *aliasBench, w *tree) {
 		WHERE memory = $1 AND a.current_path = b.original_path`, b.memory).Scan(&loops))
 	require.Zero(t, loops, "aliases that lead to an aliased path")
 }
+
+// What the server knows of tables from before a plan wrote to them does not make
+// it compare each file of the plan with each: that would take minutes here.
+func TestManyFilesAreSwitchedInTheirTime(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	for _, dir := range []string{"first", "guide"} {
+		m.exec(`
+			INSERT INTO rehome.chunks (memory, path, ordinal, content)
+			SELECT 'docs', $1 || '/' || i % 100 || '/' || i || '.md', 1, 'text' FROM generate_series(1, 50000) i`, dir)
+	}
+	_, err := m.plan("", rule("first", "then"))
+	require.NoError(t, err)
+	m.exec(`VACUUM ANALYZE`)
+	m.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''20s''', current_database()); END $$`)
+	m.pool.Reset() // so that it holds
+	id, err := m.plan("", rule("guide", "pages"))
+	require.NoError(t, err)
+	require.NoError(t, store.SwitchAliases(m.store, t.Context(), id, "docs"))
+	var now string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT rehome.where_is('docs', 'guide/7/7.md')`).Scan(&now))
+	require.Equal(t, "pages/7/7.md", now)
+}
