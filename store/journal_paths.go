@@ -41,12 +41,14 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := j.rules(ctx)
+	if err != nil {
+		return nil, err
+	}
 	taken, err = j.find(ctx, `
 		WITH `+j.sources()+`,
 		ruled AS (
-			SELECT DISTINCT ON (s.raw) s.*, r.ordinal, r.old_path, r.new_path
-			FROM sources s CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.key)) AS way (path)
-			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path
+			SELECT DISTINCT ON (s.raw) s.*, r.ordinal, r.old_path, r.new_path FROM sources s `+rules+`
 			ORDER BY s.raw, length(r.old_path) DESC),
 		planned AS MATERIALIZED (
 			SELECT p.*, `+fold("target_key")+` AS fold, `+fold("key")+` AS was
@@ -80,6 +82,21 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 	slices.Sort(taken)
 	taken = slices.Compact(taken)
 	return taken[:min(3, len(taken))], err
+}
+
+// fewRules are compared with each path; of more, each path looks for its own.
+const fewRules = 4
+
+// rules joins the sources s to the renames r that move them.
+func (j *journal) rules(ctx context.Context) (string, error) {
+	var few bool
+	err := j.tx.QueryRow(ctx, `
+		SELECT count(*) <= $2 FROM (SELECT FROM rehome.migration_renames WHERE plan_id = $1 LIMIT $2 + 1) r`, j.plan, fewRules).Scan(&few)
+	if few {
+		return `JOIN rehome.migration_renames r ON r.plan_id = @plan AND (s.key = r.old_path OR starts_with(s.key, r.old_path || '/'))`, err
+	}
+	return `CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.key)) AS way (path)
+			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path`, err
 }
 
 // folding returns what makes equal of paths that differ in nothing but case or

@@ -14,9 +14,12 @@ const (
 	ruleGiven   = `SELECT @old::text COLLATE "C" AS old_path, @new::text COLLATE "C" AS new_path`
 )
 
-// lookAtTables comes before statements that go through rows just written in
-// bulk: the planner takes them for a handful, and compares each with each.
-const lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files, rehome.migration_paths`
+// These come before statements that go through rows just written in bulk: the
+// planner takes them for a handful, and compares each with each.
+const (
+	lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files, rehome.migration_paths`
+	lookAtPaths  = `ANALYZE rehome.migration_paths`
+)
 
 // interpretPlans keeps Postgres from compiling the statements below, which takes
 // longer than they do.

@@ -130,6 +130,9 @@ func (s *Store) VerifyTargets(ctx context.Context, plan string) (int64, error) {
 		if err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, lookAtPaths); err != nil {
+			return err
+		}
 		var example string
 		err = tx.QueryRow(ctx, v.foreign(), v.args).Scan(&foreign, &example)
 		if err != nil || foreign == 0 {
