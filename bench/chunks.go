@@ -62,8 +62,13 @@ func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, dir string
 	return err
 }
 
-// forget empties what is kept of files, aliases and migrations, and what was
-// learned of them.
-const forget = `TRUNCATE rehome.files, rehome.version_aliases, rehome.quarantine, rehome.migration_plans, rehome.migration_paths, rehome.migration_moves,
-	rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files,
-	rehome.migration_copies, rehome.performance_samples CASCADE`
+// What migrations leave behind; what refers to a plan goes with it.
+const leftBehind = `rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_paths, rehome.migration_moves,
+	rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files`
+
+// forgetPlans empties what is kept of files, aliases and migrations; forget does
+// so with what was learned and what was put away, too.
+const (
+	forgetPlans = `TRUNCATE ` + leftBehind + ` CASCADE`
+	forget      = `TRUNCATE ` + leftBehind + `, rehome.quarantine, rehome.migration_copies, rehome.performance_samples CASCADE`
+)

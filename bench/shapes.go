@@ -203,8 +203,7 @@ func (s *shaped) reset(ctx context.Context) error {
 		old += ` ->> ` + "'" + key + "'"
 	}
 	return s.exec(ctx,
-		`TRUNCATE rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_paths, rehome.migration_moves, rehome.migration_exceptions,
-			rehome.migration_events, rehome.migration_aliases, rehome.migration_files CASCADE`,
+		forgetPlans,
 		`DROP TABLE IF EXISTS pairs`,
 		`CREATE TABLE pairs AS SELECT id, old_path, '`+s.to+`' || substr(old_path, `+strconv.Itoa(len(s.at)+1)+`) AS new_path
 			FROM (SELECT id, `+old+` AS old_path FROM public.`+s.table+`) t`,

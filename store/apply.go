@@ -147,8 +147,9 @@ var errMoved = errors.New("the watermark is elsewhere")
 // batchGuards bound what a batch may do to others: it gives up rather than
 // queue for long before a lock, or run for long, unless it is all rows at once.
 // It finds its rows by index, whatever the planner believes of a journal it has
-// no statistics of, without compiling the statement first. The advisory lock
-// tells whoever looks at pg_locks that the session is a batch of this plan.
+// no statistics of, without compiling the statement first; what it gathers of
+// them stays in memory. The advisory lock tells whoever looks at pg_locks that
+// the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),

@@ -17,8 +17,8 @@ const (
 // These come before statements that go through rows just written in bulk: the
 // planner takes them for a handful, and compares each with each.
 const (
-	lookAtTables = `ANALYZE rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files, rehome.migration_paths`
 	lookAtPaths  = `ANALYZE rehome.migration_paths`
+	lookAtTables = lookAtPaths + `, rehome.migration_renames, rehome.files, rehome.version_aliases, rehome.migration_files`
 )
 
 // interpretPlans keeps Postgres from compiling the statements below, which takes

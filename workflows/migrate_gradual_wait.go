@@ -44,8 +44,9 @@ func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, wh
 	return err
 }
 
-// look asks whether the server bears a slice now, within these limits. When it does not, it waits a
-// while; when that goes on for days, it pauses the plan and asks. It never undoes.
+// look asks whether the server bears a slice now, within these limits. When it
+// does not, it waits a while; when that goes on for days, it pauses the plan and
+// asks. It never undoes.
 func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.Limits) (bool, error) {
 	in := activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours, Limits: limits}
 	if g.Untold {
