@@ -48,7 +48,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
-		"{put away}", putAway, "{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.id()), "{undoing}", fmt.Sprint(undoing))
+		"{put away}", putAway, "{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
 // putAway is what quarantine keeps of the source row of p. Its key alone is looked
@@ -65,12 +65,15 @@ func (t *transfer) names() []string {
 	return names
 }
 
-// journalled are the rows of a batch, as p.
+// journalled are the rows of a batch, as p. Copies are looked for only where a
+// batch has some. What was noted of them is written again by its place: in one
+// snapshot that is the row.
 const journalled = `planned AS MATERIALIZED (
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.target_id, c.made, coalesce(c.here, false) AS held
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
-				SELECT * FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal OFFSET 0) c ON true
+				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal
+					AND (SELECT EXISTS (SELECT FROM rehome.migration_copies m WHERE {rows})) OFFSET 0) c ON true
 			WHERE {rows} {skipped} ORDER BY m.ordinal)`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
@@ -79,32 +82,32 @@ const journalled = `planned AS MATERIALIZED (
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
-		state AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.chunk_id, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values}
-			FROM planned p LEFT JOIN {source} t ON {is source}),
-		chosen AS MATERIALIZED (
-			SELECT s.*, {chosen id} AS f0 FROM state s WHERE s.here AND NOT s.held),
+		state AS MATERIALIZED ( -- a row with an id, f0, is to be copied
+			SELECT ordinal, origin, noted_at, held, present, here, {f}, CASE WHEN f0 IS NOT NULL THEN {expected} END AS expected
+			FROM (
+				SELECT s.*, CASE WHEN s.here AND NOT s.held THEN {chosen id} END AS f0
+				FROM (
+					SELECT p.ordinal, p.origin, p.chunk_id, p.noted_at, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values}
+					FROM planned p LEFT JOIN {source} t ON {is source}) s
+				OFFSET 0) b),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM state WHERE NOT here AND NOT held
-			UNION ALL
-			SELECT @plan, ordinal, 'conflict', {undoing} FROM chosen WHERE f0 IS NULL
+			SELECT @plan, ordinal, CASE WHEN here THEN 'conflict' WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}
+			FROM state WHERE NOT held AND f0 IS NULL
 			ON CONFLICT DO NOTHING),
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
-			SELECT {f} FROM chosen WHERE f0 IS NOT NULL
+			SELECT {f} FROM state WHERE f0 IS NOT NULL
 			RETURNING CASE WHEN {reread copy} THEN {written} END AS written),
-		meant AS MATERIALIZED (
-			SELECT b.origin, b.f0::text AS target_id, {expected} AS expected, {reread} AS reread FROM chosen b WHERE f0 IS NOT NULL),
 		noted AS (
 			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here)
-			SELECT @origin, origin, target_id, expected, true FROM meant
-			ON CONFLICT (plan, ordinal) DO UPDATE
-			SET (target_id, made, here) = (excluded.target_id, excluded.made, true))
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present OR held),
-			count(*) FILTER (WHERE here OR held) - (SELECT count(*) FROM chosen WHERE f0 IS NULL),
+			SELECT @origin, origin, f0::text, expected, true FROM state WHERE f0 IS NOT NULL AND noted_at IS NULL),
+		noted_again AS (
+			UPDATE rehome.migration_copies c SET (target_id, made, here) = (s.f0::text, s.expected, true)
+			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at)
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
 			count(*) FILTER (WHERE held) + (SELECT count(*) FROM made),
-			(SELECT {expected sum} FROM meant WHERE reread) = (SELECT {written sum} FROM made)
+			(SELECT {expected sum} FROM state b WHERE f0 IS NOT NULL AND {reread}) = (SELECT {written sum} FROM made)
 		FROM state`)
 }
 
@@ -139,10 +142,7 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			DELETE FROM {target} t USING state p WHERE {is target} AND (p.ours OR p.ordinal IN (SELECT ordinal FROM brought)) RETURNING 1),
 		noted AS (
 			UPDATE rehome.migration_copies c SET here = false FROM state p
-			WHERE c.plan = @origin AND c.ordinal = p.origin AND (p.ours OR NOT p.present)),
-		noted_home AS (
-			UPDATE rehome.migration_copies c SET here = false
-			FROM brought p WHERE c.plan = @origin AND c.ordinal = p.origin)
+			WHERE c.ctid = p.noted_at AND (p.ours OR NOT p.present OR p.ordinal IN (SELECT ordinal FROM brought)))
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
 			(SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)
 		FROM state`)

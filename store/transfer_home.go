@@ -173,7 +173,7 @@ const keepCopies = `
 		judged AS MATERIALIZED (
 			SELECT ordinal, 'it was written to' AS why FROM state WHERE safe AND present AND NOT ours),
 		brought AS MATERIALIZED (
-			SELECT ordinal, origin, '' AS changed, true AS verified FROM planned WHERE false),`
+			SELECT ordinal, '' AS changed, true AS verified FROM planned WHERE false),`
 
 // An edited copy stands beside what its source would make as it is, b, and as it
 // would be, a, of which n are the columns.
@@ -195,4 +195,4 @@ const bringHome = `
 				SELECT {lost} AS lost FROM (SELECT {row}) t CROSS JOIN LATERAL (SELECT {values} OFFSET 0) a OFFSET 0) a),
 		brought AS (
 			UPDATE {source} t SET {takes} FROM judged p WHERE p.why = '' AND {is source}
-			RETURNING p.ordinal, p.origin, p.changed, (SELECT {expected v} FROM (SELECT p.f0, {values}) v) = p.print AS verified),`
+			RETURNING p.ordinal, p.changed, (SELECT {expected v} FROM (SELECT p.f0, {values}) v) = p.print AS verified),`

@@ -95,26 +95,24 @@ func (c carriage) value(f resilience.Fill) string {
 	return c.from.column(f.From)
 }
 
+const noDocument = "NULL::jsonb"
+
 // document is the source's metadata without its path, with what has no column
 // in the target, and with the path where the target keeps it.
 func (c carriage) document(f resilience.Fill) string {
-	document := "NULL::jsonb"
+	document := noDocument
 	if f.From != "" {
 		document = c.bare(f.From)
 	}
 	if f.Column == c.to.m.Home() && len(c.fit.Extras) > 0 {
-		var extras []string
-		for _, column := range c.fit.Extras {
-			extras = append(extras, literal(column)+", to_jsonb("+c.from.column(column)+")")
-		}
-		document = fmt.Sprintf("%s || jsonb_build_object('rehome', jsonb_strip_nulls(jsonb_build_object(%s)))", object(document), strings.Join(extras, ", "))
+		document = with(document, "jsonb_build_object('rehome', "+c.extras()+")")
 	}
 	for _, l := range c.to.m.Locators {
 		if l.Column != f.Column {
 			continue
 		}
 		if len(l.Keys) == 1 {
-			document = fmt.Sprintf("%s || jsonb_build_object(%s, p.new_path)", object(document), literal(l.Keys[0]))
+			document = with(document, "jsonb_build_object("+literal(l.Keys[0])+", p.new_path)")
 		} else {
 			document = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.new_path)", object(document), literals(l.Keys))
 		}
@@ -123,6 +121,19 @@ func (c carriage) document(f resilience.Fill) string {
 		document = "coalesce(" + document + ", '{}')"
 	}
 	return document
+}
+
+// extras is a document of the columns that have a value and no column in the target.
+func (c carriage) extras() string {
+	var columns, fields, empty []string
+	for _, name := range c.fit.Extras {
+		column := c.from.column(name)
+		columns = append(columns, column)
+		fields = append(fields, literal(name)+", "+column)
+		empty = append(empty, fmt.Sprintf("CASE num_nulls(%s) WHEN 1 THEN %s END", column, literal(name)))
+	}
+	return fmt.Sprintf("CASE num_nulls(%s) WHEN 0 THEN jsonb_build_object(%[2]s) ELSE jsonb_build_object(%[2]s) - ARRAY[%s] END",
+		strings.Join(columns, ", "), strings.Join(fields, ", "), strings.Join(empty, ", "))
 }
 
 // withoutAccess is a document of the target without how often the source was
@@ -147,9 +158,17 @@ func (c carriage) bare(column string) string {
 	return document
 }
 
+// with merges another object into a document.
+func with(document, more string) string {
+	if document == noDocument {
+		return more
+	}
+	return object(document) + " || " + more
+}
+
 // object makes a document that others can be merged into.
 func object(document string) string {
-	if document == "NULL::jsonb" {
+	if document == noDocument {
 		return "'{}'::jsonb"
 	}
 	return fmt.Sprintf("CASE coalesce(jsonb_typeof(%[1]s), 'null') WHEN 'object' THEN %[1]s WHEN 'null' THEN '{}' ELSE jsonb_build_object('metadata', %[1]s) END", document)
@@ -189,7 +208,11 @@ func (c carriage) reread(id string) string {
 	if slices.ContainsFunc(c.fit.Fills, func(f resilience.Fill) bool { return f.Narrow }) {
 		return "true"
 	}
-	return fmt.Sprintf("(hashtext((%s)::text) %% %d = 0 OR %s)", id, copiesRead, beforeInsert)
+	hash := map[string]string{"uuid": "uuid_hash(%s)", "bigint": "hashint8(%s)", "integer": "hashint4(%s)"}[c.to.m.IDType]
+	if hash == "" {
+		hash = "hashtext((%s)::text)"
+	}
+	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, copiesRead, beforeInsert)
 }
 
 func (c carriage) compared(name func(int, resilience.Fill) string) string {
@@ -222,16 +245,16 @@ func sumOf(print string) string {
 // chosenID is the id of a copy: the one it had before, that of the source where
 // the target's type takes it, or a fresh one; NULL when there is none.
 func (c carriage) chosenID(row string) string {
-	free := func(id string) string {
-		return fmt.Sprintf("%s IS NOT NULL AND NOT EXISTS (SELECT FROM %s t WHERE %s)", id, c.to.name(), c.to.hasID(id))
-	}
 	var choice strings.Builder
-	choice.WriteString("CASE WHEN " + free(row+".target_id") + " THEN " + row + ".target_id")
+	take := func(id string) {
+		fmt.Fprintf(&choice, " WHEN %s IS NOT NULL AND NOT EXISTS (SELECT FROM %s t WHERE %s) THEN (%[1]s)::%[4]s", id, c.to.name(), c.to.hasID(id), c.to.m.IDType)
+	}
+	take(row + ".target_id")
 	if c.fit.KeepID {
-		choice.WriteString(" WHEN " + free(row+".chunk_id") + " THEN " + row + ".chunk_id")
+		take(row + ".chunk_id")
 	}
 	if c.fit.FreshID != "" {
-		choice.WriteString(" ELSE (" + c.fit.FreshID + ")::text")
+		fmt.Fprintf(&choice, " ELSE (%s)::%s", c.fit.FreshID, c.to.m.IDType)
 	}
-	return "(" + choice.String() + " END)::" + c.to.m.IDType
+	return "CASE" + choice.String() + " END"
 }

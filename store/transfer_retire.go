@@ -177,7 +177,7 @@ func (t *transfer) freshenStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		now AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.target_id, p.made, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
+			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
 			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours,
@@ -194,7 +194,7 @@ func (t *transfer) freshenStatement(undoing bool) string {
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
 			RETURNING {written} AS written),
 		noted AS (
-			UPDATE rehome.migration_copies c SET made = b.expected FROM changed b WHERE c.plan = @origin AND c.ordinal = b.origin)
+			UPDATE rehome.migration_copies c SET made = b.expected FROM changed b WHERE c.ctid = b.noted_at)
 		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
 			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
 }
