@@ -273,7 +273,7 @@ func TestFault37AnUndoFollowsNoForgedJournal(t *testing.T) {
 	for name, forge := range map[string]string{
 		"PathChanged": `UPDATE rehome.migration_paths SET old_path = 'evil.md'`,
 		"RowsGone":    `DELETE FROM rehome.migration_moves WHERE ordinal > 2`,
-		"RowAdded":    `INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id) SELECT plan, 99, path_id, '99' FROM rehome.migration_moves LIMIT 1`,
+		"RowAdded":    `INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id) SELECT plan, 1, 99, path_id, '99' FROM rehome.migration_moves LIMIT 1`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -98,7 +98,7 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 			FROM rehome.migration_paths p LEFT JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
 			WHERE p.plan_id = @plan),
 		summed AS (
-			SELECT n.name, count(*) AS rows, sum(octet_length(%s)) AS bytes, sum(%s) AS uses, max(%s) AS used
+			SELECT n.name, count(*) AS rows, sum(m.bytes) AS bytes, sum(%s) AS uses, max(%s) AS used
 			FROM rehome.migration_moves m JOIN named n USING (path_id) LEFT JOIN %s t ON %s AND %s
 			LEFT JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = m.chunk_id
 			WHERE m.plan = @number AND m.ordinal > @last GROUP BY n.name),
@@ -106,7 +106,7 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 		SELECT CASE WHEN large THEN name ELSE 'the smallest directories' END, sum(rows)::bigint, coalesce(sum(bytes), 0)::bigint,
 			coalesce(sum(uses), 0)::bigint, CASE WHEN max(used) IS NOT NULL THEN greatest(now() - max(used), interval '0') END, large
 		FROM ranked GROUP BY 1, large ORDER BY 1`,
-		name, t.text(), t.uses(), t.accessed(), t.name(), t.hasID("m.chunk_id"), t.scope()),
+		name, t.uses(), t.accessed(), t.name(), t.hasID("m.chunk_id"), t.scope()),
 		j.args(pgx.NamedArgs{"last": last, "most": mostDirectories}))
 	if err != nil {
 		return nil, err
@@ -196,8 +196,8 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args 
 		taken AS (DELETE FROM rehome.migration_moves WHERE plan = @number RETURNING *),
 		turned AS (SELECT m.*, p.position, %s AS turn FROM taken m JOIN placed p USING (path_id) %s),
 		put AS (
-			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents, restores)
-			SELECT plan, row_number() OVER (ORDER BY position, turn, ordinal), path_id, chunk_id, documents, restores FROM turned
+			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id, documents, restores)
+			SELECT plan, bytes, row_number() OVER (ORDER BY position, turn, ordinal), path_id, chunk_id, documents, restores FROM turned
 			RETURNING 1)
 		SELECT count(*) FROM put`, turn, join), args).Scan(&rows)
 	return rows, err

@@ -37,15 +37,14 @@ func (j *journal) leaveTaken(ctx context.Context, before int64, found *listed) e
 	}
 	args := j.args(pgx.NamedArgs{"before": before, "left": left})
 	all := found.Moves
-	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+	err = j.tx.QueryRow(ctx, `
 		WITH late AS (
 			DELETE FROM rehome.migration_moves WHERE plan = @number AND ordinal > @before RETURNING *),
 		kept AS (
-			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id, documents)
-			SELECT plan, @before + row_number() OVER (ORDER BY ordinal), path_id, chunk_id, documents
-			FROM late WHERE path_id <> ALL (@left) RETURNING chunk_id)
-		SELECT (SELECT count(*) FROM kept), (SELECT coalesce(sum(octet_length(%s)), 0)::bigint FROM kept k JOIN %s t ON %s AND %s)`,
-		j.table.text(), j.table.name(), j.table.hasID("k.chunk_id"), j.table.scope()), args).Scan(&found.Moves, &found.Bytes)
+			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id, documents)
+			SELECT plan, bytes, @before + row_number() OVER (ORDER BY ordinal), path_id, chunk_id, documents
+			FROM late WHERE path_id <> ALL (@left) RETURNING bytes)
+		SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM kept`, args).Scan(&found.Moves, &found.Bytes)
 	if err != nil {
 		return err
 	}

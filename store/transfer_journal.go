@@ -180,8 +180,8 @@ func (j *journal) listReturning(ctx context.Context) error {
 	}
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
 		WITH journalled AS (
-			INSERT INTO rehome.migration_moves (plan, ordinal, path_id, chunk_id)
-			SELECT @number, %s, w.path_id, m.chunk_id
+			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id)
+			SELECT @number, m.bytes, %s, w.path_id, m.chunk_id
 			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
 			JOIN rehome.migration_paths w ON w.plan_id = @plan AND CASE WHEN @back THEN w.new_path ELSE w.old_path END = p.old_path
 			WHERE m.plan = @origin RETURNING 1)

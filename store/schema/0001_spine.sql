@@ -282,6 +282,7 @@ CREATE INDEX migration_paths_plan ON rehome.migration_paths (plan_id);
 -- planning writes a row of it for each chunk.
 CREATE TABLE rehome.migration_moves (
     plan      integer NOT NULL,                 -- migration_plans.number; a foreign key would be checked for every row
+    bytes     integer NOT NULL,                 -- of the chunk's text; beside the plan it takes no room
     ordinal   bigint NOT NULL,
     path_id   bigint NOT NULL,                  -- the file's old and new path
     chunk_id  text NOT NULL,
