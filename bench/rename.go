@@ -148,10 +148,11 @@ func (b *renaming) reset(ctx context.Context) error {
 	return b.settle(ctx)
 }
 
-// settle rewrites the table and its indexes without their dead rows, in the
-// order they have.
+// settle rewrites the table and its indexes without their dead rows, in the order
+// of ingest: a large update by hand leaves the rows in the order of its hash table,
+// and who comes after it would find the chunks of a file far apart.
 func (b *renaming) settle(ctx context.Context) error {
-	return b.exec(ctx, `VACUUM FULL rehome.chunks`, `VACUUM ANALYZE`, `CHECKPOINT`)
+	return b.exec(ctx, `CLUSTER rehome.chunks USING chunks_pkey`, `VACUUM ANALYZE`, `CHECKPOINT`)
 }
 
 // moved checks that all chunks have moved, and turns round for the next rename.

@@ -66,8 +66,8 @@ func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	m.memory("notes", notes(m, "text", ""))
-	m.exec(`ALTER TABLE public.notes ADD "odd 'name" int[]`)
-	m.exec(`INSERT INTO public.notes VALUES ('n1', 'text', '{1,2}', '{"lang": "en", "loc": {"source": "/srv/guide/a.md", "line": 3}}', 'blue', 7, '{4,5}')`)
+	m.exec(`ALTER TABLE public.notes ADD "odd 'name" int[], ADD more jsonb, ADD unset text`)
+	m.exec(`INSERT INTO public.notes VALUES ('n1', 'text', '{1,2}', '{"lang": "en", "loc": {"source": "/srv/guide/a.md", "line": 3}}', 'blue', 7, '{4,5}', '{"a": null}', NULL)`)
 	m.exec(`ALTER TABLE public.notes ALTER vec TYPE real[]`)
 	id, err := m.transfer("notes", "", resilience.TransferOrder{To: "docs"})
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {
 	require.Equal(t, int64(1), m.finish(id).Moved)
 	var metadata, path string
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT metadata::text, path FROM rehome.chunks`).Scan(&metadata, &path))
-	require.JSONEq(t, `{"lang": "en", "loc": {"line": 3}, "rehome": {"odd 'name": [4, 5], "seen": 7}}`, metadata)
+	require.JSONEq(t, `{"lang": "en", "loc": {"line": 3}, "rehome": {"odd 'name": [4, 5], "seen": 7, "more": {"a": null}}}`, metadata)
 	require.Equal(t, "guide/a.md", path)
 }
 

@@ -95,27 +95,34 @@ func (c carriage) value(f resilience.Fill) string {
 	return c.from.column(f.From)
 }
 
-const noDocument = "NULL::jsonb"
-
 // document is the source's metadata without its path, with what has no column
 // in the target, and with the path where the target keeps it.
 func (c carriage) document(f resilience.Fill) string {
-	document := noDocument
+	document := "NULL::jsonb"
 	if f.From != "" {
 		document = c.bare(f.From)
 	}
+	var merged, put []string
 	if f.Column == c.to.m.Home() && len(c.fit.Extras) > 0 {
-		document = with(document, "jsonb_build_object('rehome', "+c.extras()+")")
+		merged = append(merged, "jsonb_build_object('rehome', "+c.extras()+")")
 	}
 	for _, l := range c.to.m.Locators {
-		if l.Column != f.Column {
-			continue
+		switch {
+		case l.Column != f.Column:
+		case len(l.Keys) == 1:
+			merged = append(merged, "jsonb_build_object("+literal(l.Keys[0])+", p.new_path)")
+		default:
+			put = append(put, literals(l.Keys))
 		}
-		if len(l.Keys) == 1 {
-			document = with(document, "jsonb_build_object("+literal(l.Keys[0])+", p.new_path)")
-		} else {
-			document = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.new_path)", object(document), literals(l.Keys))
-		}
+	}
+	if len(merged)+len(put) > 0 && (f.From != "" || len(merged) == 0) { // the source's comes first
+		merged = slices.Insert(merged, 0, object(document))
+	}
+	if len(merged) > 0 {
+		document = strings.Join(merged, " || ")
+	}
+	for _, keys := range put {
+		document = fmt.Sprintf("rehome.jsonb_put(%s, %s, p.new_path)", document, keys)
 	}
 	if f.NotNull {
 		document = "coalesce(" + document + ", '{}')"
@@ -158,17 +165,9 @@ func (c carriage) bare(column string) string {
 	return document
 }
 
-// with merges another object into a document.
-func with(document, more string) string {
-	if document == noDocument {
-		return more
-	}
-	return object(document) + " || " + more
-}
-
 // object makes a document that others can be merged into.
 func object(document string) string {
-	if document == noDocument {
+	if document == "NULL::jsonb" {
 		return "'{}'::jsonb"
 	}
 	return fmt.Sprintf("CASE coalesce(jsonb_typeof(%[1]s), 'null') WHEN 'object' THEN %[1]s WHEN 'null' THEN '{}' ELSE jsonb_build_object('metadata', %[1]s) END", document)
