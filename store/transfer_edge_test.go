@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -79,6 +80,22 @@ func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT metadata::text, path FROM rehome.chunks`).Scan(&metadata, &path))
 	require.JSONEq(t, `{"lang": "en", "loc": {"line": 3}, "rehome": {"odd 'name": [4, 5], "seen": 7, "more": {"a": null}}}`, metadata)
 	require.Equal(t, "guide/a.md", path)
+}
+
+// TestMoreColumnsThanAFunctionTakesGoIntoTheMetadata: Postgres gives a function a hundred arguments.
+func TestMoreColumnsThanAFunctionTakesGoIntoTheMetadata(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "text", ""))
+	for i := range 120 {
+		m.exec(fmt.Sprintf(`ALTER TABLE public.notes ADD c%d int DEFAULT %d`, i, i))
+	}
+	m.exec(`INSERT INTO public.notes (id, body, meta, team, c7) VALUES ('n1', 'text', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue', NULL)`)
+	m.exec(`ALTER TABLE public.notes ALTER vec TYPE real[]`)
+	id, err := m.transfer("notes", "", resilience.TransferOrder{To: "docs"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.Equal(t, 119, m.count(`SELECT count(*) FROM rehome.chunks, jsonb_each(metadata -> 'rehome') e WHERE e.key = 'c' || e.value::text`))
 }
 
 // TestACopyThatIsStoredAsSomethingElseFails: copies are compared with what they

@@ -130,10 +130,22 @@ func (c carriage) document(f resilience.Fill) string {
 	return document
 }
 
+// mostArguments is what Postgres lets a function have.
+const mostArguments = 100
+
 // extras is a document of the columns that have a value and no column in the target.
 func (c carriage) extras() string {
+	var parts []string
+	for names := range slices.Chunk(c.fit.Extras, mostArguments/2) {
+		parts = append(parts, c.fields(names))
+	}
+	return strings.Join(parts, " || ")
+}
+
+// fields is a document of those columns of the source that have a value.
+func (c carriage) fields(names []string) string {
 	var columns, fields, empty []string
-	for _, name := range c.fit.Extras {
+	for _, name := range names {
 		column := c.from.column(name)
 		columns = append(columns, column)
 		fields = append(fields, literal(name)+", "+column)
