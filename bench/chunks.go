@@ -63,8 +63,8 @@ func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, dir string
 }
 
 // What migrations leave behind; what refers to a plan goes with it.
-const leftBehind = `rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_paths, rehome.migration_moves,
-	rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files`
+const leftBehind = `rehome.files, rehome.version_aliases, rehome.migration_plans, rehome.migration_paths, rehome.migration_runs,
+	rehome.migration_documents, rehome.migration_exceptions, rehome.migration_events, rehome.migration_aliases, rehome.migration_files`
 
 // forgetPlans empties what is kept of files, aliases and migrations; forget does
 // so with what was learned and what was put away, too.

@@ -16,7 +16,7 @@ import (
 
 // planTables record that a migration was asked for, also when it is refused.
 var planTables = []string{
-	"migration_plans", "migration_conflicts", "migration_renames", "migration_paths", "migration_moves",
+	"migration_plans", "migration_conflicts", "migration_renames", "migration_paths", "migration_runs",
 	"migration_progress", "migration_exceptions", "migration_events",
 }
 

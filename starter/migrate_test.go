@@ -12,14 +12,14 @@ func TestMigrateAndRollback(t *testing.T) {
 	b := setup(t).serve()
 	b.memory("docs")
 	b.chunks("docs", 3, "guide/a.md", "guide/sub/b.md", "other.md")
-	start := b.checksum("migration_plans", "migration_moves", "migration_progress", "migration_events", "migration_paths", "migration_renames")
+	start := b.checksum("migration_plans", "migration_runs", "migration_progress", "migration_events", "migration_paths", "migration_renames")
 
 	var plan map[string]any
 	b.result(&plan, "migrate", "--memory", "docs", "--rename", "guide=handbook", "--batch-size", "7")
 	require.Equal(t, "completed", plan["status"])
 	require.EqualValues(t, 6, plan["moved"])
 	id := plan["migration_id"].(string)
-	require.NotEqual(t, start, b.checksum("migration_plans", "migration_moves", "migration_progress", "migration_events", "migration_paths", "migration_renames"))
+	require.NotEqual(t, start, b.checksum("migration_plans", "migration_runs", "migration_progress", "migration_events", "migration_paths", "migration_renames"))
 
 	a := b.ok("resolve", "--memory", "docs", "guide/sub/b.md")
 	require.Equal(t, "handbook/sub/b.md\n", a.out)

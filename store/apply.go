@@ -169,8 +169,21 @@ func passing(lo, hi string) string {
 	return fmt.Sprintf("set_config('rehome.lo', (%s)::text, true)::bigint, set_config('rehome.hi', (%s)::text, true)::bigint", lo, hi)
 }
 
-// ofPassed lets a statement read these bounds. They are NULL when nothing was passed.
-var ofPassed = strings.NewReplacer("@lo", "nullif(current_setting('rehome.lo', true), '')::bigint", "@hi", "nullif(current_setting('rehome.hi', true), '')::bigint")
+// ofPassed lets a statement read these bounds, once each, not for every row. They
+// are NULL when nothing was passed.
+var ofPassed = strings.NewReplacer("@lo", "(SELECT nullif(current_setting('rehome.lo', true), '')::bigint)", "@hi", "(SELECT nullif(current_setting('rehome.hi', true), '')::bigint)")
+
+// ofBatch picks the rows (lo, hi] of the journal m of a plan: the runs they are in,
+// which an index finds, and then the rows. Plan and bounds are SQL.
+func ofBatch(plan, lo, hi string) string {
+	return runsOf("m", plan, lo, hi) + fmt.Sprintf(" AND m.ordinal > %s AND m.ordinal <= %s", lo, hi)
+}
+
+// runsOf picks the runs that the rows (lo, hi] of a plan are in.
+func runsOf(runs, plan, lo, hi string) string {
+	return fmt.Sprintf(`%[1]s.plan = %[2]s AND %[1]s.last > %[3]s AND %[1]s.last <= (
+				SELECT min(l.last) FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s)`, runs, plan, lo, hi)
+}
 
 // batch advances the watermark and moves the rows it passes. All of it sees
 // one snapshot: an application's write to one of the rows meanwhile fails the
@@ -312,6 +325,6 @@ func lockStatement(t table) string {
 	return fmt.Sprintf(`
 		SELECT count(*) FROM (
 			SELECT FROM rehome.migration_moves m JOIN %s t ON %s AND %s
-			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
-		t.name(), t.hasID("m.chunk_id"), t.scope())
+			WHERE %s ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
+		t.name(), t.hasID("m.chunk_id"), t.scope(), ofBatch("@number", "@lo", "@hi"))
 }

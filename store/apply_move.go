@@ -56,27 +56,35 @@ const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
 // records those that cannot move, and accounts for all of them. Where some stay
 // as they are, these are accounted for only.
 func moveStatement(t table, d direction, some bool) string {
-	skipped, stays := "", "false"
+	skipped, stays, left := "", "false", "0"
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
 	if d.undoing { // what did not move does not move back
-		skipped = `AND NOT ` + stays + ` AND m.ordinal NOT IN (
-				SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi)`
+		skipped = `AND NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
+		left = `(SELECT count(*) FROM ({excepted}) m WHERE NOT ` + stays + `)`
+		if some {
+			left += ` + (SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@stays::int8multirange * int8multirange(int8range(@lo, @hi, '(]'))) s)`
+		}
 	}
+	documents, with := "", ""
+	if len(t.jsonColumns()) > 0 {
+		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = m.plan AND d.chunk_id = m.chunk_id"
+	}
+	excepted := `SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi`
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{as it was}", t.asItWas(), "{kept}", t.kept(),
-		"{skipped}", skipped, "{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
+		"{as it was}", t.asItWas(), "{kept}", t.kept(), "{documents}", documents, "{with documents}", with,
+		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
+		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
+		"{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
-		WITH files AS ( -- so that a path is looked up once, not for every row
-			SELECT path_id, array_agg(m) AS rows FROM rehome.migration_moves m
-			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi {skipped} GROUP BY path_id),
-		planned AS MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents, m.restores, {stays} AS stays
-			FROM files f JOIN rehome.migration_paths p USING (path_id) CROSS JOIN LATERAL unnest(f.rows) m ORDER BY m.ordinal),
-		size AS MATERIALIZED (SELECT count(*) AS planned FROM planned),
+		WITH planned AS NOT MATERIALIZED (
+			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays{documents}
+			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped}),
+		size AS MATERIALIZED ( -- counted without the rows, so that they need not be kept to be counted
+			SELECT (SELECT coalesce(sum(least(r.last, @hi) - greatest(r.first - 1, @lo)), 0) FROM rehome.migration_runs r WHERE {runs})::bigint - {left} AS planned),
 		moved AS (
 			UPDATE {table} t SET {set}
 			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} AND {scope} WHERE NOT p.stays) p

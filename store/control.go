@@ -277,7 +277,8 @@ func (s *Store) Complete(ctx context.Context, plan string) error {
 		var moves, last, journalled int64
 		var undoes string
 		err := tx.QueryRow(ctx, `
-			SELECT p.moves, g.last, coalesce(p.undoes, ''), (SELECT count(*) FROM rehome.migration_moves m WHERE m.plan = p.number)
+			SELECT p.moves, g.last, coalesce(p.undoes, ''), (
+				SELECT coalesce(sum(m.last - m.first + 1), 0) FROM rehome.migration_runs m WHERE m.plan = p.number)
 			FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
 			WHERE plan_id = $1`, plan).Scan(&moves, &last, &undoes, &journalled)
 		if err != nil {

@@ -272,8 +272,8 @@ func TestFault37AnUndoFollowsNoForgedJournal(t *testing.T) {
 	t.Parallel()
 	for name, forge := range map[string]string{
 		"PathChanged": `UPDATE rehome.migration_paths SET old_path = 'evil.md'`,
-		"RowsGone":    `DELETE FROM rehome.migration_moves WHERE ordinal > 2`,
-		"RowAdded":    `INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id) SELECT plan, 1, 99, path_id, '99' FROM rehome.migration_moves LIMIT 1`,
+		"RowsGone":    `UPDATE rehome.migration_runs SET last = 2, chunk_ids = chunk_ids[1:2]`,
+		"RowAdded":    `INSERT INTO rehome.migration_runs SELECT plan, path_id, 99, 99, 1, '{99}' FROM rehome.migration_runs`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -98,7 +98,7 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 			FROM rehome.migration_paths p LEFT JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
 			WHERE p.plan_id = @plan),
 		summed AS (
-			SELECT n.name, count(*) AS rows, sum(m.bytes) AS bytes, sum(%s) AS uses, max(%s) AS used
+			SELECT n.name, count(*) AS rows, round(sum(m.bytes)) AS bytes, sum(%s) AS uses, max(%s) AS used
 			FROM rehome.migration_moves m JOIN named n USING (path_id) LEFT JOIN %s t ON %s AND %s
 			LEFT JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = m.chunk_id
 			WHERE m.plan = @number AND m.ordinal > @last GROUP BY n.name),
@@ -128,15 +128,22 @@ func inTurns(groups []resilience.Group) bool {
 	return slices.ContainsFunc(groups, func(g resilience.Group) bool { return g.Way == resilience.Turns })
 }
 
-// turns numbers the rows of a page, for each group anew. Where they lie may have
-// changed by the time they move: then fewer find room, and nothing else.
-func (j *journal) turns(groups []resilience.Group) (turn, join string) {
-	if !inTurns(groups) {
-		return "0", ""
-	}
-	t := j.table
-	return `row_number() OVER (PARTITION BY p.position, t.tableoid, (t.ctid::text::point)[0] ORDER BY t.ctid)`,
-		fmt.Sprintf("LEFT JOIN %s t ON %s AND %s", t.name(), t.hasID("m.chunk_id"), t.scope())
+// wholeRuns are those of the journal, each in its group.
+const wholeRuns = `SELECT p.position, 0 AS turn, m.last, m.path_id, m.bytes, m.chunk_ids FROM taken m JOIN placed p USING (path_id)`
+
+// runsInTurns numbers the rows of a page, for each group anew, and takes those of
+// a run together that have the same number. Where they lie may have changed by the
+// time they move: then fewer find room, and nothing else.
+func (t table) runsInTurns() string {
+	return fmt.Sprintf(`
+			SELECT position, turn, last, path_id, max(bytes) * count(*) / max(of) AS bytes, array_agg(chunk_id ORDER BY ordinal) AS chunk_ids
+			FROM (
+				SELECT m.*, row_number() OVER (PARTITION BY position, t.tableoid, (t.ctid::text::point)[0] ORDER BY t.ctid) AS turn
+				FROM (
+					SELECT p.position, m.last, m.path_id, m.bytes, cardinality(m.chunk_ids) AS of, generate_series(m.first, m.last) AS ordinal, unnest(m.chunk_ids) AS chunk_id
+					FROM taken m JOIN placed p USING (path_id)) m
+				LEFT JOIN %s t ON %s AND %s) m
+			GROUP BY position, turn, last, path_id`, t.name(), t.hasID("m.chunk_id"), t.scope())
 }
 
 // placedInGroups says in which group the rows of a path are.
@@ -182,24 +189,26 @@ func (j *journal) arrange(ctx context.Context, groups []resilience.Group) error 
 func (j *journal) arranged(ctx context.Context, args pgx.NamedArgs) (rows int64, arranged bool, err error) {
 	err = j.tx.QueryRow(ctx, `
 		WITH `+placedInGroups+`
-		SELECT count(*), coalesce(bool_and(position >= before), true) FROM (
-			SELECT p.position, lag(p.position, 1, 0) OVER (ORDER BY m.ordinal) AS before
-			FROM rehome.migration_moves m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
+		SELECT coalesce(sum(rows), 0)::bigint, coalesce(bool_and(position >= before), true) FROM (
+			SELECT m.last - m.first + 1 AS rows, p.position, lag(p.position, 1, 0) OVER (ORDER BY m.last) AS before
+			FROM rehome.migration_runs m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
 	return rows, arranged, err
 }
 
-// renumber writes the rows anew in the order of the groups.
+// renumber writes the journal anew in the order of the groups.
 func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args pgx.NamedArgs) (rows int64, err error) {
-	turn, join := j.turns(groups)
+	runs := wholeRuns
+	if inTurns(groups) {
+		runs = j.table.runsInTurns()
+	}
+	args["after"] = 0
+	var bytes int64
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
 		WITH `+placedInGroups+`,
-		taken AS (DELETE FROM rehome.migration_moves WHERE plan = @number RETURNING *),
-		turned AS (SELECT m.*, p.position, %s AS turn FROM taken m JOIN placed p USING (path_id) %s),
-		put AS (
-			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id, documents, restores)
-			SELECT plan, bytes, row_number() OVER (ORDER BY position, turn, ordinal), path_id, chunk_id, documents, restores FROM turned
-			RETURNING 1)
-		SELECT count(*) FROM put`, turn, join), args).Scan(&rows)
+		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
+		runs AS (%s),
+		put AS (%s)
+		%s`, runs, writeRuns("runs", "position, turn, last"), writtenRuns), args).Scan(&rows, &bytes)
 	return rows, err
 }
 

@@ -99,7 +99,7 @@ func TestRowsInTheOrderOfTheGroupsAreNotWrittenAgain(t *testing.T) {
 		m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE $1))`, warm)
 		m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
 		where := func() (rows string) {
-			require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT string_agg(ctid::text, ' ' ORDER BY ordinal) FROM rehome.migration_moves`).Scan(&rows))
+			require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT string_agg(ctid::text, ' ' ORDER BY last) FROM rehome.migration_runs`).Scan(&rows))
 			return rows
 		}
 		before := where()

@@ -73,7 +73,7 @@ func (s *Store) sample(ctx context.Context, plan string) (resilience.Sample, err
 	var t table
 	var chunk *string
 	err = conn.QueryRow(ctx, `
-		SELECT mapping, (SELECT m.chunk_id FROM rehome.migration_moves m WHERE m.plan = p.number ORDER BY m.ordinal LIMIT 1)
+		SELECT mapping, (SELECT m.chunk_ids[1] FROM rehome.migration_runs m WHERE m.plan = p.number ORDER BY m.last LIMIT 1)
 		FROM rehome.migration_plans p WHERE plan_id = $1`, plan).Scan(&t.m, &chunk)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return sample, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)

@@ -10,7 +10,7 @@ import (
 	"rehome/resilience"
 )
 
-// Journal finds the rows of a pending plan and writes them to migration_moves,
+// Journal finds the rows of a pending plan and writes them to migration_runs,
 // with all that undo needs, in one transaction that changes nothing in the
 // memory. A plan that has its journal is left as it is. One that cannot be
 // carried out gets no journal but its conflicts, and is refused: ErrNotFound when
@@ -190,17 +190,19 @@ func (j *journal) args(extra pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// digest stands for all rows of a plan's journal. Each is hashed with its place,
-// twice, and the sums of the hashes stand for all of them: sorting and joining
-// their texts would take as long as writing the journal.
+// digest stands for all that a plan's journal says. Each run is hashed with its
+// place, twice, and the sums of the hashes stand for all of them: sorting and
+// joining their texts would take as long as writing the journal.
 func (j *journal) digest(ctx context.Context, number int) (string, error) {
 	var digest string
 	err := j.tx.QueryRow(ctx, `
 		SELECT concat_ws(' ', count(*), sum(hashtextextended(row, 0)), sum(hashtextextended(row, 1)))
 		FROM (
-			SELECT concat_ws(E'\x1f', m.ordinal, m.chunk_id, p.old_path, p.new_path, m.documents::text, m.restores::text) AS row
-			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-			WHERE m.plan = $1 OFFSET 0) g -- OFFSET 0: a row's text is made once for both hashes`, number).Scan(&digest)
+			SELECT concat_ws(E'\x1f', m.first, m.last, m.chunk_ids::text, p.old_path, p.new_path) AS row
+			FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id) WHERE m.plan = $1
+			UNION ALL
+			SELECT concat_ws(E'\x1f', d.chunk_id, d.documents::text, d.restores::text) FROM rehome.migration_documents d WHERE d.plan = $1
+			OFFSET 0) g -- OFFSET 0: a row's text is made once for both hashes`, number).Scan(&digest)
 	return digest, err
 }
 
@@ -224,7 +226,7 @@ func (j *journal) checkUndone(ctx context.Context) error {
 	}
 	is, err := j.digest(ctx, number)
 	if err == nil && is != was {
-		return problem(ErrVerify, "the journal of %s is not what it was when its chunks moved; somebody wrote to rehome.migration_moves or migration_paths. Restore these tables from a backup, then undo it; nothing was moved", j.undoes)
+		return problem(ErrVerify, "the journal of %s is not what it was when its chunks moved; somebody wrote to rehome.migration_runs, migration_paths or migration_documents. Restore these tables from a backup, then undo it; nothing was moved", j.undoes)
 	}
 	return err
 }

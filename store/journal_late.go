@@ -35,23 +35,24 @@ func (j *journal) leaveTaken(ctx context.Context, before int64, found *listed) e
 	if err != nil || len(left) == 0 {
 		return err
 	}
-	args := j.args(pgx.NamedArgs{"before": before, "left": left})
+	args := j.args(pgx.NamedArgs{"after": before, "left": left})
 	all := found.Moves
-	err = j.tx.QueryRow(ctx, `
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
 		WITH late AS (
-			DELETE FROM rehome.migration_moves WHERE plan = @number AND ordinal > @before RETURNING *),
-		kept AS (
-			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id, documents)
-			SELECT plan, bytes, @before + row_number() OVER (ORDER BY ordinal), path_id, chunk_id, documents
-			FROM late WHERE path_id <> ALL (@left) RETURNING bytes)
-		SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM kept`, args).Scan(&found.Moves, &found.Bytes)
+			DELETE FROM rehome.migration_runs WHERE plan = @number AND last > @after RETURNING *),
+		kept AS (SELECT * FROM late WHERE path_id <> ALL (@left)),
+		forgotten AS (
+			DELETE FROM rehome.migration_documents d
+			WHERE d.plan = @number AND d.chunk_id IN (SELECT unnest(chunk_ids) FROM late WHERE path_id = ANY (@left))),
+		put AS (%s)
+		%s`, writeRuns("kept", "last"), writtenRuns), args).Scan(&found.Moves, &found.Bytes)
 	if err != nil {
 		return err
 	}
 	j.total = before + found.Moves
 	_, err = j.tx.Exec(ctx, `
 		DELETE FROM rehome.migration_paths p
-		WHERE path_id = ANY (@left) AND NOT EXISTS (SELECT FROM rehome.migration_moves m WHERE m.plan = @number AND m.path_id = p.path_id)`, args)
+		WHERE path_id = ANY (@left) AND NOT EXISTS (SELECT FROM rehome.migration_runs m WHERE m.plan = @number AND m.path_id = p.path_id)`, args)
 	if err != nil {
 		return err
 	}
@@ -77,8 +78,8 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 		WITH late AS MATERIALIZED (
 			SELECT l.*, %[1]s AS fold, %[2]s AS was FROM (
 				SELECT DISTINCT p.path_id, p.old_key AS key, p.new_key AS target_key, p.new_path
-				FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-				WHERE m.plan = @number AND m.ordinal > @before) l),
+				FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id)
+				WHERE m.plan = @number AND m.last > @before) l),
 		others AS MATERIALIZED (
 			SELECT raw, key, %[3]s AS fold FROM (%[4]s) o WHERE key IS NOT NULL),
 		met AS (

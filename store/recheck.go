@@ -56,7 +56,7 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if hash != expected {
-		return "", problem(ErrVerify, "the journal of %s is not what was planned: its hash is %s, not %s; somebody wrote to rehome.migration_moves or migration_paths. Plan it anew", j.plan, hash, expected)
+		return "", problem(ErrVerify, "the journal of %s is not what was planned: its hash is %s, not %s; somebody wrote to rehome.migration_runs, migration_paths or migration_documents. Plan it anew", j.plan, hash, expected)
 	}
 	found, err := j.surprises(ctx)
 	if err != nil {
@@ -79,9 +79,9 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 		return found, nil // what it is about is not in the table
 	}
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
-		SELECT @total::bigint - count(*) FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+		SELECT @total::bigint - count(*) FROM rehome.migration_moves m
 		JOIN %s t ON %s AND %s AND %s WHERE m.plan = @number`,
-		j.table.name(), j.table.hasID("m.chunk_id"), j.table.scope(), j.table.locatorsAre("p.old_path")),
+		j.table.name(), j.table.hasID("m.chunk_id"), j.table.scope(), j.table.locatorsAre("m.old_path")),
 		j.args(pgx.NamedArgs{"total": j.total})).Scan(&found.Drifted)
 	if err == nil && j.undoes == "" {
 		found.Clashes, err = j.listPaths(ctx)

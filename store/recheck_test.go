@@ -61,9 +61,9 @@ func TestRecheckFindsATamperedJournal(t *testing.T) {
 	t.Parallel()
 	for name, tamper := range map[string]string{
 		"Target":  `UPDATE rehome.migration_paths SET new_path = 'evil.md'`,
-		"Chunk":   `UPDATE rehome.migration_moves SET chunk_id = '999999' WHERE ordinal = 7`,
-		"Missing": `DELETE FROM rehome.migration_moves WHERE ordinal = 7`,
-		"Swapped": `UPDATE rehome.migration_moves SET ordinal = CASE ordinal WHEN 1 THEN 1001 ELSE 1 END WHERE ordinal IN (1, 2)`,
+		"Chunk":   `UPDATE rehome.migration_runs SET chunk_ids[7] = '999999' WHERE first = 1`,
+		"Missing": `DELETE FROM rehome.migration_runs WHERE first = 1`,
+		"Swapped": `UPDATE rehome.migration_runs SET chunk_ids[1] = chunk_ids[2], chunk_ids[2] = chunk_ids[1] WHERE first = 1`,
 		"Policy":  `UPDATE rehome.migration_plans SET policy = policy || '{"rate": 1e6}'`,
 	} {
 		t.Run(name, func(t *testing.T) {

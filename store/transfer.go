@@ -50,12 +50,13 @@ func (t *transfer) args(extra pgx.NamedArgs) pgx.NamedArgs {
 
 // A plan that goes back works through the origin's journal from its end.
 
-// rows are those of the origin's journal m that a step of this plan is about.
-func (t *transfer) rows() string {
+// passed are the bounds (lo, hi] in the origin's journal of the rows that a step of
+// this plan is about.
+func (t *transfer) passed() (lo, hi string) {
 	if t.back {
-		return "m.plan = @origin AND m.ordinal > @total - @hi::bigint AND m.ordinal <= @total - @lo::bigint"
+		return "@total - @hi::bigint", "@total - @lo::bigint"
 	}
-	return "m.plan = @origin AND m.ordinal > @lo AND m.ordinal <= @hi"
+	return "@lo", "@hi"
 }
 
 // ordinal is the number that a row m of the origin's journal has in this plan.

@@ -37,12 +37,13 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	for i, c := range t.columns()[1:] {
 		sets = append(sets, fmt.Sprintf("%s = b.f%d", c, i+1))
 	}
+	lo, hi := t.passed()
 	skipped := ""
 	if undoing { // what did not go there does not come back
 		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing AND e.outcome <> 'edited' OFFSET 0)"
 	}
 	return strings.NewReplacer(
-		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", t.rows(), "{skipped}", skipped,
+		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", ofBatch("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
@@ -69,11 +70,11 @@ func (t *transfer) names() []string {
 // batch has some. What was noted of them is written again by its place: in one
 // snapshot that is the row.
 const journalled = `planned AS MATERIALIZED (
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, o.old_path AS home, o.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
-			FROM rehome.migration_moves m JOIN rehome.migration_paths o USING (path_id)
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, m.old_path AS home, m.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
+			FROM rehome.migration_moves m
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
 				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal
-					AND (SELECT EXISTS (SELECT FROM rehome.migration_copies m WHERE {rows})) OFFSET 0) c ON true
+					AND (SELECT EXISTS (SELECT FROM rehome.migration_copies n WHERE n.plan = @origin AND n.ordinal > {lo} AND n.ordinal <= {hi})) OFFSET 0) c ON true
 			WHERE {rows} {skipped} ORDER BY m.ordinal)`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts

@@ -178,19 +178,24 @@ func (j *journal) listReturning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	bounds, ids := "m.first, m.last", "m.chunk_ids"
+	if j.transfer.back {
+		bounds = "@total + 1 - m.last, @total + 1 - m.first"
+		ids = "ARRAY(SELECT u.id FROM unnest(m.chunk_ids) WITH ORDINALITY u (id, n) ORDER BY n DESC)"
+	}
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
 		WITH journalled AS (
-			INSERT INTO rehome.migration_moves (plan, bytes, ordinal, path_id, chunk_id)
-			SELECT @number, m.bytes, %s, w.path_id, m.chunk_id
-			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
+			INSERT INTO rehome.migration_runs (plan, path_id, first, last, bytes, chunk_ids)
+			SELECT @number, w.path_id, %s, m.bytes, %s
+			FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id)
 			JOIN rehome.migration_paths w ON w.plan_id = @plan AND CASE WHEN @back THEN w.new_path ELSE w.old_path END = p.old_path
-			WHERE m.plan = @origin RETURNING 1)
-		SELECT count(*) FROM journalled`, j.transfer.ordinal()), args).Scan(&j.total)
+			WHERE m.plan = @origin RETURNING last - first + 1 AS rows)
+		SELECT coalesce(sum(rows), 0)::bigint FROM journalled`, bounds, ids), args).Scan(&j.total)
 	if err != nil {
 		return err
 	}
 	if j.total != j.transfer.total {
-		return problem(ErrVerify, "the journal of %s has %d rows and %d of them have their paths; somebody wrote to rehome.migration_moves or migration_paths", j.transfer.origin, j.transfer.total, j.total)
+		return problem(ErrVerify, "the journal of %s has %d rows and %d of them have their paths; somebody wrote to rehome.migration_runs or migration_paths", j.transfer.origin, j.transfer.total, j.total)
 	}
 	_, err = j.tx.Exec(ctx, `
 		UPDATE rehome.migration_plans p SET moves = @total, bytes = u.bytes

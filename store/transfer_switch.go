@@ -11,9 +11,9 @@ import (
 
 // Where each chunk of a transfer is to be found, before and after its switch.
 const (
-	toTarget = `SELECT @source::text AS left_memory, m.chunk_id AS left_id, p.old_path AS left_path, @target::text AS memory, c.target_id AS chunk_id, p.new_path AS path`
-	toSource = `SELECT @target::text AS left_memory, c.target_id AS left_id, p.new_path AS left_path, @source::text AS memory, m.chunk_id, p.old_path AS path`
-	copied   = ` FROM rehome.migration_moves m JOIN rehome.migration_copies c USING (plan, ordinal) JOIN rehome.migration_paths p USING (path_id)
+	toTarget = `SELECT @source::text AS left_memory, m.chunk_id AS left_id, m.old_path AS left_path, @target::text AS memory, c.target_id AS chunk_id, m.new_path AS path`
+	toSource = `SELECT @target::text AS left_memory, c.target_id AS left_id, m.new_path AS left_path, @source::text AS memory, m.chunk_id, m.old_path AS path`
+	copied   = ` FROM rehome.migration_moves m JOIN rehome.migration_copies c USING (plan, ordinal)
 		WHERE m.plan = @origin AND c.here`
 )
 

@@ -35,7 +35,7 @@ func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified,
 		}
 		switch {
 		case planned != to-at.Last:
-			return problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_moves", at.Last+1, to, plan, planned, to-at.Last)
+			return problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths", at.Last+1, to, plan, planned, to-at.Last)
 		case back > 0:
 			return problem(ErrVerify, "rows %d to %d of plan %s: %d chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew", at.Last+1, to, plan, back)
 		}
@@ -106,9 +106,7 @@ func (v *verification) statement() string {
 		"{at source}", t.locatorsAre("p.old_path"), "{at target}", t.locatorsAre("p.new_path"),
 	).Replace(`
 		WITH planned AS MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, p.old_path, p.new_path
-			FROM rehome.migration_moves m JOIN rehome.migration_paths p USING (path_id)
-			WHERE m.plan = @number AND m.ordinal > @lo AND m.ordinal <= @hi),
+			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path FROM rehome.migration_moves m WHERE ` + ofBatch("@number", "@lo", "@hi") + `),
 		astray AS MATERIALIZED (
 			SELECT p.ordinal, {id} IS NOT NULL AS present, {at source} IS TRUE AS back
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}

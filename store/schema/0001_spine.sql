@@ -278,17 +278,32 @@ CREATE TABLE rehome.migration_paths (
 );
 CREATE INDEX migration_paths_plan ON rehome.migration_paths (plan_id);
 
--- The journal: every row of a plan, with all that undo needs. Narrow, since
--- planning writes a row of it for each chunk.
-CREATE TABLE rehome.migration_moves (
-    plan      integer NOT NULL,                 -- migration_plans.number; a foreign key would be checked for every row
-    bytes     integer NOT NULL,                 -- of the chunk's text; beside the plan it takes no room
-    ordinal   bigint NOT NULL,
+-- The journal: every row of a plan, with all that undo needs. A run is of chunks
+-- of one file that lie near each other in their table, and move one after another.
+-- Planning writes, and a batch finds, many chunks by one row.
+CREATE TABLE rehome.migration_runs (
+    plan      integer NOT NULL,                 -- migration_plans.number; a foreign key would be checked for every run
     path_id   bigint NOT NULL,                  -- the file's old and new path
+    first     bigint NOT NULL,                  -- ordinal of its first chunk
+    last      bigint NOT NULL,                  -- and of its last
+    bytes     bigint NOT NULL,                  -- of the texts of its chunks
+    chunk_ids text[] NOT NULL CHECK (cardinality(chunk_ids) = last - first + 1),
+    PRIMARY KEY (plan, last)
+) WITH (toast_tuple_target = 8160);             -- ids are not worth compressing
+
+-- The journal as it is read: a row for each chunk.
+CREATE VIEW rehome.migration_moves AS
+SELECT r.plan, r.last, r.path_id, p.old_path, p.new_path, generate_series(r.first, r.last) AS ordinal, unnest(r.chunk_ids) AS chunk_id,
+    r.bytes / cardinality(r.chunk_ids)::float8 AS bytes -- its share of its run's
+FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id);
+
+-- Columns of type json of the chunks of a plan, verbatim; none for other tables.
+CREATE TABLE rehome.migration_documents (
+    plan      integer NOT NULL,
     chunk_id  text NOT NULL,
-    documents text[],                           -- json columns before the move, verbatim; NULL where there are none
-    restores  text[],                           -- json columns to put back, verbatim, in a plan that undoes
-    PRIMARY KEY (plan, ordinal)
+    documents text[] NOT NULL,                  -- before the move
+    restores  text[],                           -- to put back, in a plan that undoes
+    PRIMARY KEY (plan, chunk_id)
 );
 
 -- Rows of a plan that did not move, and why. A row below the watermark without

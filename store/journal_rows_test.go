@@ -1,0 +1,94 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+)
+
+// TestRunsHoldEveryChunkOnce: however the chunks of files lie among each other,
+// the journal has each of them once, those of a file together and not too many in
+// a run, and what was left out of the middle of a run stays out of its undo.
+func TestRunsHoldEveryChunkOnce(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.exec(`
+		INSERT INTO rehome.chunks (memory, path, ordinal, content)
+		SELECT 'docs', CASE WHEN i % 2 = 0 THEN 'd/large.md' WHEN i % 50 = 1 THEN 'd/small.md' ELSE 'd/middling.md' END, i, repeat('x', i) FROM generate_series(1, 500) i`)
+	m.fill(1, "d/alone.md", "elsewhere.md")
+	start := m.rows("rehome.chunks")
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	runs := func(plan string) (lengths []int64) {
+		rows, err := m.pool.Query(t.Context(), `
+			SELECT r.last - r.first + 1 FROM rehome.migration_runs r JOIN rehome.migration_plans p ON p.number = r.plan WHERE p.plan_id = $1 ORDER BY r.last`, plan)
+		require.NoError(t, err)
+		for rows.Next() {
+			var n int64
+			require.NoError(t, rows.Scan(&n))
+			lengths = append(lengths, n)
+		}
+		require.NoError(t, rows.Err())
+		return lengths
+	}
+	require.ElementsMatch(t, []int64{100, 100, 50, 100, 100, 40, 10, 1}, runs(id))
+	const numbered = `
+		SELECT count(*) FROM rehome.migration_moves m JOIN rehome.migration_plans p ON p.number = m.plan
+		WHERE p.plan_id = $1 AND p.moves = 501 AND p.bytes = (SELECT sum(octet_length(content)) FROM rehome.chunks WHERE path <> 'elsewhere.md')
+			AND p.bytes = (SELECT sum(bytes) FROM rehome.migration_runs WHERE plan = p.number)
+			AND m.ordinal BETWEEN 1 AND 501 AND EXISTS (SELECT FROM rehome.chunks c WHERE c.id::text = m.chunk_id AND c.path = m.old_path)`
+	require.Equal(t, 501, m.count(numbered, id))
+	require.Equal(t, 501, m.count(`SELECT count(DISTINCT ordinal) FROM rehome.migration_moves`))
+	require.Equal(t, 501, m.count(`SELECT count(DISTINCT chunk_id) FROM rehome.migration_moves`))
+
+	m.apply(id, 20) // batches of 3 end within runs
+	m.exec(`UPDATE rehome.chunks SET path = 'taken.md' WHERE path LIKE 'd/%' AND ordinal % 100 = 7`)
+	m.apply(id, -1)
+	plan := m.complete(id)
+	drifted := int64(m.at()["taken.md"])
+	require.Positive(t, drifted)
+	require.Equal(t, 501-drifted, plan.Moved)
+
+	back, err := m.plan(id)
+	require.NoError(t, err)
+	var there, here []string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `
+		SELECT array_agg(m.chunk_id ORDER BY m.ordinal) FROM rehome.migration_moves m JOIN rehome.migration_plans p ON p.number = m.plan
+		WHERE p.plan_id = $1 AND m.chunk_id NOT IN (SELECT id::text FROM rehome.chunks WHERE path = 'taken.md')`, id).Scan(&there))
+	require.NoError(t, m.pool.QueryRow(t.Context(), `
+		SELECT array_agg(m.chunk_id ORDER BY m.ordinal) FROM rehome.migration_moves m JOIN rehome.migration_plans p ON p.number = m.plan WHERE p.plan_id = $1`, back).Scan(&here))
+	slices.Reverse(here)
+	require.Equal(t, there, here, "what moved last comes first back")
+	m.apply(back, -1)
+	m.complete(back)
+	m.exec(`UPDATE rehome.chunks SET path = 'd/' || CASE WHEN ordinal % 2 = 0 THEN 'large.md' ELSE 'middling.md' END WHERE path = 'taken.md'`)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+// TestALateRowThatStaysLeavesNoDocument: the next sweep finds it once more.
+func TestALateRowThatStaysLeavesNoDocument(t *testing.T) {
+	t.Parallel()
+	m := jsonTable(t)
+	id, err := m.plan("", rule("guide", "manual"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	add := func(path string) {
+		m.exec(`
+			INSERT INTO public.data_docs (kind, text, metadata_, src)
+			SELECT 'doc', 'late', ('{"file_path":"' || p || '", "doc": {"source" : "' || p || '"}}')::json, p FROM (SELECT $1 AS p) x`, "/srv/docs/"+path)
+	}
+	add("guide/taken.md")
+	add("guide/free.md")
+	add("manual/taken.md")
+	for range 2 {
+		left, err := m.store.Sweep(t.Context(), id)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, left)
+	}
+	require.Equal(t, 11, m.count(`SELECT count(*) FROM rehome.migration_documents`))
+	m.apply(id, -1)
+	require.EqualValues(t, 11, m.complete(id).Moved)
+}
