@@ -148,18 +148,18 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 	rows, err := work.run(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"reset", "other", "reset", "ours", "reset", "plain", // does not count
-		"reset", "plain", "reset", "ours", "reset", "other",
-		"reset", "other", "reset", "ours", "reset", "plain",
+		"reset", "other", "reset", "plain", "reset", "ours", "reset", "plain", // does not count
+		"reset", "plain", "reset", "ours", "reset", "plain", "reset", "other",
+		"reset", "other", "reset", "plain", "reset", "ours", "reset", "plain",
 	}, order)
-	for i, want := range [][]float64{{3, 2}, {6, 4}, {9, 6}} {
+	for i, want := range [][]float64{{2, 1}, {4, 2}, {4.5, 3.6}} {
 		require.Equal(t, want, rows[i].outcomes)
 	}
 
 	order = nil
 	_, err = work.run(t.Context(), r)
 	require.NoError(t, err)
-	require.Len(t, order, 12, "it is warm")
+	require.Len(t, order, 16, "it is warm")
 }
 
 func TestBadArgumentsAreRefused(t *testing.T) {

@@ -12,7 +12,7 @@ type contest struct {
 	kind string
 	// reset brings back the physical state from which every side starts.
 	reset func(context.Context) error
-	// plain does the work by hand, once in each round, for all of ours; nil where
+	// plain does the work by hand, once in each round beside each of ours; nil where
 	// ours are compared with each other alone.
 	plain func(context.Context) (float64, error)
 	ours  []side
@@ -27,8 +27,8 @@ type side struct {
 
 // run measures all sides in each round, after a round that does not count: a
 // server and a worker that do something for the first time are another thing
-// than those that go on with it. The sides take turns at being first: the others find a machine that
-// the first has warmed.
+// than those that go on with it. The sides take turns at being first: the others
+// find a machine that the first has warmed.
 func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	var rows []row
 	for _, s := range c.ours {
@@ -46,7 +46,7 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 			return nil, err
 		}
 		for i := range rows {
-			rows[i].add(plain, ours[i])
+			rows[i].add(plain[i], ours[i])
 			r.say("  round %d: %s: %s", round+1, rows[i].what, rows[i].last())
 		}
 		if round < 0 {
@@ -61,14 +61,23 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	return rows, nil
 }
 
-// round measures every side once, each from the same state.
-func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours []float64, err error) {
-	measures := make([][]float64, len(c.ours))
+// round measures every side once, each beside a run by hand of its own and from the
+// same state: a machine's pace changes within the minutes that a round takes. What
+// is returned has a place for each figure.
+func (c contest) round(ctx context.Context, reversed bool) (plain, ours []float64, err error) {
+	byHand, measures := make([][]float64, len(c.ours)), make([][]float64, len(c.ours))
 	var turns []func() error
-	if c.plain != nil {
-		turns = append(turns, func() (err error) { plain, err = c.plain(ctx); return err })
-	}
 	for i, s := range c.ours {
+		byHand[i] = make([]float64, len(s.figures))
+		if c.plain != nil {
+			turns = append(turns, func() error {
+				took, err := c.plain(ctx)
+				for n := range byHand[i] {
+					byHand[i][n] = took
+				}
+				return err
+			})
+		}
 		turns = append(turns, func() (err error) { measures[i], err = s.run(ctx); return err })
 	}
 	if reversed {
@@ -76,11 +85,11 @@ func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours 
 	}
 	for _, turn := range turns {
 		if err := c.reset(ctx); err != nil {
-			return 0, nil, fmt.Errorf("bring back the state to start from: %w", err)
+			return nil, nil, fmt.Errorf("bring back the state to start from: %w", err)
 		}
 		if err := turn(); err != nil {
-			return 0, nil, err
+			return nil, nil, err
 		}
 	}
-	return plain, slices.Concat(measures...), nil
+	return slices.Concat(byHand...), slices.Concat(measures...), nil
 }

@@ -116,15 +116,17 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 		strategies = slices.Insert(strategies, 0, resilience.Immediate)
 	}
 	contest := contest{reset: s.reset}
-	if s.dear {
-		contest.plain = s.plain
-	}
-	for _, strategy := range strategies {
-		run := s.underLoad(func(ctx context.Context) (float64, error) { return s.ours(ctx, strategy) })
-		contest.ours = append(contest.ours, side{[]figure{{string(strategy), seconds, aim{}.by(alone)}}, func(ctx context.Context) ([]float64, error) {
+	measure := func(way string, run func(context.Context) (float64, error)) {
+		contest.ours = append(contest.ours, side{[]figure{{way, seconds, aim{}.by(alone)}}, func(ctx context.Context) ([]float64, error) {
 			took, err := run(ctx)
 			return []float64{took}, err
 		}})
+	}
+	for _, strategy := range strategies {
+		measure(string(strategy), s.underLoad(func(ctx context.Context) (float64, error) { return s.ours(ctx, strategy) }))
+	}
+	if s.dear {
+		measure("a plain update", s.plain)
 	}
 	cold := *s.rig // runs are long, and a warm-up as long as they are
 	cold.warmUps = 0
@@ -132,9 +134,14 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	fixed, intelligent := rows[:len(rows)-1], rows[len(rows)-1]
+	last := len(strategies) - 1
+	fixed, intelligent := rows[:last], rows[last]
+	var plain []float64
+	if s.dear {
+		plain = rows[last+1].ours
+	}
 	best := slices.MinFunc(fixed, func(a, b row) int { return cmp.Compare(median(a.ours), median(b.ours)) })
-	return s.rowsOf(best.what, best.ours, intelligent.ours, best.plain), s.exec(ctx, `DROP TABLE public.`+s.table)
+	return s.rowsOf(best.what, best.ours, intelligent.ours, plain), s.exec(ctx, `DROP TABLE public.`+s.table)
 }
 
 // offered reports whether the server has what the table needs.
