@@ -66,23 +66,25 @@ func (t *transfer) names() []string {
 	return names
 }
 
-// journalled are the rows of a batch, as p. Copies are looked for only where a
-// batch has some. What was noted of them is written again by its place: in one
-// snapshot that is the row.
-const journalled = `planned AS MATERIALIZED (
+// journalled are the rows of a batch, as p.
+const journalled = `planned AS MATERIALIZED (` + passedRows + `)`
+
+// passedRows are those of a batch. Copies are looked for only where it has some.
+// What was noted of them is written again by its place: in one snapshot that is the row.
+const passedRows = `
 			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, m.old_path AS home, m.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
 			FROM rehome.migration_moves m
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
 				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal
 					AND (SELECT EXISTS (SELECT FROM rehome.migration_copies n WHERE n.plan = @origin AND n.ordinal > {lo} AND n.ordinal <= {hi})) OFFSET 0) c ON true
-			WHERE {rows} {skipped} ORDER BY m.ordinal)`
+			WHERE {rows} {skipped}`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
 // for every row. That rows were written as they were meant is seen by the sums of
 // the prints before and after, of those that are read again.
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
-		WITH ` + journalled + `,
+		WITH planned AS NOT MATERIALIZED (` + passedRows + `),
 		state AS MATERIALIZED ( -- a row with an id, f0, is to be copied
 			SELECT ordinal, origin, noted_at, held, present, here, {f}, CASE WHEN f0 IS NOT NULL THEN {expected} END AS expected
 			FROM (
@@ -106,7 +108,7 @@ func (t *transfer) copyStatement(undoing bool) string {
 		noted_again AS (
 			UPDATE rehome.migration_copies c SET (target_id, made, here) = (s.f0::text, s.expected, true)
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at)
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
+		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
 			count(*) FILTER (WHERE held) + (SELECT count(*) FROM made),
 			(SELECT {expected sum} FROM state b WHERE f0 IS NOT NULL AND {reread}) = (SELECT {written sum} FROM made)
 		FROM state`)
