@@ -134,11 +134,16 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 	t.Parallel()
 	var order []string
 	note := func(what string) { order = append(order, what) }
-	measured := 0.0
+	byHand := []float64{100, 100, 1, 3, 5, 7, 1, 1, 1, 1}
 	work := contest{
 		kind:  "work",
 		reset: func(context.Context) error { note("reset"); return nil },
-		plain: func(context.Context) (float64, error) { note("plain"); measured++; return measured, nil },
+		plain: func(context.Context) (float64, error) {
+			note("plain")
+			took := byHand[0]
+			byHand = byHand[1:]
+			return took, nil
+		},
 		ours: []side{
 			{[]figure{{"first", seconds, aim{}}, {"second", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("ours"); return []float64{6, 12}, nil }},
 			{[]figure{{"third", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("other"); return []float64{18}, nil }},
@@ -152,7 +157,7 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 		"reset", "plain", "reset", "ours", "reset", "plain", "reset", "other",
 		"reset", "other", "reset", "plain", "reset", "ours", "reset", "plain",
 	}, order)
-	for i, want := range [][]float64{{2, 1}, {4, 2}, {4.5, 3.6}} {
+	for i, want := range [][]float64{{3, 1}, {6, 2}, {9, 3}} {
 		require.Equal(t, want, rows[i].outcomes)
 	}
 

@@ -46,7 +46,7 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 			return nil, err
 		}
 		for i := range rows {
-			rows[i].add(plain[i], ours[i])
+			rows[i].add(plain, ours[i])
 			r.say("  round %d: %s: %s", round+1, rows[i].what, rows[i].last())
 		}
 		if round < 0 {
@@ -61,20 +61,18 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	return rows, nil
 }
 
-// round measures every side once, each beside a run by hand of its own and from the
-// same state: a machine's pace changes within the minutes that a round takes. What
-// is returned has a place for each figure.
-func (c contest) round(ctx context.Context, reversed bool) (plain, ours []float64, err error) {
-	byHand, measures := make([][]float64, len(c.ours)), make([][]float64, len(c.ours))
+// round measures every side once, each from the same state, and the work by hand
+// beside each of them, of which it returns the median: the pace of a machine
+// changes within the minutes that a round takes.
+func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours []float64, err error) {
+	measures := make([][]float64, len(c.ours))
+	var byHand []float64
 	var turns []func() error
 	for i, s := range c.ours {
-		byHand[i] = make([]float64, len(s.figures))
 		if c.plain != nil {
 			turns = append(turns, func() error {
 				took, err := c.plain(ctx)
-				for n := range byHand[i] {
-					byHand[i][n] = took
-				}
+				byHand = append(byHand, took)
 				return err
 			})
 		}
@@ -85,11 +83,14 @@ func (c contest) round(ctx context.Context, reversed bool) (plain, ours []float6
 	}
 	for _, turn := range turns {
 		if err := c.reset(ctx); err != nil {
-			return nil, nil, fmt.Errorf("bring back the state to start from: %w", err)
+			return 0, nil, fmt.Errorf("bring back the state to start from: %w", err)
 		}
 		if err := turn(); err != nil {
-			return nil, nil, err
+			return 0, nil, err
 		}
 	}
-	return slices.Concat(byHand...), slices.Concat(measures...), nil
+	if c.plain != nil {
+		plain = median(byHand)
+	}
+	return plain, slices.Concat(measures...), nil
 }

@@ -135,5 +135,6 @@ func (r row) last() string {
 
 // median of an odd number of measures, as rounds are.
 func median(measures []float64) float64 {
-	return slices.Sorted(slices.Values(measures))[len(measures)/2]
+	sorted := slices.Sorted(slices.Values(measures))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }

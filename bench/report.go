@@ -46,8 +46,8 @@ repeats one section.
 Each figure is the median of the rounds, and in brackets stand the least and the most. A round that
 does not count goes before those of each kind of work, since a server and a worker that do it for
 the first time are another thing than those that go on with it. Each side of a round starts from the
-same physical state, and they take turns at being first. Beside each of ours the work is done by hand
-once more, and what is compared are these two.
+same physical state, and they take turns at being first. The work is done by hand beside each of ours;
+what is compared with ours is the median of these runs of a round.
 `
 	heading = "\n## " // of a section, before its name
 )
