@@ -29,7 +29,7 @@ func TestARiskyPlanWaitsForApproval(t *testing.T) {
 	env, a := rehearsal(t)
 	a.plan = risky()
 	env.RegisterDelayedCallback(func() {
-		require.NotContains(t, a.ran, "QueueMigration")
+		require.NotContains(t, a.did(), "QueueMigration")
 		env.UpdateWorkflow(workflows.ApproveUpdate, "forged", rejection(t, "plan hash"), workflows.Approval{Hash: "h0"})
 		approve(t, env, "h1")
 	}, time.Hour)
@@ -45,8 +45,8 @@ func TestAPlanThatNobodyApprovesIsDropped(t *testing.T) {
 	in.PlanOnly = true
 	env.ExecuteWorkflow(batch(), in)
 	require.ErrorContains(t, env.GetWorkflowError(), "nobody approved it")
-	require.Contains(t, a.ran, "CancelMigration")
-	require.NotContains(t, a.ran, "MoveSlice")
+	require.Contains(t, a.did(), "CancelMigration")
+	require.NotContains(t, a.did(), "MoveSlice")
 }
 
 func TestWhoStartsAPlanMayApproveIt(t *testing.T) {
@@ -57,7 +57,7 @@ func TestWhoStartsAPlanMayApproveIt(t *testing.T) {
 	in.Approve = true
 	env.ExecuteWorkflow(batch(), in)
 	require.NoError(t, env.GetWorkflowError())
-	require.NotContains(t, a.ran, "RequestApproval")
+	require.NotContains(t, a.did(), "RequestApproval")
 }
 
 func TestADriftedPlanIsApprovedAgain(t *testing.T) {
@@ -68,7 +68,7 @@ func TestADriftedPlanIsApprovedAgain(t *testing.T) {
 	env.ExecuteWorkflow(batch(), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.Equal(t, []string{"QueueMigration", "TakeSlot", "BeginMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration"},
-		a.ran[1:9])
+		a.did()[1:9])
 }
 
 func TestAPlanWaitsForASlot(t *testing.T) {
@@ -110,8 +110,8 @@ func TestAbortInTheQueueCancels(t *testing.T) {
 	}, time.Minute)
 	env.ExecuteWorkflow(batch(), planned())
 	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
-	require.Contains(t, a.ran, "CancelMigration")
-	require.NotContains(t, a.ran, "BeginMigration")
+	require.Contains(t, a.did(), "CancelMigration")
+	require.NotContains(t, a.did(), "BeginMigration")
 }
 
 func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
@@ -157,7 +157,7 @@ func TestFailurePolicies(t *testing.T) {
 			in := planned()
 			in.Policy.OnFailure, in.Policy.GroupSize = policy, 15
 			env.RegisterDelayedCallback(func() {
-				require.Equal(t, want, a.ran[len(a.ran)-len(want):])
+				require.Equal(t, want, a.did()[len(a.did())-len(want):])
 				delete(a.fails, "MoveSlice")
 				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
 			}, time.Hour)

@@ -176,7 +176,7 @@ func TestItRunsForDaysInManyRuns(t *testing.T) {
 		if in.Resume != nil && in.Resume.Paused {
 			crossed++
 			env.RegisterDelayedCallback(func() {
-				require.NotContains(t, w.ran, "MoveSlice", "it is paused still")
+				require.NotContains(t, w.did(), "MoveSlice", "it is paused still")
 				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
 			}, 24*time.Hour)
 		}

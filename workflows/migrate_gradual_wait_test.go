@@ -49,8 +49,8 @@ func TestBadHealthWaitsAndUndoesNothing(t *testing.T) {
 	env.ExecuteWorkflow(gradually(), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.EqualValues(t, 100_000, w.at.Last)
-	require.NotContains(t, w.ran, "BeginUndo")
-	require.NotContains(t, w.ran, "PauseMigration")
+	require.NotContains(t, w.did(), "BeginUndo")
+	require.NotContains(t, w.did(), "PauseMigration")
 	require.Contains(t, shown.Phase, "Waiting for the server: it is waiters")
 	require.Contains(t, shown.Phase, "it is probe", "every reason")
 	names := map[string]string{}
@@ -76,9 +76,9 @@ func TestAfterSevenDaysOfBadHealthItAsks(t *testing.T) {
 		in.Tuning.Look = activities.Duration(10 * time.Minute) // 1000 looks where the full form has 20,000
 	}
 	began := env.Now()
-	env.RegisterDelayedCallback(func() { require.NotContains(t, w.ran, "PauseMigration") }, 7*24*time.Hour)
+	env.RegisterDelayedCallback(func() { require.NotContains(t, w.did(), "PauseMigration") }, 7*24*time.Hour)
 	env.RegisterDelayedCallback(func() {
-		require.Contains(t, w.ran, "PauseMigration")
+		require.Contains(t, w.did(), "PauseMigration")
 		looks := w.looks
 		env.RegisterDelayedCallback(func() {
 			require.Equal(t, looks, w.looks, "nothing runs until a person answers")
@@ -90,7 +90,7 @@ func TestAfterSevenDaysOfBadHealthItAsks(t *testing.T) {
 	require.NoError(t, env.GetWorkflowError())
 	require.EqualValues(t, 100_000, w.at.Last)
 	require.Greater(t, env.Now().Sub(began), 7*24*time.Hour)
-	require.NotContains(t, w.ran, "BeginUndo")
+	require.NotContains(t, w.did(), "BeginUndo")
 }
 
 func TestOrdersAreHonouredWhileItWaits(t *testing.T) {
@@ -114,7 +114,7 @@ func TestOrdersAreHonouredWhileItWaits(t *testing.T) {
 		env.ExecuteWorkflow(gradually(), planned())
 		require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
 		require.Less(t, env.Now().Sub(at), time.Second)
-		require.Contains(t, w.ran, "RevertSlice")
+		require.Contains(t, w.did(), "RevertSlice")
 	})
 	t.Run("another strategy", func(t *testing.T) {
 		t.Parallel()
@@ -164,7 +164,7 @@ func TestOrdersAreHonouredWhileItWaits(t *testing.T) {
 		env.RegisterDelayedCallback(env.CancelWorkflow, when)
 		env.ExecuteWorkflow(gradually(), planned())
 		require.Error(t, env.GetWorkflowError())
-		require.Contains(t, w.ran, "EndUndo")
+		require.Contains(t, w.did(), "EndUndo")
 	})
 }
 
@@ -208,5 +208,5 @@ func TestItWorksInItsHoursOnly(t *testing.T) {
 	require.Empty(t, wrong)
 	require.Equal(t, "Waiting until 2026-03-02 22:00:00 UTC, when its hours begin", shown.Phase)
 	require.Greater(t, env.Now().Sub(began), 4*24*time.Hour)
-	require.NotContains(t, w.ran, "PauseMigration", "night is not bad health")
+	require.NotContains(t, w.did(), "PauseMigration", "night is not bad health")
 }

@@ -82,7 +82,7 @@ func TestGroupsRunOneAfterAnother(t *testing.T) {
 	}
 	require.Equal(t, [][3]int64{{12, 100, 0}, {12, 100, 0}, {25, 7, 0}, {25, 9, 0}, {0, 0, 0}}, went, "those that go alike go together, and rows of no group come last")
 	require.Equal(t, 1, a.looks)
-	require.Equal(t, []string{"PlanMigration", "AnalyseMigration", "QueueMigration"}, a.ran[:3], "it looks before anything has an effect")
+	require.Equal(t, []string{"PlanMigration", "AnalyseMigration", "QueueMigration"}, a.did()[:3], "it looks before anything has an effect")
 }
 
 // TestAGroupInUseLooksAtTheServerFirst: before each slice, and waits while it is ill.
@@ -96,8 +96,8 @@ func TestAGroupInUseLooksAtTheServerFirst(t *testing.T) {
 	env.RegisterActivity(a)
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
 	require.NoError(t, env.GetWorkflowError())
-	at := slices.Index(a.ran, "MoveSlice")
-	require.Equal(t, []string{"MoveSlice", "MoveSlice", "CheckHealth", "CheckHealth", "CheckHealth", "MoveSlice", "SweepMigration"}, a.ran[at:at+7])
+	at := slices.Index(a.did(), "MoveSlice")
+	require.Equal(t, []string{"MoveSlice", "MoveSlice", "CheckHealth", "CheckHealth", "CheckHealth", "MoveSlice", "SweepMigration"}, a.did()[at:at+7])
 	require.InDelta(t, 1, a.limits.DeadShare, 0, "the dead rows are those of the groups before")
 }
 
@@ -197,7 +197,7 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 				c.in(&in)
 			}
 			env.RegisterDelayedCallback(func() {
-				require.NotContains(t, a.ran, "TakeIndexes", "not before a person has said yes")
+				require.NotContains(t, a.did(), "TakeIndexes", "not before a person has said yes")
 				env.UpdateWorkflowNoRejection(workflows.ApproveUpdate, "approve", t, workflows.Approval{Hash: "h"})
 			}, time.Hour)
 			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
@@ -206,8 +206,8 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 			} else {
 				require.ErrorContains(t, env.GetWorkflowError(), "injected")
 			}
-			require.Equal(t, c.asks, slices.Contains(a.ran, "RequestApproval"))
-			ran := slices.DeleteFunc(slices.Compact(slices.Clone(a.ran)), func(s string) bool { return s == "SweepMigration" || s == "VerifyMigration" || s == "ReadWatermark" })
+			require.Equal(t, c.asks, slices.Contains(a.did(), "RequestApproval"))
+			ran := slices.DeleteFunc(slices.Compact(a.did()), func(s string) bool { return s == "SweepMigration" || s == "VerifyMigration" || s == "ReadWatermark" })
 			require.Equal(t, c.last, ran[len(ran)-len(c.last):])
 		})
 	}

@@ -118,9 +118,9 @@ func TestAPauseTakesAResumeBack(t *testing.T) {
 		env.UpdateWorkflowNoRejection(workflows.PauseUpdate, "pause", t, workflows.Order{Author: "ben"})
 	}, time.Hour+time.Minute)
 	var asks int
-	env.RegisterDelayedCallback(func() { asks = len(a.ran) }, time.Hour+2*time.Minute)
+	env.RegisterDelayedCallback(func() { asks = len(a.did()) }, time.Hour+2*time.Minute)
 	env.RegisterDelayedCallback(func() {
-		require.Len(t, a.ran, asks, "it does not ask for a slot any more")
+		require.Len(t, a.did(), asks, "it does not ask for a slot any more")
 		require.Zero(t, a.at.Last)
 		_, facts := asked(t, env)
 		require.Contains(t, facts["Paused"], "by ben")

@@ -62,16 +62,16 @@ func TestAStuckUndoIsSeenAndGoesOnByItself(t *testing.T) {
 			t.Parallel()
 			env, a := undoOf(t, "RevertSlice", c.err)
 			env.SetOnTimerScheduledListener(func(string, time.Duration) {
-				if count(a.ran, "NoteMigration stuck") == 1 && count(a.ran, "RevertSlice") == c.tries {
+				if count(a.did(), "NoteMigration stuck") == 1 && count(a.did(), "RevertSlice") == c.tries {
 					require.Contains(t, shownPhase(t, env), "Stuck: it cannot move the chunks back, last moved first: ")
 				}
-				if count(a.ran, "RevertSlice") > c.tries+3 {
+				if count(a.did(), "RevertSlice") > c.tries+3 {
 					delete(a.fails, "RevertSlice")
 				}
 			})
 			env.ExecuteWorkflow(batch(), planned())
 			require.ErrorContains(t, env.GetWorkflowError(), "injected", "why it was undone")
-			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "EndUndo", "ReadMigration"}, a.ran[len(a.ran)-4:])
+			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "EndUndo", "ReadMigration"}, a.did()[len(a.did())-4:])
 			require.Zero(t, a.at.Last)
 		})
 	}
@@ -90,7 +90,7 @@ func TestAPersonHasAStuckUndoTriedAtOnce(t *testing.T) {
 	require.Equal(t, []string{
 		"BeginUndo", "UndoSwitchAliases", "NoteMigration stuck", "NoteMigration retried", "UndoSwitchAliases", "NoteMigration goes on",
 		"RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration",
-	}, a.ran[len(a.ran)-11:])
+	}, a.did()[len(a.did())-11:])
 }
 
 func TestNothingIsRetriedOrSkippedThatIsNotStuck(t *testing.T) {

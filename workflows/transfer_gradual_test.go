@@ -68,8 +68,8 @@ func TestGradualTakesCareUntilTheLastRowHasLeft(t *testing.T) {
 		require.Equal(t, activities.Duration(8*time.Second), in.Slice.Time)
 		require.InDelta(t, resilience.GradualNice, in.Nice, 0)
 	}
-	last := slices.Index(w.ran, "RetireSlice")
-	after := slices.DeleteFunc(slices.Clone(w.ran[last:]), func(s string) bool { return s != "RetireSlice" && s != "CheckHealth" })
+	last := slices.Index(w.did(), "RetireSlice")
+	after := slices.DeleteFunc(w.did()[last:], func(s string) bool { return s != "RetireSlice" && s != "CheckHealth" })
 	require.Equal(t, []string{
 		"RetireSlice", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "RetireSlice", "CheckHealth", "RetireSlice",
 	}, after)
