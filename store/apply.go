@@ -179,10 +179,11 @@ func ofBatch(plan, lo, hi string) string {
 	return runsOf("m", plan, lo, hi) + fmt.Sprintf(" AND m.ordinal > %s AND m.ordinal <= %s", lo, hi)
 }
 
-// runsOf picks the runs that the rows (lo, hi] of a plan are in.
+// runsOf picks the runs that the rows (lo, hi] of a plan are in. The last of them is
+// not a min, which the planner may take from all the runs that follow.
 func runsOf(runs, plan, lo, hi string) string {
 	return fmt.Sprintf(`%[1]s.plan = %[2]s AND %[1]s.last > %[3]s AND %[1]s.last <= (
-				SELECT min(l.last) FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s)`, runs, plan, lo, hi)
+				SELECT l.last FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s ORDER BY l.last LIMIT 1)`, runs, plan, lo, hi)
 }
 
 // batch advances the watermark and moves the rows it passes. All of it sees
