@@ -71,6 +71,7 @@ func TestABatchReadsNoTableWhole(t *testing.T) {
 		require.NotContains(t, plan, "Hash Join", what)
 		require.NotContains(t, plan, "Merge Join", what)
 		require.Contains(t, plan, "Index Scan using chunks_pkey", what)
+		require.Contains(t, plan, "Index Scan using migration_runs_pkey", what)
 	}
 }
 
