@@ -23,6 +23,8 @@ const (
 	// gone is how long after its last poll a worker counts as gone: a poll that
 	// finds nothing lasts a minute.
 	gone = 75 * time.Second
+	// settling is how long a worker that just started may take to its first poll.
+	settling = 3 * time.Second
 	// glance is how often a wait looks at the progress and at the workers.
 	glance = 500 * time.Millisecond
 )
@@ -181,13 +183,11 @@ func (s *session) ended(t task, run client.WorkflowRun, err error) error {
 	return fail(exitFailed, "%s failed: %s; look at it%s, or see `%s`", t.id, message(err), at, t.look)
 }
 
-// checkWorkers looks for workers that poll the queues a workflow needs.
+// checkWorkers looks for workers that poll the queues a workflow needs. One
+// that is missing may have just started, so it is looked for a little longer.
 func (s *session) checkWorkers(ctx context.Context, files bool) error {
 	queue := workflows.TaskQueue(s.site.installation)
-	needed := []struct {
-		queue string
-		kind  enums.TaskQueueType
-	}{
+	needed := []polled{
 		{queue, enums.TASK_QUEUE_TYPE_WORKFLOW},
 		{queue, enums.TASK_QUEUE_TYPE_ACTIVITY},
 		{workflows.FilesQueue(s.site.installation), enums.TASK_QUEUE_TYPE_ACTIVITY},
@@ -197,17 +197,39 @@ func (s *session) checkWorkers(ctx context.Context, files bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for _, n := range needed {
-		described, err := s.engine.DescribeTaskQueue(ctx, n.queue, n.kind)
-		if err != nil {
-			return s.engineError(err)
+	for settled := time.Now().Add(settling); len(needed) > 0; {
+		alive, err := s.polls(ctx, needed[0])
+		switch {
+		case err != nil:
+			return err
+		case alive:
+			needed = needed[1:]
+			continue
+		case time.Now().After(settled):
+			return fail(exitUnreachable, "no worker polls task queue %s of namespace %s; start one with `worker` or `make dev`", needed[0].queue, s.site.namespace)
 		}
-		alive := slices.ContainsFunc(described.GetPollers(), func(p *taskqueue.PollerInfo) bool {
-			return time.Since(p.GetLastAccessTime().AsTime()) < gone
-		})
-		if !alive {
-			return fail(exitUnreachable, "no worker polls task queue %s of namespace %s; start one with `worker` or `make dev`", n.queue, s.site.namespace)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settling / 30):
 		}
 	}
 	return nil
+}
+
+// polled is a queue that a worker takes tasks of a kind from.
+type polled struct {
+	queue string
+	kind  enums.TaskQueueType
+}
+
+// polls says whether a worker polls a queue.
+func (s *session) polls(ctx context.Context, q polled) (bool, error) {
+	described, err := s.engine.DescribeTaskQueue(ctx, q.queue, q.kind)
+	if err != nil {
+		return false, s.engineError(err)
+	}
+	return slices.ContainsFunc(described.GetPollers(), func(p *taskqueue.PollerInfo) bool {
+		return time.Since(p.GetLastAccessTime().AsTime()) < gone
+	}), nil
 }

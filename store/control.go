@@ -176,15 +176,20 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resili
 		if hash, _, err = j.hash(ctx); err != nil || before == strategy {
 			return err
 		}
-		tag, err := tx.Exec(ctx, `
-			UPDATE rehome.migration_plans
-			SET strategy = $2, plan_hash = $3, approved_hash = CASE WHEN approved_hash = plan_hash THEN $3 ELSE approved_hash END
-			WHERE plan_id = $1 AND status IN ('queued', 'paused')`, plan, strategy, hash)
+		var status resilience.Status
+		err = tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan).Scan(&status)
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return problem(ErrConflict, "migration %s is neither queued nor paused; see `starter migration show %s`", plan, plan)
+		if status != resilience.Queued && status != resilience.Paused {
+			return problem(ErrConflict, "migration %s is %s; its strategy can be changed while it is queued or paused", plan, status)
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE rehome.migration_plans
+			SET strategy = $2, plan_hash = $3, approved_hash = CASE WHEN approved_hash = plan_hash THEN $3 ELSE approved_hash END
+			WHERE plan_id = $1`, plan, strategy, hash)
+		if err != nil {
+			return err
 		}
 		return recordEvent(ctx, tx, event{Plan: plan, What: "strategy changed", Author: author, Detail: fmt.Sprintf("from %s to %s", before, strategy)})
 	})
