@@ -123,10 +123,11 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
 	for n := range tries {
-		hold := n >= optimist && m.lock != ""
-		next, err = m.batch(ctx, at, b.leaving(at, move == m.revert), hold, move, advance)
+		how := manner{leave: b.leaving(at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
+		next, err = m.batch(ctx, at, how, move, advance)
 		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
-			next, err = m.batch(ctx, at, &leaving{most: maxClashes}, hold, move, advance)
+			how.leave = &leaving{most: maxClashes}
+			next, err = m.batch(ctx, at, how, move, advance)
 		}
 		if !transient(err) || b.Gentle {
 			break
@@ -139,6 +140,17 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))
 	}
 	return next, nil
+}
+
+// piece is how many rows of a batch one statement moves at most: what it gathers
+// of them stays in memory. A larger batch is several, in one transaction still.
+const piece = 20_000
+
+// manner is what is special about how a batch goes.
+type manner struct {
+	leave *leaving // it goes without some of its rows
+	hold  bool     // its rows are locked before they are looked at
+	large bool     // it takes more than one statement
 }
 
 // errMoved says that the watermark is not where the caller thought.
@@ -154,7 +166,7 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
-	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true), set_config('jit', 'off', true),
 	set_config('work_mem', '64MB', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 
 // unawaited lets a batch commit without waiting for the disk. The watermark is in
@@ -190,7 +202,7 @@ func runsOf(runs, plan, lo, hi string) string {
 // one snapshot: an application's write to one of the rows meanwhile fails the
 // transaction, which is then tried again on what the application wrote.
 // One that holds its rows locks them first instead, and then sees what is there.
-func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, hold bool, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, move, advance string) (resilience.Watermark, error) {
 	step := passage{m: m, at: at, next: at, batch: &pgx.Batch{}}
 	conn, err := m.store.pool.Acquire(ctx)
 	if err != nil {
@@ -199,10 +211,10 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, l *leaving, 
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
 	defer func() { m.took = time.Since(began) }()
-	if l == nil && !hold {
+	if how == (manner{}) {
 		err = step.swift(ctx, conn, move, advance)
 	} else {
-		err = step.careful(ctx, conn, l, hold, move, advance)
+		err = step.careful(ctx, conn, how, move, advance)
 	}
 	return step.next, err
 }
@@ -237,10 +249,10 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, move, advance s
 	return err
 }
 
-// careful moves a batch without some of its rows, or with all of them held.
-func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, hold bool, move, advance string) error {
+// careful moves a batch statement by statement.
+func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, move, advance string) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead}
-	if hold {
+	if how.hold {
 		options.IsoLevel = pgx.ReadCommitted
 	}
 	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
@@ -248,16 +260,16 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, l *leaving, h
 		if err := p.send(tx.SendBatch(ctx, p.batch)); err != nil {
 			return err
 		}
-		if hold {
+		if how.hold {
 			p.m.args["lo"], p.m.args["hi"] = p.lo, p.hi
 			if _, err := tx.Exec(ctx, p.m.lock, p.m.args); err != nil {
 				return err
 			}
 		}
-		do := p.m.rows
-		if l != nil {
+		do := p.m.pieces
+		if how.leave != nil {
 			do = func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-				return p.m.without(ctx, tx, l, move, lo, hi)
+				return p.m.without(ctx, tx, how.leave, move, lo, hi)
 			}
 		}
 		r, err := do(ctx, tx, move, p.lo, p.hi)
@@ -289,6 +301,19 @@ func (p *passage) account(r batchResult) {
 	p.next.Drifted, p.next.Vanished = p.at.Drifted+r.present-r.here, p.at.Vanished+r.planned-r.present
 }
 
+// pieces moves rows (lo, hi] of the journal by as many statements as that takes.
+func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
+	all := batchResult{verified: true}
+	for ; lo < hi; lo += piece {
+		r, err := m.rows(ctx, tx, move, lo, min(lo+piece, hi))
+		if err != nil {
+			return all, err
+		}
+		all = all.and(r)
+	}
+	return all, nil
+}
+
 // rows moves rows (lo, hi] of the journal and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
 	m.args["lo"], m.args["hi"] = lo, hi
@@ -305,6 +330,14 @@ type batchResult struct {
 	here     int64 // of these, rows at the journalled path
 	moved    int64
 	verified bool // every moved row is at its target and, path apart, what it was
+}
+
+// and is the account of two parts of a batch.
+func (r batchResult) and(other batchResult) batchResult {
+	return batchResult{
+		planned: r.planned + other.planned, present: r.present + other.present, here: r.here + other.here,
+		moved: r.moved + other.moved, verified: r.verified && other.verified,
+	}
 }
 
 func (r *batchResult) scan(row pgx.Row) error {

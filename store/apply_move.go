@@ -16,7 +16,7 @@ import (
 // Compressed texts, and embeddings, which lie apart, cost more to read than to
 // move. Of these one row in so many is read before and after, as long as nothing
 // of the table's own takes part in its updates: there Postgres keeps what the
-// statement does not name. The stored size is compared for every row.
+// statement does not name. Of the others the stored size is compared.
 const (
 	textsRead      = 16
 	embeddingsRead = 256
@@ -87,7 +87,7 @@ func moveStatement(t table, d direction, some bool) string {
 			SELECT (SELECT coalesce(sum(least(r.last, @hi) - greatest(r.first - 1, @lo)), 0) FROM rehome.migration_runs r WHERE {runs})::bigint - {left} AS planned),
 		moved AS (
 			UPDATE {table} t SET {set}
-			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} AND {scope} WHERE NOT p.stays) p
+			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} IS TRUE AND {scope} WHERE NOT p.stays) p -- IS TRUE: or an index on the path, where a file has many chunks, may find them
 			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at -- in one snapshot that is the row, found without its index
 			RETURNING p.ordinal, {there} IS TRUE AND {kept} AS verified),
 		done AS (SELECT count(*) AS moved, coalesce(bool_and(verified), true) AS verified FROM moved),
@@ -123,16 +123,14 @@ func (t table) kept() string {
 	text := t.column(t.m.Content)
 	same := []string{
 		t.column(t.m.ID) + " = p.was_id",
-		sameSize(text, "p.was_text"),
-		fmt.Sprintf(`CASE WHEN %s IS NULL OR p.ordinal %% %d = 0 OR %s THEN %s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE true END`,
-			"pg_column_compression("+text+")", textsRead, onUpdate, text),
+		fmt.Sprintf(`CASE WHEN pg_column_compression(%s) IS NULL OR p.ordinal %% %d = 0 OR %s THEN %[1]s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE %[4]s END`,
+			text, textsRead, onUpdate, sameSize(text, "p.was_text")),
 	}
 	if t.m.Embedding != "" {
 		embedding := t.column(t.m.Embedding)
-		same = append(same, sameSize(embedding, "p.was_embedding"),
-			// Types of embeddings need not know equality; rows can be compared as they are stored.
-			fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE true END`,
-				embeddingsRead, onUpdate, embedding))
+		// Types of embeddings need not know equality; rows can be compared as they are stored.
+		same = append(same, fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE %s END`,
+			embeddingsRead, onUpdate, embedding, sameSize(embedding, "p.was_embedding")))
 	}
 	for i, c := range t.documentColumns() {
 		now, was := t.column(c)+"::jsonb", fmt.Sprintf("p.was_document%d::jsonb", i)

@@ -64,10 +64,7 @@ func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string,
 		return r, err
 	}
 	rest, err := m.without(ctx, tx, l, move, middle, hi)
-	return batchResult{
-		planned: r.planned + rest.planned, present: r.present + rest.present, here: r.here + rest.here,
-		moved: r.moved + rest.moved, verified: r.verified && rest.verified,
-	}, err
+	return r.and(rest), err
 }
 
 func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64, failure error) error {
