@@ -73,9 +73,10 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	return found, err
 }
 
-// listUndone journals the rows that another plan moved, turned round: last
-// moved comes first back. Chunks that were put at an old path since do not keep
-// the others from coming home.
+// listUndone journals the rows that another plan moved, turned round: what the
+// last of its rules moved comes first back, so that a chain is taken apart from its
+// end; within a rule the table's order stays, in which indexes grow the faster.
+// Chunks that were put at an old path since do not keep the others from coming home.
 func (j *journal) listUndone(ctx context.Context) error {
 	args := j.args(pgx.NamedArgs{"undoes": j.undoes, "after": 0})
 	_, err := j.tx.Exec(ctx, `
@@ -91,16 +92,16 @@ func (j *journal) listUndone(ctx context.Context) error {
 				WHERE e.plan_id = @undoes AND NOT e.undoing), '{}') AS rows
 			FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE p.plan_id = @undoes),
 		turned AS (
-			SELECT m.last, back.path_id, m.bytes, cardinality(m.chunk_ids) AS of, ARRAY(
-				SELECT u.id FROM unnest(m.chunk_ids) WITH ORDINALITY u (id, n) WHERE m.first + n - 1 <@ (SELECT rows FROM went) ORDER BY n DESC) AS chunk_ids
+			SELECT min(m.last) OVER (PARTITION BY p.rule) AS began, m.last, back.path_id, m.bytes, cardinality(m.chunk_ids) AS of, ARRAY(
+				SELECT u.id FROM unnest(m.chunk_ids) WITH ORDINALITY u (id, n) WHERE m.first + n - 1 <@ (SELECT rows FROM went) ORDER BY n) AS chunk_ids
 			FROM rehome.migration_runs m
 			JOIN rehome.migration_paths p USING (path_id)
 			JOIN rehome.migration_paths back ON back.plan_id = @plan AND back.old_path = p.new_path AND back.new_path = p.old_path
 			WHERE m.plan = (SELECT number FROM went) OFFSET 0),
 		runs AS (
-			SELECT last, path_id, bytes * cardinality(chunk_ids) / of AS bytes, chunk_ids FROM turned WHERE chunk_ids <> '{}'),
+			SELECT began, last, path_id, bytes * cardinality(chunk_ids) / of AS bytes, chunk_ids FROM turned WHERE chunk_ids <> '{}'),
 		put AS (%s)
-		%s`, writeRuns("runs", "last DESC"), writtenRuns)
+		%s`, writeRuns("runs", "began DESC, last"), writtenRuns)
 	var bytes int64
 	if err := j.tx.QueryRow(ctx, query, args).Scan(&j.total, &bytes); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,12 +49,31 @@ func TestRunsHoldEveryChunkOnce(t *testing.T) {
 		WHERE p.plan_id = $1 AND m.chunk_id NOT IN (SELECT id::text FROM rehome.chunks WHERE path = 'taken.md')`, id).Scan(&there))
 	require.NoError(t, m.pool.QueryRow(t.Context(), `
 		SELECT array_agg(m.chunk_id ORDER BY m.ordinal) FROM rehome.migration_moves m JOIN rehome.migration_plans p ON p.number = m.plan WHERE p.plan_id = $1`, back).Scan(&here))
-	slices.Reverse(here)
-	require.Equal(t, there, here, "what moved last comes first back")
+	require.Equal(t, there, here, "in the table's order")
 	m.apply(back, -1)
 	m.complete(back)
 	m.exec(`UPDATE rehome.chunks SET path = 'd/' || CASE WHEN ordinal % 2 = 0 THEN 'large.md' ELSE 'middling.md' END WHERE path = 'taken.md'`)
 	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+// TestAnUndoTakesAChainApart: no two files are ever at one path, nor when the undo
+// is undone.
+func TestAnUndoTakesAChainApart(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(4, "a.md", "b.md", "c.md")
+	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+	start := m.rows("rehome.chunks")
+	chain := m.migrate("", rule("a.md", "b.md"), rule("b.md", "c.md"), rule("c.md", "d.md"))
+	moved := m.rows("rehome.chunks")
+	back := m.migrate(chain.ID)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+	again := m.migrate(back.ID)
+	require.Equal(t, moved, m.rows("rehome.chunks"))
+	for _, plan := range []resilience.Plan{chain, back, again} {
+		require.EqualValues(t, 12, plan.Moved)
+	}
+	require.Zero(t, m.count(`SELECT count(*) FROM rehome.migration_exceptions`))
 }
 
 // TestALateRowThatStaysLeavesNoDocument: the next sweep finds it once more.
