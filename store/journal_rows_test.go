@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // TestRunsHoldEveryChunkOnce: however the chunks of files lie among each other,
@@ -74,6 +75,27 @@ func TestAnUndoTakesAChainApart(t *testing.T) {
 		require.EqualValues(t, 12, plan.Moved)
 	}
 	require.Zero(t, m.count(`SELECT count(*) FROM rehome.migration_exceptions`))
+}
+
+// TestAnAbortTakesAChainApart, also when one batch has all of it.
+func TestAnAbortTakesAChainApart(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(4, "a.md", "b.md", "c.md")
+	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+	start := m.rows("rehome.chunks")
+	id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "c.md"), rule("c.md", "d.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.Equal(t, map[string]int{"b.md": 4, "c.md": 4, "d.md": 4}, m.at())
+	at, err := m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	at, err = mover.Revert(t.Context(), at, store.Bounds{Batch: 12})
+	require.NoError(t, err)
+	require.Zero(t, at.Last)
+	require.Equal(t, start, m.rows("rehome.chunks"))
 }
 
 // TestALateRowThatStaysLeavesNoDocument: the next sweep finds it once more.
