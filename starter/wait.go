@@ -210,7 +210,7 @@ func (s *session) checkWorkers(ctx context.Context, files bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return s.engineError(ctx.Err())
 		case <-time.After(settling / 30):
 		}
 	}

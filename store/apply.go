@@ -301,11 +301,19 @@ func (p *passage) account(r batchResult) {
 	p.next.Drifted, p.next.Vanished = p.at.Drifted+r.present-r.here, p.at.Vanished+r.planned-r.present
 }
 
-// pieces moves rows (lo, hi] of the journal by as many statements as that takes.
+// pieces moves rows (lo, hi] of the journal by as many statements as that takes,
+// the last ones first on the way back.
 func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
 	all := batchResult{verified: true}
-	for ; lo < hi; lo += piece {
-		r, err := m.rows(ctx, tx, move, lo, min(lo+piece, hi))
+	for lo < hi {
+		from, to := lo, min(lo+piece, hi)
+		if move == m.revert {
+			from, to = max(lo, hi-piece), hi
+			hi = from
+		} else {
+			lo = to
+		}
+		r, err := m.rows(ctx, tx, move, from, to)
 		if err != nil {
 			return all, err
 		}

@@ -56,11 +56,12 @@ const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
 // records those that cannot move, and accounts for all of them. Where some stay
 // as they are, these are accounted for only.
 func moveStatement(t table, d direction, some bool) string {
-	skipped, stays, left := "", "false", "0"
+	skipped, stays, left, order := "", "false", "0", ""
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
-	if d.undoing { // what did not move does not move back
+	if d.undoing { // what did not move does not move back; what moved last goes first, since it may have taken a place of what moved before
+		order = "ORDER BY m.ordinal DESC"
 		skipped = `AND NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
 		left = `(SELECT count(*) FROM ({excepted}) m WHERE NOT ` + stays + `)`
 		if some {
@@ -78,16 +79,17 @@ func moveStatement(t table, d direction, some bool) string {
 		"{as it was}", t.asItWas(), "{kept}", t.kept(), "{documents}", documents, "{with documents}", with,
 		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
-		"{stays}", stays, "{undoing}", fmt.Sprint(d.undoing),
+		"{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH planned AS NOT MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays{documents}
-			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped}),
+			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped} {order}),
 		size AS MATERIALIZED ( -- counted without the rows, so that they need not be kept to be counted
 			SELECT (SELECT coalesce(sum(least(r.last, @hi) - greatest(r.first - 1, @lo)), 0) FROM rehome.migration_runs r WHERE {runs})::bigint - {left} AS planned),
 		moved AS (
 			UPDATE {table} t SET {set}
-			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} IS TRUE AND {scope} WHERE NOT p.stays) p -- IS TRUE: or an index on the path, where a file has many chunks, may find them
+			-- IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
+			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} IS TRUE AND {scope} WHERE NOT p.stays) p
 			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at -- in one snapshot that is the row, found without its index
 			RETURNING p.ordinal, {there} IS TRUE AND {kept} AS verified),
 		done AS (SELECT count(*) AS moved, coalesce(bool_and(verified), true) AS verified FROM moved),

@@ -86,12 +86,14 @@ func TestABatchOfManyStatementsIsOne(t *testing.T) {
 // work grows neither with the table nor with the chunks of a file.
 func TestABatchReadsNoTableWhole(t *testing.T) {
 	t.Parallel()
-	for name, know := range map[string]string{"known": `ANALYZE`, "new": `SELECT 1`} {
+	for name, analysed := range map[string]bool{"known": true, "new": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMigrations(t, resilience.BuiltinMapping("docs"))
 			m.fill(200, "a.md", "c.md", "d.md")
-			m.exec(know)
+			if analysed {
+				m.exec(`ANALYZE`)
+			}
 			mover, _ := m.readied()
 			plans, err := mover.Explain(t.Context())
 			require.NoError(t, err)

@@ -57,22 +57,31 @@ func TestRunsHoldEveryChunkOnce(t *testing.T) {
 	require.Equal(t, start, m.rows("rehome.chunks"))
 }
 
-// TestAnUndoTakesAChainApart: no two files are ever at one path, nor when the undo
-// is undone.
+// chained is a table that takes no two chunks at one place, and a chain of renames
+// in it, planned.
+func chained(t *testing.T) (m *migrations, chain string) {
+	m = newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(400, "a.md", "b.md", "c.md")
+	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+	chain, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "c.md"), rule("c.md", "d.md"))
+	require.NoError(t, err)
+	return m, chain
+}
+
+// TestAnUndoTakesAChainApart, and so does the undo of the undo.
 func TestAnUndoTakesAChainApart(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(4, "a.md", "b.md", "c.md")
-	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+	m, chain := chained(t)
 	start := m.rows("rehome.chunks")
-	chain := m.migrate("", rule("a.md", "b.md"), rule("b.md", "c.md"), rule("c.md", "d.md"))
+	m.apply(chain, -1)
+	plans := []resilience.Plan{m.complete(chain)}
 	moved := m.rows("rehome.chunks")
-	back := m.migrate(chain.ID)
+	plans = append(plans, m.migrate(chain))
 	require.Equal(t, start, m.rows("rehome.chunks"))
-	again := m.migrate(back.ID)
+	plans = append(plans, m.migrate(plans[1].ID))
 	require.Equal(t, moved, m.rows("rehome.chunks"))
-	for _, plan := range []resilience.Plan{chain, back, again} {
-		require.EqualValues(t, 12, plan.Moved)
+	for _, plan := range plans {
+		require.EqualValues(t, 1200, plan.Moved)
 	}
 	require.Zero(t, m.count(`SELECT count(*) FROM rehome.migration_exceptions`))
 }
@@ -80,19 +89,15 @@ func TestAnUndoTakesAChainApart(t *testing.T) {
 // TestAnAbortTakesAChainApart, also when one batch has all of it.
 func TestAnAbortTakesAChainApart(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(4, "a.md", "b.md", "c.md")
-	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+	m, chain := chained(t)
 	start := m.rows("rehome.chunks")
-	id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "c.md"), rule("c.md", "d.md"))
+	m.apply(chain, -1)
+	require.Equal(t, map[string]int{"b.md": 400, "c.md": 400, "d.md": 400}, m.at())
+	at, err := m.store.BeginUndo(t.Context(), chain, "a test", "")
 	require.NoError(t, err)
-	m.apply(id, -1)
-	require.Equal(t, map[string]int{"b.md": 4, "c.md": 4, "d.md": 4}, m.at())
-	at, err := m.store.BeginUndo(t.Context(), id, "a test", "")
+	mover, err := m.store.Mover(t.Context(), chain)
 	require.NoError(t, err)
-	mover, err := m.store.Mover(t.Context(), id)
-	require.NoError(t, err)
-	at, err = mover.Revert(t.Context(), at, store.Bounds{Batch: 12})
+	at, err = mover.Revert(t.Context(), at, store.Bounds{Batch: 1200})
 	require.NoError(t, err)
 	require.Zero(t, at.Last)
 	require.Equal(t, start, m.rows("rehome.chunks"))
