@@ -98,6 +98,25 @@ func TestMoreColumnsThanAFunctionTakesGoIntoTheMetadata(t *testing.T) {
 	require.Equal(t, 119, m.count(`SELECT count(*) FROM rehome.chunks, jsonb_each(metadata -> 'rehome') e WHERE e.key = 'c' || e.value::text`))
 }
 
+// TestMoreColumnsThanAFunctionTakesComeHome, when a transfer is undone.
+func TestMoreColumnsThanAFunctionTakesComeHome(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "text", ""))
+	for i := range 120 {
+		m.exec(fmt.Sprintf(`ALTER TABLE public.notes ADD c%[1]d int DEFAULT %[1]d; ALTER TABLE rehome.chunks ADD c%[1]d int`, i))
+	}
+	m.exec(`INSERT INTO public.notes (id, body, meta, team) VALUES ('n1', 'text', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`)
+	m.exec(`ALTER TABLE public.notes ALTER vec TYPE real[]`)
+	id, err := m.transfer("notes", "", resilience.TransferOrder{To: "docs"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.finish(id)
+	m.exec(`UPDATE rehome.chunks SET c119 = -1`)
+	require.EqualValues(t, 1, m.homeAgain("notes", id).Moved)
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM public.notes WHERE c118 = 118 AND c119 = -1`))
+}
+
 // TestACopyThatIsStoredAsSomethingElseFails: copies are compared with what they
 // were to be, all of them where something could change them.
 func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {

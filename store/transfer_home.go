@@ -133,13 +133,13 @@ func (h homecoming) same(i int, value string) string {
 }
 
 // differing names the columns of the copy that a row f1, f2 … under an alias
-// differs from it in.
+// differs from it in. They may be more than a function takes arguments.
 func (h homecoming) differing(alias string) string {
 	var names []string
 	for i, f := range h.fit.Fills[1:] {
 		names = append(names, fmt.Sprintf("CASE WHEN NOT (%s) THEN %s END", h.same(i+1, fmt.Sprintf("%s.f%d", alias, i+1)), literal(f.Column)))
 	}
-	return "concat_ws(', ', " + strings.Join(names, ", ") + ")"
+	return "array_to_string(ARRAY[" + strings.Join(names, ", ") + "]::text[], ', ')"
 }
 
 // parts of the statement that brings home what was written.
