@@ -49,12 +49,12 @@ const (
 
 var shapes = []shape{
 	{
-		name: "plain table", table: "shape_plain", rows: 2_200_000,
+		name: "plain table", table: "shape_plain", rows: 3_300_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`,
 	},
 	{
-		name: "path indexed", table: "shape_indexed", rows: 2_000_000,
+		name: "path indexed", table: "shape_indexed", rows: 2_700_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
@@ -67,14 +67,14 @@ var shapes = []shape{
 		indexes: []string{`USING gin (metadata)`}, mapping: resilience.Mapping{Metadata: "metadata"},
 	},
 	{
-		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 20_000,
+		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 25_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(768) NOT NULL`,
 		values:  `i, path, ` + content + `, ARRAY(SELECT sin(i / 20 * d) + random() FROM generate_series(1, 768) d)::vector`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`USING hnsw (embedding vector_cosine_ops)`},
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 2_000_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 2_700_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
