@@ -157,17 +157,17 @@ type manner struct {
 var errMoved = errors.New("the watermark is elsewhere")
 
 // batchGuards bound what a batch may do to others: it gives up rather than
-// queue for long before a lock, or run for long, unless it is all rows at once.
-// It finds its rows by index, whatever the planner believes of a journal it has
-// no statistics of, without compiling the statement first; what it gathers of
-// them stays in memory. The advisory lock tells whoever looks at pg_locks that
-// the session is a batch of this plan.
+// queue for long before a lock, or let a statement run for long, unless it is all
+// rows at once. It finds its rows by index and in the journal's order, whatever the
+// planner believes of a journal it has no statistics of, without compiling the
+// statement first; what it gathers of them stays in memory. The advisory lock tells
+// whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
-	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true), set_config('jit', 'off', true),
-	set_config('work_mem', '64MB', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
+	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 
 // unawaited lets a batch commit without waiting for the disk. The watermark is in
 // the batch's transaction, so a server that crashes before it is written has both
@@ -239,7 +239,7 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, move, advance s
 		err = r.check(p.lo, p.hi)
 	}
 	if err == nil {
-		p.account(r)
+		p.account(move, r)
 		_, err = conn.Exec(ctx, `commit`)
 		return err
 	}
@@ -273,7 +273,7 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, m
 			}
 		}
 		r, err := do(ctx, tx, move, p.lo, p.hi)
-		p.account(r)
+		p.account(move, r)
 		return err
 	})
 }
@@ -297,7 +297,12 @@ func (p *passage) send(results pgx.BatchResults) error {
 	return err
 }
 
-func (p *passage) account(r batchResult) {
+// account adds what stayed where it was to what the watermark says of the way there.
+func (p *passage) account(move string, r batchResult) {
+	if move == p.m.revert {
+		p.next.Drifted, p.next.Vanished = p.at.Drifted, p.at.Vanished
+		return
+	}
 	p.next.Drifted, p.next.Vanished = p.at.Drifted+r.present-r.here, p.at.Vanished+r.planned-r.present
 }
 

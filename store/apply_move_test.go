@@ -80,6 +80,33 @@ func TestABatchOfManyStatementsIsOne(t *testing.T) {
 	require.EqualValues(t, 1, at.Drifted)
 	require.Equal(t, map[string]int{"b.md": chunks - 3, "c.md": 1}, m.at())
 	require.Len(t, m.rows(`(SELECT DISTINCT xmin FROM rehome.chunks WHERE path = 'b.md')`), 1)
+
+	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 3`)
+	var id string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans`).Scan(&id))
+	at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	at, err = mover.Revert(t.Context(), at, all)
+	require.NoError(t, err)
+	require.Zero(t, at.Last)
+	require.EqualValues(t, 1, at.Drifted, "on the way there")
+	require.Equal(t, map[string]int{"a.md": chunks - 4, "c.md": 2}, m.at())
+	require.Len(t, m.rows(`(SELECT DISTINCT xmin FROM rehome.chunks WHERE path = 'a.md')`), 1)
+}
+
+// TestARowThatStopsManyStatementsIsLeftAlone, without making one of them.
+func TestARowThatStopsManyStatementsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	const chunks = 20_010
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(chunks, "a.md")
+	m.exec(`ALTER TABLE rehome.chunks ADD CHECK (path <> 'b.md' OR ordinal <> 20005)`)
+	mover, at := m.readied()
+	at, err := mover.Apply(t.Context(), at, store.Bounds{Batch: chunks})
+	require.NoError(t, err)
+	require.EqualValues(t, chunks, at.Last)
+	require.Equal(t, map[string]int{"a.md": 1, "b.md": chunks - 1}, m.at())
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM rehome.migration_exceptions WHERE outcome = 'conflict' AND ordinal = 20005`))
 }
 
 // A batch finds its rows by index, whatever the planner knows of the table: its

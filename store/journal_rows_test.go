@@ -103,6 +103,28 @@ func TestAnAbortTakesAChainApart(t *testing.T) {
 	require.Equal(t, start, m.rows("rehome.chunks"))
 }
 
+// TestAnAbortOfAChainLeavesOnlyWhatCannotGoBack: a stranger at one place keeps one
+// row of each file away from home, and no other.
+func TestAnAbortOfAChainLeavesOnlyWhatCannotGoBack(t *testing.T) {
+	t.Parallel()
+	m, chain := chained(t)
+	m.apply(chain, -1)
+	at, err := m.store.BeginUndo(t.Context(), chain, "a test", "")
+	require.NoError(t, err)
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'a.md', 7, 'a stranger')`)
+	mover, err := m.store.Mover(t.Context(), chain)
+	require.NoError(t, err)
+	all := store.Bounds{Batch: 1200}
+	_, err = mover.Revert(t.Context(), at, all)
+	require.ErrorContains(t, err, "duplicate key")
+	all.Leave = &store.Leave{At: at.Last, Reason: "a test"}
+	at, err = mover.Revert(t.Context(), at, all)
+	require.NoError(t, err)
+	require.Zero(t, at.Last)
+	require.Equal(t, map[string]int{"a.md": 400, "b.md": 400, "c.md": 400, "d.md": 1}, m.at())
+	require.Equal(t, 3, m.count(`SELECT count(*) FROM rehome.migration_exceptions WHERE undoing`))
+}
+
 // TestALateRowThatStaysLeavesNoDocument: the next sweep finds it once more.
 func TestALateRowThatStaysLeavesNoDocument(t *testing.T) {
 	t.Parallel()

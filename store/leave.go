@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,32 +40,49 @@ func (b Bounds) leaving(at resilience.Watermark, undoing bool) *leaving {
 }
 
 // without moves rows (lo, hi] of the journal except for those that fail by
-// themselves: halves of them are tried, and halves of those.
+// themselves: halves of them are tried, and halves of those, the last ones first
+// on the way back.
 func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string, lo, hi int64) (batchResult, error) {
-	half, err := tx.Begin(ctx)
-	if err != nil {
-		return batchResult{}, err
-	}
-	r, failure := m.rows(ctx, half, move, lo, hi)
-	if failure == nil {
-		return r, half.Commit(ctx)
-	}
-	if !ofRow(failure, l.undoing) {
-		return r, failure
-	}
-	if err := half.Rollback(ctx); err != nil {
-		return r, err
-	}
-	if hi-lo == 1 {
-		return batchResult{}, m.leave(ctx, tx, l, hi, failure)
+	if hi-lo <= piece { // what takes more than one statement fails as one only
+		r, failure, err := m.attempt(ctx, tx, move, lo, hi)
+		switch {
+		case err != nil:
+			return r, err
+		case failure == nil:
+			return r, nil
+		case !ofRow(failure, l.undoing):
+			return r, failure
+		case hi-lo == 1:
+			return batchResult{verified: true}, m.leave(ctx, tx, l, hi, failure)
+		}
 	}
 	middle := (lo + hi) / 2
-	r, err = m.without(ctx, tx, l, move, lo, middle)
-	if err != nil {
-		return r, err
+	halves := [][2]int64{{lo, middle}, {middle, hi}}
+	if l.undoing {
+		slices.Reverse(halves)
 	}
-	rest, err := m.without(ctx, tx, l, move, middle, hi)
-	return r.and(rest), err
+	all := batchResult{verified: true}
+	for _, h := range halves {
+		r, err := m.without(ctx, tx, l, move, h[0], h[1])
+		if err != nil {
+			return all, err
+		}
+		all = all.and(r)
+	}
+	return all, nil
+}
+
+// attempt moves rows (lo, hi] of the journal, or none of them; then it returns
+// the failure, and the transaction is as it was before.
+func (m *Mover) attempt(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, failure, err error) {
+	mark, err := tx.Begin(ctx)
+	if err != nil {
+		return r, nil, err
+	}
+	if r, failure = m.rows(ctx, mark, move, lo, hi); failure != nil {
+		return r, failure, mark.Rollback(ctx)
+	}
+	return r, nil, mark.Commit(ctx)
 }
 
 func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64, failure error) error {
