@@ -142,6 +142,9 @@ func (s *session) engineError(err error) error {
 	if _, ok := errors.AsType[*serviceerror.NamespaceNotFound](err); ok {
 		return fail(exitUnreachable, "Temporal at %s has no namespace %s; create it, or set TEMPORAL_NAMESPACE", s.site.address, s.site.namespace)
 	}
+	if _, ok := errors.AsType[*serviceerror.Canceled](err); ok || errors.Is(err, context.Canceled) {
+		return fail(exitInterrupted, "interrupted while asking Temporal at %s", s.site.address)
+	}
 	return fmt.Errorf("cannot reach Temporal at %s: %w; check that it runs, and TEMPORAL_ADDRESS or --profile", s.site.address, err)
 }
 
