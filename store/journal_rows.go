@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -31,6 +32,13 @@ func writeRuns(from, order string) string {
 // writtenRuns sums up what writeRuns, named put, has written.
 const writtenRuns = `SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM put`
 
+// atSources picks the rows at the listed paths, under more conditions; the words
+// that follow say whether all their locators agree: TRUE, or NOT TRUE.
+func (j *journal) atSources(and ...string) string {
+	return fmt.Sprintf("FROM rehome.migration_paths p JOIN %s t ON %s = p.old_path WHERE p.plan_id = @plan AND %s %s AND %s IS ",
+		j.table.name(), j.table.path(), j.table.scope(), strings.Join(and, " "), j.table.locatorsAre("p.old_path"))
+}
+
 // listMoves journals the rows at the listed paths that are not in it yet, in
 // the order of the renames and, within one, of the table: by stretches of 256
 // pages, the chunks of a file together, so that a run has many of them.
@@ -39,8 +47,7 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	if j.total > 0 {
 		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() + ")"
 	}
-	at := fmt.Sprintf("FROM rehome.migration_paths p JOIN %s t ON %s = p.old_path WHERE p.plan_id = @plan AND %s %s AND %s IS ",
-		j.table.name(), j.table.path(), j.table.scope(), known, j.table.locatorsAre("p.old_path"))
+	at := j.atSources(known)
 	args := j.args(pgx.NamedArgs{"after": j.total, "most": mostOfRun})
 	var found listed
 	if len(j.table.m.Locators) > 1 { // one always agrees with itself

@@ -17,8 +17,9 @@ const driftAllowed = 0.01
 
 // Recheck looks at the table again before a plan begins that waited, and says
 // why it has to be approved again: its journal is not what was hashed, too many
-// of its rows are not where they were, an approval is too old, or something came
-// to be at a target. It is empty when the plan may begin.
+// of its rows are not where they were or too many others came to be there, an
+// approval is too old, or something came to be at a target. It is empty when the
+// plan may begin.
 func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 	var why string
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
@@ -37,8 +38,10 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 
 // surprises are what a look at the table found that was not planned.
 type surprises struct {
-	Drifted int64    `json:"drifted"` // rows that are not where they were planned
-	Clashes []string `json:"clashes"` // paths where it would move others
+	Drifted  int64    `json:"drifted"`    // rows that are not where they were planned
+	Came     int64    `json:"came"`       // rows that it would move and that were not planned
+	Clashes  []string `json:"clashes"`    // the first paths where it would move others
+	InTheWay int64    `json:"in_the_way"` // files that would meet another
 }
 
 func (j *journal) recheck(ctx context.Context) (string, error) {
@@ -83,9 +86,15 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 		JOIN %s t ON %s AND %s AND %s WHERE m.plan = @number`,
 		j.table.name(), j.table.hasID("m.chunk_id"), j.table.scope(), j.table.locatorsAre("m.old_path")),
 		j.args(pgx.NamedArgs{"total": j.total})).Scan(&found.Drifted)
-	if err == nil && j.undoes == "" {
-		found.Clashes, err = j.listPaths(ctx)
+	if err != nil || j.undoes != "" {
+		return found, err
 	}
+	if found.Clashes, err = j.listPaths(ctx); err != nil {
+		return found, err
+	}
+	found.InTheWay = j.inTheWay
+	err = j.tx.QueryRow(ctx, `SELECT count(*) - @there::bigint `+j.atSources()+` TRUE`,
+		j.args(pgx.NamedArgs{"there": j.total - found.Drifted})).Scan(&found.Came)
 	return found, err
 }
 
@@ -96,8 +105,11 @@ func (s surprises) beyond(accepted surprises, total int64) []string {
 	if float64(s.Drifted-accepted.Drifted) > driftAllowed*float64(total) {
 		why = append(why, fmt.Sprintf("%d of its %d chunks are no longer where they were planned", s.Drifted, total))
 	}
+	if float64(s.Came-accepted.Came) > driftAllowed*float64(total) {
+		why = append(why, fmt.Sprintf("%d more chunks than its %d came to be at its sources", s.Came, total))
+	}
 	isNew := func(path string) bool { return !slices.Contains(accepted.Clashes, path) }
-	if slices.ContainsFunc(s.Clashes, isNew) {
+	if s.InTheWay > accepted.InTheWay || slices.ContainsFunc(s.Clashes, isNew) {
 		why = append(why, "chunks of "+strings.Join(s.Clashes, ", ")+" came to be where it would move others")
 	}
 	return why

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,39 @@ func TestRecheckCountsDrift(t *testing.T) {
 	require.Empty(t, m.recheck(id), "a row whose text changed has not drifted")
 	m.exec(`DELETE FROM rehome.chunks WHERE ordinal = 4`)
 	require.Equal(t, "3 of its 200 chunks are no longer where they were planned", m.recheck(id))
+}
+
+// TestRecheckCountsWhatCame, also in files that nobody knew of.
+func TestRecheckCountsWhatCame(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	id := m.asking().ID
+	var path string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT min(path) FROM rehome.chunks`).Scan(&path))
+	more := func(rows int) {
+		m.exec(fmt.Sprintf(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', '%s', 1000 + i, 'late' FROM generate_series(1, %d) i`, path, rows))
+	}
+	more(2)
+	require.Empty(t, m.recheck(id), "2 of 200 are 1 %, and no more")
+	more(1)
+	const why = "3 more chunks than its 200 came to be at its sources"
+	require.Equal(t, why, m.recheck(id))
+	m.accept(id, why)
+	require.Empty(t, m.recheck(id))
+	more(2)
+	require.Empty(t, m.recheck(id), "2 more are 1 %")
+}
+
+func TestRecheckCountsWhatCameToATransfer(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "text", ""))
+	m.fill(50, "guide/a.md", "zoo.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+	require.NoError(t, err)
+	require.Empty(t, m.recheck(id))
+	m.fill(3, "guide/b.md", "elsewhere.md")
+	require.Equal(t, "3 more chunks than its 50 came to be at its sources", m.recheck(id))
 }
 
 // TestWhatAPersonAcceptedIsNotAskedAgain: or a plan that has drifted could never begin.
