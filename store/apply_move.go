@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -113,6 +114,9 @@ func (t table) asItWas() string {
 	if t.m.Embedding != "" {
 		was = append(was, t.column(t.m.Embedding)+" AS was_embedding")
 	}
+	if t.apartMetadata() {
+		was = append(was, t.column(t.m.Metadata)+" AS was_metadata")
+	}
 	for i, c := range t.documentColumns() {
 		was = append(was, fmt.Sprintf("%s AS was_document%d", t.column(c), i))
 	}
@@ -120,7 +124,8 @@ func (t table) asItWas() string {
 }
 
 // kept holds where a moved row is what it was, its path apart: the id, the text,
-// the embedding, and the rest of the documents that hold locators.
+// the embedding, the rest of the documents that hold locators, and metadata that
+// holds none, where something of the table's own could have changed it.
 func (t table) kept() string {
 	text := t.column(t.m.Content)
 	same := []string{
@@ -133,6 +138,9 @@ func (t table) kept() string {
 		// Types of embeddings need not know equality; rows can be compared as they are stored.
 		same = append(same, fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE %s END`,
 			embeddingsRead, onUpdate, embedding, sameSize(embedding, "p.was_embedding")))
+	}
+	if t.apartMetadata() {
+		same = append(same, fmt.Sprintf("CASE WHEN %s THEN (ROW(%s)::record) *= (ROW(p.was_metadata)::record) ELSE true END", onUpdate, t.column(t.m.Metadata)))
 	}
 	for i, c := range t.documentColumns() {
 		now, was := t.column(c)+"::jsonb", fmt.Sprintf("p.was_document%d::jsonb", i)
@@ -148,6 +156,11 @@ func (t table) kept() string {
 
 func sameSize(now, was string) string {
 	return fmt.Sprintf("pg_column_size(%s) IS NOT DISTINCT FROM pg_column_size(%s)", now, was)
+}
+
+// apartMetadata says whether the table has metadata in a column without locators.
+func (t table) apartMetadata() bool {
+	return t.m.Metadata != "" && !slices.Contains(t.documentColumns(), t.m.Metadata)
 }
 
 // documentColumns lists the columns of type json or jsonb among the locators.

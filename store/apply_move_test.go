@@ -94,6 +94,72 @@ func TestABatchOfManyStatementsIsOne(t *testing.T) {
 	require.Len(t, m.rows(`(SELECT DISTINCT xmin FROM rehome.chunks WHERE path = 'a.md')`), 1)
 }
 
+// TestAnEmbeddingIsNeverWrittenAnew: large ones lie apart from their rows, where
+// nothing is added and nothing removed when their rows move, and move back.
+func TestAnEmbeddingIsNeverWrittenAnew(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(20, "a.md")
+	m.exec(`UPDATE rehome.chunks SET embedding = (SELECT array_agg(random() + i + ordinal) FROM generate_series(1, 3000) i)`)
+	var apart string
+	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 'rehome.chunks'::regclass`).Scan(&apart))
+	lies := func() []string { return m.rows(`(SELECT ctid, chunk_id, chunk_seq FROM ` + apart + `)`) }
+	before := lies()
+	require.Greater(t, len(before), 20)
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.Equal(t, map[string]int{"b.md": 20}, m.at())
+	require.Equal(t, before, lies())
+	m.revert(id)
+	require.Equal(t, map[string]int{"a.md": 20}, m.at())
+	require.Equal(t, before, lies())
+}
+
+// TestAPartThatWentBackIsTriedAgain, with what was recorded of its rows forgotten.
+func TestAPartThatWentBackIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(12, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, 0)
+	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal IN (2, 7)`)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	at, err := m.store.Watermark(t.Context(), id)
+	require.NoError(t, err)
+	at, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 9})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, at.Drifted)
+
+	part := store.Bounds{Batch: 4, Floor: 5, Partial: true}
+	stays, err := mover.Revert(t.Context(), at, part)
+	require.NoError(t, err)
+	require.Equal(t, at.Last, stays.Last, "a plan that is at work does not go back")
+	require.NoError(t, m.store.Pause(t.Context(), id, "a test", "a group failed"))
+	for at.Last > part.Floor {
+		at, err = mover.Revert(t.Context(), at, part)
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 5, at.Last)
+	require.Equal(t, map[string]int{"a.md": 6, "b.md": 4, "c.md": 2}, m.at())
+	require.NoError(t, m.store.Forget(t.Context(), id, at))
+	at, err = m.store.Watermark(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, at.Drifted, "of the part that stays")
+
+	m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 7`)
+	resumed, _, err := m.store.Resume(t.Context(), id, "a test", "", nil)
+	require.NoError(t, err)
+	require.True(t, resumed)
+	m.apply(id, -1)
+	plan := m.complete(id)
+	require.EqualValues(t, 11, plan.Moved)
+	require.EqualValues(t, 1, plan.Drifted)
+	require.Equal(t, map[string]int{"b.md": 11, "c.md": 1}, m.at())
+}
+
 // TestARowThatStopsManyStatementsIsLeftAlone, without making one of them.
 func TestARowThatStopsManyStatementsIsLeftAlone(t *testing.T) {
 	t.Parallel()

@@ -118,6 +118,7 @@ func TestFault30TheCheckIsChecked(t *testing.T) {
 		"AByteOfText":   `NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`,
 		"AFloat":        `NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`,
 		"NoEmbedding":   `NEW.embedding = NULL; RETURN NEW;`,
+		"AKey":          `NEW.metadata = '{"seen": true}'; RETURN NEW;`,
 		"AnID":          `NEW.id = NEW.id + 1000000; RETURN NEW;`,
 		"AnotherTarget": `NEW.path = 'c.md'; RETURN NEW;`,
 		"ARowKept":      `RETURN NULL;`,
@@ -192,8 +193,8 @@ func TestFault37AJournalThatWasTamperedWithIsFound(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrVerify)
 }
 
-// TestDDLInTheMiddle renames the column of the paths away, and drops a column
-// that the check reads.
+// TestDDLInTheMiddle takes away the column of the paths, one that the check reads,
+// and the table itself.
 func TestDDLInTheMiddle(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.Mapping{
@@ -210,6 +211,7 @@ func TestDDLInTheMiddle(t *testing.T) {
 	require.NoError(t, err)
 	for _, ddl := range [][2]string{
 		{`ALTER TABLE public.docs RENAME source TO origin`, `ALTER TABLE public.docs RENAME origin TO source`},
+		{`ALTER TABLE public.docs RENAME body TO words`, `ALTER TABLE public.docs RENAME words TO body`},
 		{`ALTER TABLE public.docs RENAME TO papers`, `ALTER TABLE public.papers RENAME TO docs`},
 	} {
 		m.exec(ddl[0])
