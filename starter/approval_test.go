@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
 
 	"rehome/internal/dev/devtest"
 	"rehome/resilience"
+	"rehome/workflows"
 )
 
 // single lets one migration work at a time.
@@ -51,6 +53,16 @@ func TestAPlanIsShownAndApproved(t *testing.T) {
 	b.await(id, "completed")
 	b.refuses(bad{"migration approve " + id, exitConflict, "is completed; there is nothing to approve"})
 	require.Contains(t, b.ok("migration", "show", id).out, "approved by "+author()+": "+hash)
+
+	run, err := devtest.Temporal(t).DescribeWorkflow(t.Context(), plan["workflow_id"].(string), "")
+	require.NoError(t, err)
+	for key, want := range map[temporal.SearchAttributeKeyKeyword]string{
+		workflows.MemoryAttribute: "default", workflows.StrategyAttribute: "batch", workflows.PhaseAttribute: "switch", // the last one
+		workflows.RiskAttribute: plan["risk"].(map[string]any)["level"].(string),
+	} {
+		value, _ := run.TypedSearchAttributes.GetKeyword(key)
+		require.Equal(t, want, value, key.GetName())
+	}
 }
 
 func TestAPlanThatWaitsIsDropped(t *testing.T) {

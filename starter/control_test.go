@@ -60,6 +60,31 @@ func TestSteerAMigration(t *testing.T) {
 	}
 }
 
+// TestTemporalsOwnCommandLineSteersAMigration sends what its web UI's form sends, too.
+func TestTemporalsOwnCommandLineSteersAMigration(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	id := b.slow()
+	run := b.has("migration show "+id, "workflow_id")["workflow_id"].(string)
+	update := func(name, input string) string {
+		out, err := devtest.TemporalCommand(t, "workflow", "update", "execute", "--workflow-id", run, "--name", name, "--input", input, "--output", "json").CombinedOutput()
+		if err != nil {
+			return "refused: " + string(out)
+		}
+		return string(out)
+	}
+	require.Contains(t, update("pause", `{"author": "ana", "reason": "a busy hour"}`), `"paused"`)
+	b.await(id, "paused")
+	require.Contains(t, update("pause", `{"author": "ana"}`), "is paused already")
+	require.Contains(t, update("resume", `{"author": "ana"}`), `"executing"`)
+	require.NotContains(t, update("throttle", `{"author": "ana", "rate": 0, "batch_size": 1000}`), "refused")
+	b.await(id, "completed")
+	shown := b.ok("migration", "show", id).out
+	for _, event := range []string{"paused by ana: a busy hour", "resumed by ana", "throttled by ana"} {
+		require.Contains(t, shown, event)
+	}
+}
+
 func TestAbortPutsEverythingBack(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"abort", "rollback"} {

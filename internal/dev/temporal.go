@@ -28,6 +28,7 @@ var SearchAttributes = []string{"RehomeMemory", "RehomeStrategy", "RehomeRisk", 
 type Temporal struct {
 	Address string // host:port
 	UI      string // the web UI, empty when there is none
+	Program string // what it runs, which is Temporal's command line, too
 
 	process *process
 	name    string // a namespace that no other server has
@@ -83,7 +84,7 @@ func (k *kept) chooseTemporalPorts(opts Options) error {
 }
 
 func runTemporal(ctx context.Context, opts Options, program string, kept kept) (*Temporal, error) {
-	t := &Temporal{Address: "127.0.0.1:" + strconv.Itoa(kept.TemporalPort), name: mark("temporal", opts.Dir)}
+	t := &Temporal{Address: "127.0.0.1:" + strconv.Itoa(kept.TemporalPort), Program: program, name: mark("temporal", opts.Dir)}
 	args := []string{
 		"server", "start-dev", "--namespace=" + t.name, "--ip=127.0.0.1", "--port=" + strconv.Itoa(kept.TemporalPort), "--log-level=warn",
 		// Without it a fresh search attribute is refused for a minute.

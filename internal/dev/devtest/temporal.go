@@ -2,6 +2,7 @@ package devtest
 
 import (
 	"log/slog"
+	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,4 +31,13 @@ func TemporalAddress(t testing.TB) string {
 	server, err := temporal()
 	require.NoError(t, err)
 	return server.Address
+}
+
+// TemporalCommand returns the command line of Temporal, set to this test binary's
+// server.
+func TemporalCommand(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	server, err := temporal()
+	require.NoError(t, err)
+	return exec.CommandContext(t.Context(), server.Program, append(args, "--address", server.Address)...)
 }
