@@ -34,8 +34,9 @@ var (
 	IntelligentAim = Aim{Target: 100 * time.Millisecond, Most: 10_000}
 )
 
-// Timing is one batch as it was measured: the time that the server worked on it,
-// without the wait for a connection or a lock.
+// Timing is one batch as it was measured: how long the try that succeeded took,
+// without the wait for a connection. A row that others have locked and leave as it
+// is is waited for within it, for two seconds at most.
 type Timing struct {
 	Rows int64   `json:"rows"`
 	MS   float64 `json:"ms"`

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/log"
 
 	"rehome/resilience"
@@ -20,7 +21,7 @@ func silent() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardH
 // chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it.
 const chaosTime = "REHOME_CHAOS"
 
-// TestChaos moves chunks to and fro, with now and then an abort, while it kills
+// TestChaos moves chunks to and fro, also to another memory, with now and then an abort, while it kills
 // whatever takes part, at random, and counts what must always hold.
 func TestChaos(t *testing.T) {
 	t.Parallel()
@@ -50,18 +51,23 @@ type chaos struct {
 	until           time.Time
 	kills           map[string]int
 	rounds, checks  int
+	resumed         int // attempts at a step after its first
 	moved, restored int64
 }
 
 // round is one migration with some kills, and returns where the chunks are then.
 func (c *chaos) round(here string) string {
 	c.rounds++
-	id, there := fmt.Sprintf("m-%d", c.rounds), "a"
-	if here == "a" {
-		there = "b"
+	id, there := fmt.Sprintf("m-%d", c.rounds), here
+	ways := append(travels(), travel{resilience.Immediate, false})
+	if way := ways[rand.IntN(len(ways))]; way.transfer {
+		c.departs(id, way)
+	} else {
+		if there = "a"; here == "a" {
+			there = "b"
+		}
+		c.migrate(id, way.strategy, here, there, float64(c.rows)/5)
 	}
-	strategy := []resilience.Strategy{resilience.Batch, resilience.Batch, resilience.Immediate, resilience.Intelligent, resilience.Gradual}[rand.IntN(5)]
-	c.migrate(id, strategy, here, there, float64(c.rows)/5)
 	ended := make(chan struct{})
 	go func() { // waits beside the kills
 		defer close(ended)
@@ -87,6 +93,7 @@ func (c *chaos) round(here string) string {
 		break
 	}
 	plan := c.ends(id)
+	c.countResumes(id)
 	switch plan.Status {
 	case resilience.Completed:
 		c.moved += plan.Moved
@@ -101,6 +108,22 @@ func (c *chaos) round(here string) string {
 	c.conserved(here)
 	c.checks++
 	return here
+}
+
+// countResumes counts how often a step of a migration was taken up again.
+func (c *chaos) countResumes(id string) {
+	c.insist("read the history of "+id, func(ctx context.Context) error {
+		again := 0
+		for events := c.client.GetWorkflowHistory(ctx, c.workflow(id), "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); events.HasNext(); {
+			event, err := events.Next()
+			if err != nil {
+				return err
+			}
+			again += max(0, int(event.GetActivityTaskStartedEventAttributes().GetAttempt())-1)
+		}
+		c.resumed += again
+		return nil
+	})
 }
 
 // strike kills something.
@@ -122,10 +145,11 @@ func (c *chaos) report() {
 	}
 	c.Logf(`chaos is over
   kills       %d %v
+  resumes     %d attempts at a step that was under way
   migrations  %d, all ended legally after what was killed
   rows        %d moved, %d planned and put back
   looks       %d by a reader: each saw every chunk once
   edits       %d by a writer: none lost
   checks      %d of every row: path, text, embedding`,
-		total, c.kills, c.rounds, c.moved, c.restored, c.reads.Load(), c.writes.Load(), c.checks)
+		total, c.kills, c.resumed, c.rounds, c.moved, c.restored, c.reads.Load(), c.writes.Load(), c.checks)
 }
