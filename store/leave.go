@@ -80,7 +80,10 @@ func (m *Mover) attempt(ctx context.Context, tx pgx.Tx, move string, lo, hi int6
 		return r, nil, err
 	}
 	if r, failure = m.rows(ctx, mark, move, lo, hi); failure != nil {
-		return r, failure, mark.Rollback(ctx)
+		if err := mark.Rollback(ctx); err != nil { // the connection is gone, and the failure says why
+			return r, nil, errors.Join(failure, err)
+		}
+		return r, failure, nil
 	}
 	return r, nil, mark.Commit(ctx)
 }
