@@ -64,6 +64,11 @@ func TestExitCodes(t *testing.T) {
 	} {
 		require.Equal(t, c.code, exitCode(c.err), "%v", c.err)
 	}
+	for _, interrupt := range []error{fmt.Errorf("ask: %w", context.Canceled), serviceerror.NewCanceled("by us")} {
+		err := (&session{}).engineError(interrupt)
+		require.Equal(t, exitInterrupted, exitCode(err))
+		require.NotContains(t, err.Error(), "cannot reach")
+	}
 	require.Equal(t, "as it says", message(step(activities.Refused)))
 	require.Equal(t, "one line only", message(errors.New("one\n\tline only\n")))
 }

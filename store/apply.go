@@ -167,7 +167,8 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
-	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
+	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
+	set_config('plan_cache_mode', 'force_generic_plan', true)`
 
 // unawaited lets a batch commit without waiting for the disk. The watermark is in
 // the batch's transaction, so a server that crashes before it is written has both

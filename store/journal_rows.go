@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -32,11 +31,11 @@ func writeRuns(from, order string) string {
 // writtenRuns sums up what writeRuns, named put, has written.
 const writtenRuns = `SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM put`
 
-// atSources picks the rows at the listed paths, under more conditions; the words
-// that follow say whether all their locators agree: TRUE, or NOT TRUE.
-func (j *journal) atSources(and ...string) string {
-	return fmt.Sprintf("FROM rehome.migration_paths p JOIN %s t ON %s = p.old_path WHERE p.plan_id = @plan AND %s %s AND %s IS ",
-		j.table.name(), j.table.path(), j.table.scope(), strings.Join(and, " "), j.table.locatorsAre("p.old_path"))
+// atSources picks the rows at the listed paths, under one more condition or none,
+// whose locators agree or not: TRUE, or NOT TRUE.
+func (j *journal) atSources(and, agree string) string {
+	return fmt.Sprintf("FROM rehome.migration_paths p JOIN %s t ON %s = p.old_path WHERE p.plan_id = @plan AND %s %s AND %s IS %s",
+		j.table.name(), j.table.path(), j.table.scope(), and, j.table.locatorsAre("p.old_path"), agree)
 }
 
 // listMoves journals the rows at the listed paths that are not in it yet, in
@@ -47,11 +46,10 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	if j.total > 0 {
 		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() + ")"
 	}
-	at := j.atSources(known)
 	args := j.args(pgx.NamedArgs{"after": j.total, "most": mostOfRun})
 	var found listed
 	if len(j.table.m.Locators) > 1 { // one always agrees with itself
-		if err := j.tx.QueryRow(ctx, "SELECT count(*) "+at+"NOT TRUE", args).Scan(&found.Disagree); err != nil {
+		if err := j.tx.QueryRow(ctx, "SELECT count(*) "+j.atSources(known, "NOT TRUE"), args).Scan(&found.Disagree); err != nil {
 			return found, err
 		}
 	}
@@ -64,7 +62,7 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	err := j.tx.QueryRow(ctx, fmt.Sprintf(`
 		WITH found AS ( -- OFFSET 0: so that no texts are sorted
 			SELECT p.rule, substring(tidsend(t.ctid) FOR 3) AS stretch, p.path_id, t.ctid AS place, octet_length(%s) AS bytes, %s AS chunk_id%s
-			%s TRUE OFFSET 0),
+			%s OFFSET 0),
 		near AS (
 			SELECT rule, min(place) AS place, path_id, sum(bytes) AS bytes, array_agg(chunk_id) AS chunk_ids, ((count(*) + @most - 1) / @most::integer)::integer AS pieces
 			FROM (SELECT rule, stretch, path_id, place, bytes, chunk_id FROM found ORDER BY rule, stretch, path_id, place) f
@@ -75,7 +73,7 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 			FROM (SELECT *, generate_series(1, pieces) AS piece FROM near) n),
 		put AS (%s)%s
 		%s`,
-		j.table.text(), j.table.id(), documents, at, writeRuns("runs", "rule, place, path_id, piece"), kept, writtenRuns), args).Scan(&found.Moves, &found.Bytes)
+		j.table.text(), j.table.id(), documents, j.atSources(known, "TRUE"), writeRuns("runs", "rule, place, path_id, piece"), kept, writtenRuns), args).Scan(&found.Moves, &found.Bytes)
 	j.total += found.Moves
 	return found, err
 }

@@ -60,6 +60,7 @@ func TestRunsHoldEveryChunkOnce(t *testing.T) {
 // chained is a table that takes no two chunks at one place, and a chain of renames
 // in it, planned.
 func chained(t *testing.T) (m *migrations, chain string) {
+	t.Helper()
 	m = newMigrations(t, resilience.BuiltinMapping("docs"))
 	m.fill(400, "a.md", "b.md", "c.md")
 	m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)

@@ -93,7 +93,7 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 		return found, err
 	}
 	found.InTheWay = j.inTheWay
-	err = j.tx.QueryRow(ctx, `SELECT count(*) - @there::bigint `+j.atSources()+` TRUE`,
+	err = j.tx.QueryRow(ctx, `SELECT count(*) - @there::bigint `+j.atSources("", "TRUE"),
 		j.args(pgx.NamedArgs{"there": j.total - found.Drifted})).Scan(&found.Came)
 	return found, err
 }

@@ -39,7 +39,7 @@ func TestRecheckCountsDrift(t *testing.T) {
 	require.Equal(t, "3 of its 200 chunks are no longer where they were planned", m.recheck(id))
 }
 
-// TestRecheckCountsWhatCame, also in files that nobody knew of.
+// TestRecheckCountsWhatCame: the sweep would take it along, however much it is.
 func TestRecheckCountsWhatCame(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
@@ -60,6 +60,7 @@ func TestRecheckCountsWhatCame(t *testing.T) {
 	require.Empty(t, m.recheck(id), "2 more are 1 %")
 }
 
+// TestRecheckCountsWhatCameToATransfer, also in files that nobody knew of.
 func TestRecheckCountsWhatCameToATransfer(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))

@@ -21,8 +21,9 @@ func silent() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardH
 // chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it.
 const chaosTime = "REHOME_CHAOS"
 
-// TestChaos moves chunks to and fro, also to another memory, with now and then an abort, while it kills
-// whatever takes part, at random, and counts what must always hold.
+// TestChaos moves chunks to and fro, also to another memory, with now and then an
+// abort, while it kills whatever takes part, at random, and counts what must always
+// hold.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	long, rows := 3*time.Minute, 5_000
