@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"fmt"
+	"math"
+	"sync"
 	"time"
 
 	"rehome/resilience"
@@ -18,6 +20,9 @@ type steering struct {
 	until   int64 // ordinal of the group's last row
 	course  resilience.Course
 	changes []string
+
+	mu    sync.Mutex // the watch runs beside the batches
+	waits resilience.Waits
 }
 
 // steered is a slice whose batches go as the courses of the groups in work say,
@@ -37,6 +42,7 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 		return s.apply(ctx, m, at, b)
 	}
+	defer watching(ctx, s.watch)()
 	if at, err = a.slice(ctx, in, order); err == nil {
 		at.Pace = s.course.String()
 	}
@@ -56,6 +62,25 @@ func (s *steering) enter(ctx context.Context, after int64) error {
 	return err
 }
 
+// watch sees whether others wait for the batch that runs. It is not cancelled for
+// that: it is short, and ends sooner than it would be done again.
+func (s *steering) watch(ctx context.Context) {
+	_, longest, _, err := s.data.Blocking(ctx, s.plan, math.Inf(1))
+	if err != nil {
+		unwatched(ctx, s.plan, err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waits = s.waits.Seen(time.Now(), longest)
+}
+
+func (s *steering) calm() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waits.Calm(time.Now())
+}
+
 // apply moves a batch of the size in force and learns from it.
 func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 	if at.Last >= s.until {
@@ -73,7 +98,7 @@ func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Wate
 		s.course, change = s.course.Eased(store.TroubleOf(err))
 	} else if rows := next.Last - at.Last; rows > 0 {
 		took := float64(m.Took()) / float64(time.Millisecond)
-		s.course, change = s.course.After(resilience.Timing{Rows: rows, MS: took}, true)
+		s.course, change = s.course.After(resilience.Timing{Rows: rows, MS: took}, s.calm())
 	}
 	if change != "" {
 		s.changes = append(s.changes, change)

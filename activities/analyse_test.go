@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,44 @@ func TestAForecastThatIsOffIsSaid(t *testing.T) {
 	require.Contains(t, all, "the forecast of 300 ms a row was off")
 	require.Contains(t, all, "go by the plan's own size of 50 rows")
 	require.Contains(t, all, "measured")
+}
+
+// TestBatchesStaySmallWhileOthersWait: one session waits for a second for the
+// first batch, and those after it could be larger, but are not.
+func TestBatchesStaySmallWhileOthersWait(t *testing.T) {
+	t.Parallel()
+	for name, waits := range map[string]bool{"nobody waits": false, "somebody waits": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, a, env := studied(t, 4000)
+			groups := analysed(t, a, env).Groups
+			begun(t, a, env)
+			require.NoError(t, a.Store.Steer(t.Context(), "m-1", 0, resilience.Course{
+				Servo: resilience.Servo{TargetMS: 100, Least: 20, Most: 10_000, Size: 20}, Forecast: resilience.Forecast{BatchMS: 1.5, RowMS: 0.02}, Default: 20,
+			}, nil))
+			ended := make(chan error, 1)
+			if waits {
+				_, err := pool.Exec(t.Context(), `
+					CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN new; END $$;
+					CREATE TRIGGER linger BEFORE UPDATE OF path ON rehome.chunks FOR EACH ROW WHEN (new.ordinal = 15) EXECUTE FUNCTION public.linger()`)
+				require.NoError(t, err)
+				go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), pool) }()
+			} else {
+				ended <- nil
+			}
+			value, err := env.ExecuteActivity(a.MoveSlice, activities.SliceInput{
+				Migration: "m-1", Epoch: 1, Adapt: true, Slice: activities.Slice{Time: activities.Duration(time.Minute)}, Bounds: store.Bounds{Until: groups[0].Until},
+			})
+			require.NoError(t, err)
+			require.NoError(t, <-ended)
+			var at resilience.Watermark
+			require.NoError(t, value.Get(&at))
+			require.EqualValues(t, 4000, at.Last)
+			var size int
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT (course->'servo'->'size')::integer FROM rehome.migration_groups`).Scan(&size))
+			require.Equal(t, !waits, size > 20, "%d rows", size)
+		})
+	}
 }
 
 // TestASliceRunsThroughGroupsThatGoAlike: each at a pace of its own, and never

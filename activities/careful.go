@@ -31,6 +31,11 @@ const watchEvery = 250 * time.Millisecond
 // carefully starts the watch over a slice; done ends it.
 func (a *Database) carefully(ctx context.Context, in SliceInput) (c *careful, done func()) {
 	c = &careful{servo: *in.Servo, calm: in.Calm}
+	return c, watching(ctx, func(ctx context.Context) { c.watch(ctx, a.Store, in.Migration) })
+}
+
+// watching looks again and again beside a slice, until done.
+func watching(ctx context.Context, look func(context.Context)) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopped := make(chan struct{})
 	go func() {
@@ -42,11 +47,11 @@ func (a *Database) carefully(ctx context.Context, in SliceInput) (c *careful, do
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				c.watch(ctx, a.Store, in.Migration)
+				look(ctx)
 			}
 		}
 	}()
-	return c, func() { cancel(); <-stopped }
+	return func() { cancel(); <-stopped }
 }
 
 // watch sees how long others have waited for the batch that runs, and cancels
@@ -56,13 +61,18 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 	defer c.mu.Unlock()
 	sessions, longest, cancelled, err := s.Blocking(ctx, plan, resilience.DefaultLimits().BlockedMS)
 	if err != nil {
-		if ctx.Err() == nil {
-			activity.GetLogger(ctx).Warn("cannot see whom the plan keeps waiting", "migration", plan, "error", err)
-		}
+		unwatched(ctx, plan, err)
 		return
 	}
 	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
 	c.mine = c.mine || cancelled
+}
+
+// unwatched says that a look failed; the next one comes soon.
+func unwatched(ctx context.Context, plan string, err error) {
+	if ctx.Err() == nil {
+		activity.GetLogger(ctx).Warn("cannot see whom the plan keeps waiting", "migration", plan, "error", err)
+	}
 }
 
 // measuring is care without the watch: nil without a servo, and then without effect.

@@ -199,6 +199,19 @@ func TestARowThatOthersHoldIsWaitedFor(t *testing.T) {
 	require.EqualValues(t, 30, w.slice(time.Minute).Last, "again, and nothing is left to do")
 }
 
+// writeOnceHeld writes to the first chunk as soon as a batch holds it.
+func writeOnceHeld(ctx context.Context, pool *pgxpool.Pool) error {
+	ctx, done := context.WithTimeout(ctx, 30*time.Second)
+	defer done()
+	for held := 0; held == 0; {
+		if err := pool.QueryRow(ctx, `SELECT count(*) FROM rehome.chunks WHERE ordinal = 1 AND xmax <> 0`).Scan(&held); err != nil {
+			return err
+		}
+	}
+	_, err := pool.Exec(ctx, `UPDATE rehome.chunks SET content = content WHERE ordinal = 1`)
+	return err
+}
+
 // TestABatchGivesWayToOthers: an application waits for a row of a batch that
 // takes long; the batch is cancelled, and the next is smaller.
 func TestABatchGivesWayToOthers(t *testing.T) {
@@ -208,22 +221,8 @@ func TestABatchGivesWayToOthers(t *testing.T) {
 		CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
 	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
-	began, ended := make(chan struct{}), make(chan error, 1)
-	go func() { // as soon as the batch holds its first row
-		defer close(began)
-		for t.Context().Err() == nil {
-			var held int
-			err := w.pool.QueryRow(context.WithoutCancel(t.Context()), `SELECT count(*) FROM rehome.chunks WHERE ordinal = 1 AND xmax <> 0`).Scan(&held)
-			if err != nil || held > 0 {
-				break
-			}
-		}
-	}()
-	go func() {
-		<-began
-		_, err := w.pool.Exec(context.WithoutCancel(t.Context()), `UPDATE rehome.chunks SET content = content WHERE ordinal = 1`)
-		ended <- err
-	}()
+	ended := make(chan error, 1)
+	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool) }()
 	at := w.slice(1800 * time.Millisecond)
 	require.NoError(t, <-ended)
 	require.Equal(t, resilience.InTheWay, at.Pulse.Trouble)

@@ -112,7 +112,7 @@ func (c Course) After(b Timing, calm bool) (Course, string) {
 	c.Errors = last(c.Errors, forecastWindow, math.Abs(b.MS-expected)/max(expected, forecastGrain))
 	c.Measured = last(c.Measured, forecastMemory, b)
 	if c.Fallen > 0 {
-		return c.climb()
+		return c.climb(calm)
 	}
 	if len(c.Errors) == forecastWindow && share(c.Errors, 0.9) > forecastError {
 		return c.fall()
@@ -144,14 +144,18 @@ func (c Course) fall() (Course, string) {
 }
 
 // climb counts a batch at the plan's own size, and after the last of them
-// begins anew with what was measured.
-func (c Course) climb() (Course, string) {
+// begins anew with what was measured; with larger batches only where all is calm.
+func (c Course) climb(calm bool) (Course, string) {
 	if c.Fallen--; c.Fallen > 0 {
 		return c, ""
 	}
 	c.Forecast = c.Forecast.learned(c.Measured)
 	c.Errors, c.Servo.Window = nil, nil
-	c.Servo.Size = max(c.Servo.Least, min(c.Servo.Most, c.Forecast.SizeFor(c.Servo.TargetMS, 0)))
+	size := min(c.Servo.Most, c.Forecast.SizeFor(c.Servo.TargetMS, 0))
+	if !calm {
+		size = min(size, c.Default)
+	}
+	c.Servo.Size = max(c.Servo.Least, size)
 	return c, fmt.Sprintf("measured %s a row and %s a batch: on with %d rows a batch", ms(c.Forecast.RowMS), ms(c.Forecast.BatchMS), c.Servo.Size)
 }
 

@@ -87,3 +87,21 @@ func TestAShortOrFailedBatchIsTakenForWhatItIs(t *testing.T) {
 	require.Empty(t, said)
 	require.Equal(t, c, same)
 }
+
+// TestACourseGrowsOnlyWhileAllIsCalm: neither step by step, nor when it has
+// measured that it could.
+func TestACourseGrowsOnlyWhileAllIsCalm(t *testing.T) {
+	t.Parallel()
+	for name, rowMS := range map[string]float64{"a forecast that is right": 0.02, "one that is off": 0.1} {
+		truth := resilience.Forecast{BatchMS: 2, RowMS: 0.02}
+		for _, calm := range []bool{true, false} {
+			c, largest := course(rowMS), int64(0)
+			for range 200 {
+				rows := int64(c.Size())
+				largest = max(largest, rows)
+				c, _ = c.After(resilience.Timing{Rows: rows, MS: truth.Of(rows, rows)}, calm)
+			}
+			require.Equal(t, calm, largest > 1000, name)
+		}
+	}
+}

@@ -137,7 +137,7 @@ func Judge(now time.Time, s Sample, b Baseline, l Limits) []Gate {
 	probe := max(1.5*b.ProbeMS, min(l.ProbeMS, max(3*b.ProbeMS, b.ProbeMS+10))) // where reads take less than a millisecond, three times that is noise
 	gates := []Gate{
 		gauge(SampleGate, age.Seconds(), l.Age.Seconds(), l.Age.Seconds(), stale),
-		gauge(BlockedGate, s.BlockedMS, l.BlockedMS/5, l.BlockedMS,
+		gauge(BlockedGate, s.BlockedMS, nearlyBlocked(l), l.BlockedMS,
 			fmt.Sprintf("%d sessions wait for a batch of ours, the longest for %.0f ms", s.Blocked, s.BlockedMS)),
 		gauge(WaitersGate, float64(s.Waiters), min(waiters, float64(b.Waiters+3)), waiters,
 			fmt.Sprintf("%d sessions wait for locks; %d did before", s.Waiters, b.Waiters)),
@@ -257,6 +257,28 @@ func Calm(gates []Gate, now time.Time) bool {
 		return g.State != GateNotAvailable && (g.State != GateOpen || now.Sub(g.Since) < calmAfter)
 	})
 }
+
+// Waits is what a plan without gates knows of the sessions that its batches keep
+// waiting. The zero value has seen none.
+type Waits struct {
+	last time.Time // that one waited for long
+}
+
+// Seen takes a look into account: how long, in milliseconds, the session waits that
+// has waited longest; 0 when none does.
+func (w Waits) Seen(now time.Time, ms float64) Waits {
+	if ms > nearlyBlocked(DefaultLimits()) {
+		w.last = now
+	}
+	return w
+}
+
+// Calm reports whether nobody has waited for long for a while, so that batches may grow.
+func (w Waits) Calm(now time.Time) bool { return now.Sub(w.last) >= calmAfter }
+
+// nearlyBlocked is the wait of a session for us, in milliseconds, above which
+// batches do not grow.
+func nearlyBlocked(l Limits) float64 { return l.BlockedMS / 5 }
 
 // Strained reports whether a gate is shut or near its limit.
 func Strained(gates []Gate) bool {

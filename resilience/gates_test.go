@@ -224,3 +224,17 @@ func TestReasonsNameTheirStart(t *testing.T) {
 	require.Equal(t, "2 sessions wait for a batch of ours, the longest for 1500 ms (since 2026-11-24 12:00:00 UTC); "+
 		"9 sessions wait for locks; 1 did before (since 2026-11-24 12:00:00 UTC)", resilience.Reasons(gates))
 }
+
+func TestBatchesGrowOnlyWhileNobodyWaits(t *testing.T) {
+	t.Parallel()
+	var w resilience.Waits
+	require.True(t, w.Calm(noon), "nobody was seen to wait")
+	w = w.Seen(noon, 200)
+	require.True(t, w.Calm(noon), "a fifth of a second is nothing")
+	w = w.Seen(noon, 201)
+	require.False(t, w.Calm(noon.Add(14*time.Second)))
+	w = w.Seen(noon.Add(14*time.Second), 0)
+	require.True(t, w.Calm(noon.Add(15*time.Second)), "since the one that waited")
+	w = w.Seen(noon.Add(15*time.Second), 5000)
+	require.False(t, w.Calm(noon.Add(29*time.Second)))
+}
