@@ -143,6 +143,20 @@ func TestThePlanSaysWhyItIsWhereItIs(t *testing.T) {
 	}
 }
 
+// The time a plan has moved for ends when it is paused.
+func TestAPausedPlanSaysHowLongItMoved(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(9, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, 1)
+	m.exec(`UPDATE rehome.migration_progress SET first_at = first_at - interval '1 minute'`)
+	require.NoError(t, m.store.Pause(t.Context(), id, "ana", ""))
+	m.exec(`UPDATE rehome.migration_events SET at = at - interval '10 seconds' WHERE event = 'paused'`)
+	require.InDelta(t, 50_000, m.read(id).ApplyMS, 5000)
+}
+
 // TestEveryOrderSaysWhoAndWhen walks through all orders that a person can give.
 func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
 	t.Parallel()
