@@ -96,8 +96,8 @@ func (r *moveReader) readLine() (string, error) {
 }
 
 // object is how a line of JSON begins. No line of CSV does: a quote that is not
-// at the beginning of its field is an error there.
-var object = regexp.MustCompile(`^\s*\{\s*["}]`)
+// at the beginning of its field is an error there, and so is one field alone.
+var object = regexp.MustCompile(`^\s*\{\s*("|\}\s*$)`)
 
 // begins looks at the first line to tell JSON lines from CSV, and reports
 // whether it is the header of a CSV.

@@ -150,7 +150,7 @@ func (m *million) Read(p []byte) (int, error) {
 }
 
 func FuzzMovesCSV(f *testing.F) {
-	for _, seed := range []string{"a,b", `"a","b"`, `"a""b",c`, `"a`, `a"b,c`, `"a"b,c`, ",", "", `"",""`, "a,b,c", "{x},y", "\xff,\x00"} {
+	for _, seed := range []string{"a,b", `"a","b"`, `"a""b",c`, `"a`, `a"b,c`, `"a"b,c`, ",", "", `"",""`, "a,b,c", "{x},y", "{},x", "{}", "\xff,\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
