@@ -6,7 +6,7 @@ GO ?= go
 # The race detector needs a C compiler with its headers.
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo '\#include <stdlib.h>' | $$($(GO) env CC) -E - >/dev/null 2>&1 && echo -race)
 
-.PHONY: build dev stop demo prepare test test-all chaos bench
+.PHONY: build dev stop demo prepare test test-all chaos fuzz bench
 
 build: ## bin/worker and bin/starter
 	$(GO) build -o bin/ ./worker ./starter
@@ -35,6 +35,13 @@ CHAOS ?= 10m
 
 chaos: prepare ## kill workers, Postgres and Temporal at random for CHAOS, and count what must hold
 	REHOME_CHAOS=$(CHAOS) $(GO) test ./worker -count=1 -v -timeout 24h -run 'TestChaos$$'
+
+FUZZ ?= 1m
+
+fuzz: prepare ## look for inputs that break a parser, each for FUZZ; what is found stays in its testdata
+	@grep -ro 'func Fuzz[A-Za-z]*' --include='*_test.go' . | sed 's|/[^/]*:func | |' | while read -r package name; do \
+		$(GO) test $$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x </dev/null || exit 1; \
+	done
 
 bench: prepare ## against the same work in plain SQL; writes bench/RESULTS.md
 	$(GO) run ./bench
