@@ -98,17 +98,30 @@ func TestFault23And26RowsThatTheTableRefuses(t *testing.T) {
 
 func TestFault26APlanThatIsAllPoisonFails(t *testing.T) {
 	t.Parallel()
-	m, id := renaming(t, 40)
-	m.exec(`ALTER TABLE rehome.chunks ADD CONSTRAINT no_b CHECK (path <> 'b.md')`)
-	start := m.rows("rehome.chunks")
-	mover, at := m.mover(id)
-	_, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 40})
-	require.ErrorIs(t, err, store.ErrConflict)
-	require.ErrorContains(t, err, "no_b")
-	require.Equal(t, start, m.rows("rehome.chunks"))
-	left, err := m.store.Exceptions(t.Context(), id, 10)
-	require.NoError(t, err)
-	require.Empty(t, left, "the batch was rolled back, with what it listed")
+	for name, poison := range map[string][]string{
+		"no_b": {`ALTER TABLE rehome.chunks ADD CONSTRAINT no_b CHECK (path <> 'b.md')`},
+		"all of them are cursed": {
+			`CREATE FUNCTION public.poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'all of them are cursed'; END $$`,
+			`CREATE TRIGGER poison BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.poison()`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := renaming(t, 40)
+			for _, statement := range poison {
+				m.exec(statement)
+			}
+			start := m.rows("rehome.chunks")
+			mover, at := m.mover(id)
+			_, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 40})
+			require.ErrorIs(t, err, store.ErrConflict)
+			require.ErrorContains(t, err, name)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+			left, err := m.store.Exceptions(t.Context(), id, 10)
+			require.NoError(t, err)
+			require.Empty(t, left, "the batch was rolled back, with what it listed")
+		})
+	}
 }
 
 // TestFault30TheCheckIsChecked: whatever a trigger changes besides the path is found.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type leaving struct {
 	undoing bool
 	reason  string
 	most    int
-	first   error // what the table said of the first
+	first   string // what the table said of the first
 }
 
 // leaving is what a batch may leave where it is.
@@ -89,15 +90,13 @@ func (m *Mover) attempt(ctx context.Context, tx pgx.Tx, move string, lo, hi int6
 }
 
 func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64, failure error) error {
-	if l.first == nil {
-		l.first = failure
-	}
-	if l.most--; l.most < 0 {
-		return l.first
-	}
 	detail := failure.Error()
 	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
 		detail = pg.Message
+	}
+	l.first = cmp.Or(l.first, detail)
+	if l.most--; l.most < 0 { // no retry mends that, whatever raised it
+		return problem(ErrConflict, "the table refuses more than %d rows of a batch of %s, the first of them with: %s", maxClashes, m.plan, l.first)
 	}
 	if l.reason != "" {
 		detail = l.reason + " (" + detail + ")"

@@ -1,10 +1,13 @@
 package workflows_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
@@ -147,7 +150,7 @@ func TestFailurePolicies(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[resilience.OnFailure][]string{
 		resilience.Stop:      {"MoveSlice", "PauseMigration", "ReadWatermark"},
-		resilience.UndoGroup: {"MoveSlice", "PauseMigration", "RevertSlice", "RevertSlice", "ReadWatermark"}, // to row 15 or below
+		resilience.UndoGroup: {"MoveSlice", "PauseMigration", "ReadWatermark", "RevertSlice", "ReadWatermark"}, // to row 25 or below
 	} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
@@ -155,7 +158,7 @@ func TestFailurePolicies(t *testing.T) {
 			a.at.Last = 20
 			a.fails["MoveSlice"] = errInjected
 			in := planned()
-			in.Policy.OnFailure, in.Policy.GroupSize = policy, 15
+			in.Policy.OnFailure, in.Policy.GroupSize = policy, 25
 			env.RegisterDelayedCallback(func() {
 				require.Equal(t, want, a.did()[len(a.did())-len(want):])
 				delete(a.fails, "MoveSlice")
@@ -166,6 +169,34 @@ func TestFailurePolicies(t *testing.T) {
 			require.EqualValues(t, 30, a.at.Last)
 		})
 	}
+}
+
+// TestNobodyPausesOrResumesAPlanThatPutsAGroupBack: it is paused already, and what
+// it still does would never end on a plan that goes on.
+func TestNobodyPausesOrResumesAPlanThatPutsAGroupBack(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.fails["MoveSlice"] = errInjected
+	in := planned()
+	in.Policy.OnFailure = resilience.UndoGroup
+	told := false
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "RevertSlice" && !told {
+			told = true
+			require.Equal(t, "Paused, and putting the group in work back", shownPhase(t, env))
+			env.UpdateWorkflow(workflows.PauseUpdate, "pause", rejection(t, "paused already"), workflows.Order{Author: "ana"})
+			env.UpdateWorkflow(workflows.ResumeUpdate, "resume", rejection(t, "not paused"), workflows.Order{Author: "ana"})
+		}
+	})
+	env.RegisterDelayedCallback(func() {
+		require.Equal(t, "Paused", shownPhase(t, env))
+		delete(a.fails, "MoveSlice")
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "later", t, workflows.Order{Author: "ana"})
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.True(t, told)
+	require.EqualValues(t, 30, a.at.Last)
 }
 
 // rejection expects an update to be turned down with these words.

@@ -55,7 +55,7 @@ func rejected(format string, args ...any) error {
 }
 
 func (m *migration) checkPause(workflow.Context, Order) error {
-	if m.paused {
+	if m.paused || m.backing {
 		return rejected("migration %s is paused already", m.in.Migration)
 	}
 	return m.checkMoving("pause")

@@ -132,13 +132,30 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 			return from, err
 		}
 	}
-	return m.where(ctx)
+	at, err := m.where(ctx)
+	if err == nil {
+		m.show(ctx, at)
+	}
+	return at, err
 }
+
+// groupInWork is the change by which the group in work is the one that the failed
+// batch is in, and not the one that its slice began in.
+const groupInWork = "group-in-work"
 
 // putGroupBack moves the rows of the group in work back. The plan is paused, and
 // nobody resumes it before that is done.
 func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark) error {
-	m.paused = false
+	m.paused, m.backing = false, true
+	defer func() { m.backing = false }()
+	m.tell(ctx)
+	if workflow.GetVersion(ctx, groupInWork, workflow.DefaultVersion, 1) == 1 {
+		at, err := m.where(ctx)
+		if err != nil {
+			return err
+		}
+		from = at
+	}
 	size := cmp.Or(m.in.Policy.GroupSize, resilience.DefaultGroupSize)
 	back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
 	for {

@@ -81,6 +81,9 @@ func (m *migration) tell(ctx workflow.Context) {
 	var facts []Fact
 	if h := m.shown.Hold; h != nil {
 		words = "Paused"
+		if m.backing {
+			words = "Paused, and putting the group in work back"
+		}
 		facts = append(facts, Fact{"Paused", h.String()})
 	}
 	facts = append(facts, Fact{"Drifted", fmt.Sprint(at.Drifted)}, Fact{"Vanished", fmt.Sprint(at.Vanished)})
