@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
+
 	"rehome/activities"
 	"rehome/resilience"
 	"rehome/workflows"
@@ -15,6 +17,7 @@ type course struct {
 	name          string
 	strategy      resilience.Strategy
 	transfer      bool
+	rebuild       bool // of the vector index, around the moves
 	forward, back []string
 	breaks        string // the step that fails where all others are to be undone
 }
@@ -34,6 +37,14 @@ func courses() []course {
 		forward:  slices.Concat(begin, move, []string{"SwitchReferences", "ReadRetired", "RetireSlice"}, end),
 		back:     append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice"}, back...), breaks: "RetireSlice",
 	}
+	rebuilt := course{
+		rebuild: true,
+		forward: slices.Concat(begin, []string{"TakeIndexes"}, move, []string{"BuildIndexes", "SwitchAliases"}, end),
+	}
+	rebuiltBack := course{ // the index is built after the rows are back, and not before
+		rebuild: true,
+		back:    append([]string{"BeginUndo", "BuildIndexes"}, back...), breaks: "VerifyMigration",
+	}
 	of := func(c course, name string, strategy resilience.Strategy, own ...string) course {
 		c.name, c.strategy, c.forward = name, strategy, append(own, c.forward...)
 		return c
@@ -43,6 +54,8 @@ func courses() []course {
 		of(rename, "immediate", resilience.Immediate),
 		of(rename, "gradual", resilience.Gradual, "CheckHealth"),
 		of(rename, "intelligent", resilience.Intelligent, "AnalyseMigration", "CheckHealth"),
+		of(rebuilt, "rebuild", resilience.Intelligent),
+		of(rebuiltBack, "undone rebuild", resilience.Intelligent),
 		of(carried, "transfer", resilience.Batch),
 		of(carried, "gradual transfer", resilience.Gradual, "CheckHealth"),
 	}
@@ -88,6 +101,28 @@ func felt(at resilience.Watermark, in activities.SliceInput) resilience.Watermar
 // ReadMigration returns the plan, of which gradual asks how large its rows are.
 func (k *keeper) ReadMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
 	return k.plan, k.do("ReadMigration")
+}
+
+// TakeIndexes takes nothing of a plan that was turned round, as the store does.
+func (k *keeper) TakeIndexes(context.Context, activities.IndexInput) (names []string, err error) {
+	err = k.do("TakeIndexes", func() {
+		if k.status == resilience.Executing {
+			k.away, names = true, k.plan.Physics.VectorIndexes
+		}
+	})
+	if err == nil && names == nil {
+		err = temporal.NewNonRetryableApplicationError("it was turned round", activities.Fenced, nil)
+	}
+	return names, err
+}
+
+func (k *keeper) BuildIndexes(context.Context, activities.PlanInput) (built int, err error) {
+	err = k.do("BuildIndexes", func() {
+		if k.away {
+			k.away, built = false, 1
+		}
+	})
+	return built, err
 }
 
 func (k *keeper) SwitchReferences(context.Context, activities.PlanInput) error {

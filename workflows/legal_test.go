@@ -25,6 +25,7 @@ type keeper struct {
 	*actor
 	status   resilience.Status
 	switched bool
+	away     bool  // the vector index is
 	retired  int64 // rows of a transfer that have left their memory
 }
 
@@ -130,6 +131,9 @@ func kept(t *testing.T, c course) (*testsuite.TestWorkflowEnvironment, *keeper) 
 	if c.transfer {
 		k.plan.Kind, k.plan.Transfer = resilience.Transfer, &resilience.Transferring{}
 	}
+	if c.rebuild {
+		k.plan.Way, k.plan.Physics.VectorIndexes = resilience.Rebuild, []string{"near"}
+	}
 	workflows.Register(env)
 	env.RegisterActivity(k)
 	return env, k
@@ -210,6 +214,7 @@ func legal(t *testing.T, c course, name, step string, order func(*testing.T, *te
 	k.mu.Lock() // an activity may outlive a run that was cancelled
 	defer k.mu.Unlock()
 	ran := strings.Join(k.ran, " ")
+	require.False(t, k.away, "nobody builds the index: %s", ran)
 	switch k.status {
 	case resilience.Completed:
 		require.EqualValues(t, 30, k.at.Last, ran)
