@@ -80,9 +80,8 @@ func (in *installation) pausedByItself(id string, run client.WorkflowRun, n, mov
 	const pauses = `SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'paused' AND strpos(detail, 'a batch failed: ') = 1 AND strpos(detail, $2) > 0`
 	require.Eventually(in, func() bool { return in.number(pauses, id, reason) == n }, wait, tick)
 	require.Eventually(in, func() bool { // the run has done what its policy says, and takes orders
-		value, err := in.temporal.QueryWorkflow(in.Context(), run.GetID(), "", workflows.ProgressQuery)
-		var p workflows.Progress
-		return err == nil && value.Get(&p) == nil && p.Phase == "Paused" && p.Done == int64(moved)
+		p := in.progress(run)
+		return p.Phase == "Paused" && p.Done == int64(moved)
 	}, wait, tick)
 	plan := in.plan(id)
 	require.Equal(in, resilience.Paused, plan.Status)
@@ -90,4 +89,16 @@ func (in *installation) pausedByItself(id string, run client.WorkflowRun, n, mov
 	at, err := in.store.Watermark(in.Context(), id)
 	require.NoError(in, err)
 	require.EqualValues(in, moved, at.Last)
+}
+
+// progress is what a run says of itself; nothing when it does not answer.
+func (in *installation) progress(run client.WorkflowRun) (p workflows.Progress) {
+	value, err := in.temporal.QueryWorkflow(in.Context(), run.GetID(), "", workflows.ProgressQuery)
+	if err == nil {
+		err = value.Get(&p)
+	}
+	if err != nil {
+		return workflows.Progress{}
+	}
+	return p
 }
