@@ -17,6 +17,7 @@ const (
 	NoSource        ConflictKind = "no_source"        // nothing is at or under the source
 	NestedScope     ConflictKind = "nested_scope"     // source and target lie in one another
 	SamePath        ConflictKind = "same_path"        // source equal to target
+	TooLong         ConflictKind = "too_long"         // the column of paths does not take the target
 )
 
 // KeptConflicts is how many conflicts of a plan are kept. All are counted.
@@ -30,8 +31,8 @@ type Conflict struct {
 	Detail string       `json:"detail"` // the reason in words
 }
 
-// Explain words a conflict. What stands in the way is another path or, for
-// OtherPlan, the other migration.
+// Explain words a conflict. What stands in the way is another path, for OtherPlan
+// the other migration, and for TooLong the type of the column.
 func (c Conflict) Explain(inTheWay string) string {
 	switch c.Kind {
 	case TargetTaken:
@@ -48,6 +49,8 @@ func (c Conflict) Explain(inTheWay string) string {
 		return fmt.Sprintf("%s cannot go to %s: one lies in the other", c.Source, c.Target)
 	case SamePath:
 		return c.Source + " would go to where it is"
+	case TooLong:
+		return fmt.Sprintf("%s cannot go to %s: that is too long for the column of paths, which is %s", c.Source, c.Target, inTheWay)
 	}
 	return fmt.Sprintf("%s cannot go to %s: %s", c.Source, c.Target, c.Kind)
 }

@@ -18,6 +18,7 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.NoSource:        "there is no chunk at or under a.md",
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",
+		resilience.TooLong:         "a.md cannot go to B.md: that is too long for the column of paths, which is x",
 	} {
 		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "B.md"}.Explain("x"))
 	}

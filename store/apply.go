@@ -123,10 +123,10 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
 	for n := range tries {
-		how := manner{leave: b.leaving(at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
+		how := manner{leave: b.leaving(m.plan, at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
 		next, err = m.batch(ctx, at, how, move, advance)
 		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
-			how.leave = &leaving{most: maxClashes}
+			how.leave = &leaving{plan: m.plan, most: maxClashes}
 			next, err = m.batch(ctx, at, how, move, advance)
 		}
 		if !transient(err) || b.Gentle {
@@ -270,7 +270,9 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, m
 		do := p.m.pieces
 		if how.leave != nil {
 			do = func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-				return p.m.without(ctx, tx, how.leave, move, lo, hi)
+				return how.leave.without(ctx, tx, func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
+					return p.m.rows(ctx, tx, move, lo, hi)
+				}, lo, hi)
 			}
 		}
 		r, err := do(ctx, tx, move, p.lo, p.hi)

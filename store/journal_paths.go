@@ -116,8 +116,8 @@ func (j *journal) folding(ctx context.Context) (func(path string) string, error)
 	}, err
 }
 
-// findMisfits looks for renames that move nothing or cannot be true, and for
-// files that would go to one place.
+// findMisfits looks for renames that move nothing or cannot be true, for files that
+// would go to one place, and for paths that are too long where they are to stand.
 func (j *journal) findMisfits(ctx context.Context) error {
 	fold, err := j.folding(ctx)
 	if err != nil {
@@ -151,6 +151,15 @@ func (j *journal) findMisfits(ctx context.Context) error {
 		WHERE plan_id = @plan AND NOT EXISTS (
 			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
 		ORDER BY ordinal LIMIT @kept`,
+		`WITH narrow AS ( -- the narrowest of the columns that the path stands in
+			SELECT atttypmod - 4 AS most, -- as Postgres keeps a length
+				format('%I %s', attname, format_type(atttypid, atttypmod)) AS says
+			FROM pg_attribute WHERE attrelid = @table::regclass AND attname = ANY (@locators) AND atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND atttypmod > 0
+			ORDER BY 1 LIMIT 1),
+		bad AS (
+			SELECT DISTINCT ON (old_key) old_key, new_key, says FROM rehome.migration_paths, narrow
+			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
+		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`,
 	} {
 		if _, err := j.find(ctx, query); err != nil {
 			return err
@@ -186,7 +195,9 @@ func (j *journal) findOwners(ctx context.Context) error {
 // find adds what a query says stands in the plan's way: kind, source, target,
 // what is in the way, and of how many in all it is one.
 func (j *journal) find(ctx context.Context, query string) (inTheWay []string, err error) {
-	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts}))
+	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{
+		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.table.name(), "locators": j.table.pathColumns(),
+	}))
 	if err != nil {
 		return nil, err
 	}

@@ -26,35 +26,40 @@ const maxClashes = 10
 // leaving finds the rows of a batch that the table does not take, and lists
 // them, so that the others move.
 type leaving struct {
+	plan    string
 	undoing bool
+	person  bool // who wants to go on whatever is wrong with a row
 	reason  string
 	most    int
 	first   string // what the table said of the first
 }
 
 // leaving is what a batch may leave where it is.
-func (b Bounds) leaving(at resilience.Watermark, undoing bool) *leaving {
+func (b Bounds) leaving(plan string, at resilience.Watermark, undoing bool) *leaving {
 	if b.Leave == nil || b.Leave.At != at.Last || !undoing {
 		return nil
 	}
-	return &leaving{undoing: true, reason: b.Leave.Reason, most: int(at.Last)}
+	return &leaving{plan: plan, undoing: true, person: true, reason: b.Leave.Reason, most: int(at.Last)}
 }
 
-// without moves rows (lo, hi] of the journal except for those that fail by
+// doing does something with rows (lo, hi] of the journal.
+type doing func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error)
+
+// without does rows (lo, hi] of the journal except for those that fail by
 // themselves: halves of them are tried, and halves of those, the last ones first
 // on the way back.
-func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string, lo, hi int64) (batchResult, error) {
+func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64) (batchResult, error) {
 	if hi-lo <= piece { // what takes more than one statement fails as one only
-		r, failure, err := m.attempt(ctx, tx, move, lo, hi)
+		r, failure, err := attempt(ctx, tx, do, lo, hi)
 		switch {
 		case err != nil:
 			return r, err
 		case failure == nil:
 			return r, nil
-		case !ofRow(failure, l.undoing):
+		case !ofRow(failure, l.person):
 			return r, failure
 		case hi-lo == 1:
-			return batchResult{verified: true}, m.leave(ctx, tx, l, hi, failure)
+			return batchResult{verified: true}, l.leave(ctx, tx, hi, failure)
 		}
 	}
 	middle := (lo + hi) / 2
@@ -64,7 +69,7 @@ func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string,
 	}
 	all := batchResult{verified: true}
 	for _, h := range halves {
-		r, err := m.without(ctx, tx, l, move, h[0], h[1])
+		r, err := l.without(ctx, tx, do, h[0], h[1])
 		if err != nil {
 			return all, err
 		}
@@ -73,14 +78,14 @@ func (m *Mover) without(ctx context.Context, tx pgx.Tx, l *leaving, move string,
 	return all, nil
 }
 
-// attempt moves rows (lo, hi] of the journal, or none of them; then it returns
+// attempt does rows (lo, hi] of the journal, or none of them; then it returns
 // the failure, and the transaction is as it was before.
-func (m *Mover) attempt(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, failure, err error) {
+func attempt(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64) (r batchResult, failure, err error) {
 	mark, err := tx.Begin(ctx)
 	if err != nil {
 		return r, nil, err
 	}
-	if r, failure = m.rows(ctx, mark, move, lo, hi); failure != nil {
+	if r, failure = do(ctx, mark, lo, hi); failure != nil {
 		if err := mark.Rollback(ctx); err != nil { // the connection is gone, and the failure says why
 			return r, nil, errors.Join(failure, err)
 		}
@@ -89,14 +94,14 @@ func (m *Mover) attempt(ctx context.Context, tx pgx.Tx, move string, lo, hi int6
 	return r, nil, mark.Commit(ctx)
 }
 
-func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64, failure error) error {
+func (l *leaving) leave(ctx context.Context, tx pgx.Tx, ordinal int64, failure error) error {
 	detail := failure.Error()
 	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
 		detail = pg.Message
 	}
 	l.first = cmp.Or(l.first, detail)
 	if l.most--; l.most < 0 { // no retry mends that, whatever raised it
-		return problem(ErrConflict, "the table refuses more than %d rows of a batch of %s, the first of them with: %s", maxClashes, m.plan, l.first)
+		return problem(ErrConflict, "the table refuses more than %d rows of a batch of %s, the first of them with: %s", maxClashes, l.plan, l.first)
 	}
 	if l.reason != "" {
 		detail = l.reason + " (" + detail + ")"
@@ -104,7 +109,7 @@ func (m *Mover) leave(ctx context.Context, tx pgx.Tx, l *leaving, ordinal int64,
 	_, err := tx.Exec(ctx, `
 		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = excluded.detail`,
-		m.plan, ordinal, resilience.Clashed, l.undoing, detail)
+		l.plan, ordinal, resilience.Clashed, l.undoing, detail)
 	return err
 }
 

@@ -84,6 +84,17 @@ func (t table) args(extra pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
+// pathColumns lists the columns that hold a path and nothing else.
+func (t table) pathColumns() []string {
+	columns := []string{}
+	for _, l := range t.m.Locators {
+		if len(l.Keys) == 0 {
+			columns = append(columns, l.Column)
+		}
+	}
+	return columns
+}
+
 // jsonColumns lists the columns of type json among the locators: the only ones
 // whose text a rewrite may change beyond the path.
 func (t table) jsonColumns() []string {

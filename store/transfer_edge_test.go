@@ -20,6 +20,9 @@ func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 	}{
 		"a column that must have a value":  {`ALTER TABLE public.notes ADD author text NOT NULL, ADD rank int NOT NULL`, store.ErrUnfit, []string{`"author"`, `"rank"`}},
 		"an embedding of another type":     {`ALTER TABLE public.notes ALTER vec TYPE text`, store.ErrUnfit, []string{`"vec"`, "text", "real[]"}},
+		"an embedding of a narrower type":  {`CREATE DOMAIN public.pair AS double precision[] CHECK (cardinality(VALUE) = 2); ALTER TABLE public.notes ALTER vec TYPE public.pair`, store.ErrUnfit, []string{`"vec"`, "pair", "real[]"}},
+		"a text of a narrower type":        {`CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9); ALTER TABLE public.notes ALTER body TYPE public.short`, store.ErrUnfit, []string{`"body"`, "short"}},
+		"a text that is to be a number":    {`ALTER TABLE public.notes ALTER body TYPE int USING 1`, store.ErrUnfit, []string{`"body"`, "integer"}},
 		"an embedding that is missing":     {`ALTER TABLE public.notes ALTER vec SET NOT NULL; UPDATE rehome.chunks SET embedding = NULL WHERE ordinal = 2`, store.ErrUnfit, []string{"2 chunks", `"embedding"`, `"vec"`}},
 		"an id that nothing makes":         {`ALTER TABLE public.notes ALTER id DROP DEFAULT`, store.ErrUnfit, []string{`"id"`, "bigint"}},
 		"a path that is taken":             {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`, store.ErrConflict, []string{"guide/a.md"}},

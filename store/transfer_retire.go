@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -78,7 +79,11 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 	var next resilience.Watermark
 	var err error
 	for range tries {
-		if next, err = r.batch(ctx, at, b, undoing); !transient(err) || b.Gentle {
+		next, err = r.batch(ctx, at, b, undoing, nil)
+		if ofRow(err, false) { // as in a batch of a mover
+			next, err = r.batch(ctx, at, b, undoing, &leaving{plan: r.transfer.plan, undoing: undoing, most: maxClashes})
+		}
+		if !transient(err) || b.Gentle {
 			break
 		}
 	}
@@ -91,7 +96,7 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 	return next, nil
 }
 
-func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
+func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool, l *leaving) (resilience.Watermark, error) {
 	next := at
 	advance := retireOn
 	if undoing {
@@ -114,27 +119,42 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		if r.transfer.back != undoing {
 			return r.bringBack(ctx, tx, args, undoing)
 		}
-		return r.retire(ctx, tx, args, undoing)
+		if l == nil {
+			_, err = r.freshen(args, undoing)(ctx, tx, lo, hi)
+		} else {
+			_, err = l.without(ctx, tx, r.freshen(args, undoing), lo, hi)
+		}
+		if err != nil {
+			return err
+		}
+		return r.retire(ctx, tx, args)
 	})
 	return next, err
 }
 
-// retire copies again what changed in the source since it was copied, and takes
-// every row out of the source whose copy says what it says. A row of which both
-// sides changed, or that is no longer where it was copied from, stays, and is
-// listed. Where the application deleted the source row, the copy goes too.
-func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
-	var changed, updated int64
-	var verified bool
-	if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
-		return err
+// freshen copies again what changed in the source since it was copied.
+func (r *Retirer) freshen(args pgx.NamedArgs, undoing bool) doing {
+	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
+		args := maps.Clone(args)
+		args["lo"], args["hi"] = lo, hi
+		var changed, updated int64
+		var verified bool
+		if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
+			return batchResult{}, err
+		}
+		if changed != updated || !verified {
+			return batchResult{}, problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
+		}
+		_, err := tx.Exec(ctx, checkAtOnce)
+		return batchResult{verified: true}, err
 	}
-	if changed != updated || !verified {
-		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
-	}
-	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
-		return err
-	}
+}
+
+// retire takes every row out of the source whose copy says what it says. A row of
+// which both sides changed, whose change the target refuses, or that is no longer
+// where it was copied from, stays, and is listed. Where the application deleted the
+// source row, the copy goes too.
+func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
 	f := r.transfer.fragments(false)
 	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND e.outcome <> 'edited' OFFSET 0)"
 	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`

@@ -1,0 +1,170 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// poison is what makes the target of a transfer refuse one of ten rows.
+type poison struct {
+	table string // what the target is like
+	row   string // what becomes of the row
+	says  string
+}
+
+func poisons(m *migrations) map[string]poison {
+	m.Helper()
+	all := map[string]poison{
+		"a text that is too long":           {`ALTER TABLE public.notes ALTER body TYPE varchar(30)`, `content = 'far longer than the thirty characters that fit'`, `too long for type character varying(30)`},
+		"an embedding that is not allowed":  {`ALTER TABLE public.notes ADD CONSTRAINT pairs CHECK (cardinality(vec) = 2)`, `embedding = '{1,2,3}'`, `"pairs"`},
+		"metadata that cannot be generated": {`ALTER TABLE public.notes ADD year int GENERATED ALWAYS AS ((meta ->> 'year')::int) STORED`, `metadata = '{"year": "long ago"}'`, `invalid input syntax for type integer`},
+		"a text that a commit would refuse": {
+			`CREATE TABLE public.texts AS SELECT 'text ' || i || ' of guide/' || f AS body FROM generate_series(1, 5) i, unnest(ARRAY['a.md', 'b.md']) f;
+			ALTER TABLE public.texts ADD PRIMARY KEY (body);
+			ALTER TABLE public.notes ADD CONSTRAINT known FOREIGN KEY (body) REFERENCES public.texts DEFERRABLE INITIALLY DEFERRED`,
+			`content = 'unknown'`, `"known"`,
+		},
+	}
+	if m.count(`SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'`) == 1 {
+		all["an embedding that its type cannot hold"] = poison{
+			`CREATE EXTENSION vector; ALTER TABLE public.notes ALTER vec TYPE vector(2)`, `embedding = '{1,2,3}'`, `expected 2 dimensions`,
+		}
+	}
+	return all
+}
+
+// poisoned plans a transfer of ten rows to a table that refuses what one of them,
+// the third, is to become.
+func poisoned(t *testing.T, name string) (m *migrations, id string, spoil func(), says string) {
+	t.Helper()
+	m = newMigrations(t, resilience.BuiltinMapping("docs"))
+	p := poisons(m)[name]
+	mapping := notes(m, "uuid", "DEFAULT gen_random_uuid()")
+	m.exec(p.table)
+	m.memory("notes", mapping)
+	m.fill(5, "guide/a.md", "guide/b.md")
+	for _, id := range m.ids("docs") {
+		m.exec(`SELECT rehome.refer('docs', $1, 'answer')`, id)
+	}
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+	require.NoError(t, err)
+	return m, id, func() { m.exec(`UPDATE rehome.chunks SET ` + p.row + ` WHERE id = 3`) }, p.says
+}
+
+// refused checks that one row alone is listed, with the reason.
+func (m *migrations) refused(id, says string) {
+	m.Helper()
+	require.EqualValues(m, 9, m.accounted(id).Moved)
+	left, err := m.store.Exceptions(m.Context(), id, 10)
+	require.NoError(m, err)
+	require.Len(m, left, 1)
+	require.Equal(m, "3", left[0].Chunk)
+	require.Equal(m, resilience.Clashed, left[0].Outcome)
+	require.Contains(m, left[0].Detail, says)
+	require.Equal(m, []string{"3"}, m.ids("docs"))
+	require.Equal(m, 9, m.count(`SELECT count(*) FROM rehome.quarantine WHERE memory = 'docs' AND restored_at IS NULL`))
+}
+
+// TestFault26ARowThatTheTargetRefusesStaysBehindAlone, whether it was so before it
+// was copied or is written so before its source is retired. An undo and an abort
+// find everything where it was.
+func TestFault26ARowThatTheTargetRefusesStaysBehindAlone(t *testing.T) {
+	t.Parallel()
+	for name := range poisons(newMigrations(t, resilience.BuiltinMapping("docs"))) {
+		for when, copies := range map[string]int{"before it is copied": 9, "before it is retired": 10} {
+			for end, undo := range map[string]func(m *migrations, id string){
+				"undone": func(m *migrations, id string) {
+					require.NoError(m, m.store.Complete(m.Context(), id))
+					back, err := m.transfer("docs", id, resilience.TransferOrder{})
+					require.NoError(m, err)
+					m.undone(back)
+				},
+				"aborted": (*migrations).rollBack,
+			} {
+				t.Run(name+", "+when+", "+end, func(t *testing.T) {
+					t.Parallel()
+					m, id, spoil, says := poisoned(t, name)
+					if copies == 9 {
+						spoil()
+					}
+					start := m.tables()
+					m.apply(id, -1)
+					require.Len(t, m.ids("notes"), copies)
+					if copies == 10 {
+						spoil()
+						start["rehome.chunks"] = m.rows("rehome.chunks")
+					}
+					require.NoError(t, m.store.SwitchReferences(t.Context(), id))
+					m.retire(id, -1, false)
+					m.refused(id, says)
+					require.Len(t, m.ids("notes"), copies)
+					undo(m, id)
+					require.Equal(t, start, m.tables())
+				})
+			}
+		}
+	}
+}
+
+// TestAnAbortTakesCopiesFromRowsThatWereNotRetired: those whose chunks went
+// elsewhere meanwhile would else be in both memories.
+func TestAnAbortTakesCopiesFromRowsThatWereNotRetired(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(5, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE id = 2`)
+	m.exec(`UPDATE rehome.chunks SET content = memory WHERE ordinal = 4`) // and of this both say something new
+	start := m.rows("(SELECT * FROM rehome.chunks WHERE memory = 'docs' OR ordinal = 4)")
+	require.NoError(t, m.store.SwitchReferences(t.Context(), id))
+	m.retire(id, -1, false)
+	require.EqualValues(t, 3, m.accounted(id).Moved)
+	m.rollBack(id)
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+// TestFault26APathThatIsTooLongIsFoundWhenItIsPlanned, and one that comes later
+// stays behind alone.
+func TestFault26APathThatIsTooLongIsFoundWhenItIsPlanned(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.Mapping{
+		Schema: "public", Table: "docs", ID: "id", IDType: "bigint", Content: "body", StripPrefix: "/s/",
+		Locators: []resilience.Locator{{Column: "source", Type: "character varying"}, {Column: "origin", Type: "text"}},
+	})
+	m.exec(`CREATE TABLE public.docs (id bigserial PRIMARY KEY, body text, source varchar(12), origin text)`)
+	add := func(n int, path string) {
+		m.exec(`INSERT INTO public.docs (body, source, origin) SELECT 'text', $1::text, $1 FROM generate_series(1, $2::int) i`, path, n)
+	}
+	add(9, "/s/a/f.md")
+	add(20, "/s/a/long.md")
+	start := m.rows("public.docs")
+	id, err := m.plan("", rule("a", "üüü"))
+	require.ErrorIs(t, err, store.ErrConflict)
+	says := "a/long.md cannot go to üüü/long.md: that is too long for the column of paths, which is source character varying(12)"
+	require.ErrorContains(t, err, says)
+	require.Equal(t, []resilience.Conflict{{Kind: resilience.TooLong, Source: "a/long.md", Target: "üüü/long.md", Detail: says}}, m.conflicts(id))
+	require.Equal(t, start, m.rows("public.docs"))
+
+	m.exec(`DELETE FROM public.docs WHERE source = '/s/a/long.md'`)
+	id, err = m.plan("", rule("a", "üüü"))
+	require.NoError(t, err, "characters count, not bytes")
+	m.apply(id, -1)
+	add(1, "/s/a/late.md")
+	_, err = m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.complete(id)
+	require.EqualValues(t, 9, m.accounted(id).Moved)
+	left, err := m.store.Exceptions(t.Context(), id, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Contains(t, left[0].Detail, "too long")
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM public.docs WHERE source = '/s/a/late.md' AND origin = source`))
+}
