@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rehome/internal/dev"
+	"rehome/internal/dev/devtest"
 	"rehome/internal/dev/workertest"
 	"rehome/resilience"
 	"rehome/store"
@@ -84,35 +86,80 @@ func (r *replica) follow(ctx context.Context) error {
 	return nil
 }
 
+// followed is a gradual journey on a server with a replica, which is not the one
+// that tests share: replicas are of a whole server. The migration's role is the
+// server's own or, where hidden is asked for, one that may not see replicas.
+func followed(t *testing.T, hidden bool) (j *journey, r *replica, server *pgxpool.Pool) {
+	t.Helper()
+	postgres, err := dev.StartPostgres(t.Context(), dev.Options{Dir: t.TempDir(), Ephemeral: true})
+	require.NoError(t, err)
+	t.Cleanup(postgres.Stop)
+	server = devtest.Connect(t, postgres.URL)
+	database := postgres.URL
+	if hidden {
+		_, err := server.Exec(t.Context(), `
+			CREATE ROLE modest LOGIN PASSWORD 'modest';
+			DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO modest', current_database()); END $$`)
+		require.NoError(t, err)
+		u, err := url.Parse(database)
+		require.NoError(t, err)
+		u.User = url.UserPassword("modest", "modest")
+		database = u.String()
+	}
+	pool := devtest.Connect(t, database)
+	require.NoError(t, store.New(pool).Migrate(t.Context()))
+	r = attach(t, postgres.URL)
+	j = newJourneyIn(t, way{"gradual", resilience.Gradual, false}, pool)
+	workertest.Start(t, database, j.temporal, j.faults)
+	return j, r, server
+}
+
+// kept waits until the gate of the replicas keeps the journey back, and returns why.
+func (j *journey) kept() (why string) {
+	j.Helper()
+	require.Eventually(j, func() bool {
+		gates, err := j.store.Gates(j.Context(), j.id)
+		require.NoError(j, err)
+		at := slices.IndexFunc(gates, func(g resilience.Gate) bool {
+			return g.Name == resilience.ReplicaGate && g.State == resilience.GateShut
+		})
+		if at >= 0 {
+			why = gates[at].Detail
+		}
+		return at >= 0
+	}, patience, 10*tick)
+	require.Equal(j, resilience.Executing, j.plan(j.id).Status, "it waits; nobody paused it")
+	require.Zero(j, j.watermark())
+	return why
+}
+
 // TestFault25ASlowReplicaIsWaitedFor: a gradual migration keeps back while a
 // replica is far behind, says so, and goes on by itself.
 func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	// Replicas are of a whole server, so this is not the one that tests share.
-	server, err := dev.StartPostgres(t.Context(), dev.Options{Dir: t.TempDir(), Ephemeral: true})
-	require.NoError(t, err)
-	t.Cleanup(server.Stop)
-	pool, err := pgxpool.New(t.Context(), server.URL)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, store.New(pool).Migrate(t.Context()))
-	r := attach(t, server.URL)
+	j, r, server := followed(t, false)
 	r.lag.Store(int64(8 * time.Second))
-	j := newJourneyIn(t, way{"gradual", resilience.Gradual, false}, pool)
-	workertest.Start(t, server.URL, j.temporal, j.faults)
 	require.Eventually(t, func() bool {
-		return j.number(`SELECT count(*) FROM pg_stat_replication WHERE replay_lag > '6 s'`) == 1
+		var late bool
+		err := server.QueryRow(t.Context(), `SELECT coalesce(bool_or(replay_lag > '6 s'), false) FROM pg_stat_replication`).Scan(&late)
+		return err == nil && late
 	}, patience, 10*tick)
 	j.depart()
-	require.Eventually(t, func() bool {
-		gates, err := j.store.Gates(t.Context(), j.id)
-		require.NoError(t, err)
-		return slices.ContainsFunc(gates, func(g resilience.Gate) bool {
-			return g.Name == resilience.ReplicaGate && g.State == resilience.GateShut
-		})
-	}, patience, 10*tick)
-	require.Equal(t, resilience.Executing, j.plan(j.id).Status, "it waits; nobody paused it")
-	require.Zero(t, j.watermark())
+	require.Contains(t, j.kept(), "the slowest of 1 replicas is")
 	r.lag.Store(0)
+	j.thereAndBack()
+}
+
+// TestFault25AReplicaThatCannotBeSeenIsNotTakenForAGoodOne: to a role without
+// pg_monitor a replica that has replayed everything looks like one that is late. A
+// gradual migration keeps back, says what to grant, and goes on when it is granted.
+func TestFault25AReplicaThatCannotBeSeenIsNotTakenForAGoodOne(t *testing.T) {
+	t.Parallel()
+	j, _, server := followed(t, true)
+	require.Equal(t, 1, j.number(`SELECT count(*) FROM pg_stat_replication WHERE replay_lag IS NULL AND replay_lsn IS NULL`), "it is there, and that is all")
+	j.depart()
+	require.Contains(t, j.kept(), "1 replicas are attached whose lag cannot be seen; grant pg_monitor")
+	_, err := server.Exec(t.Context(), `GRANT pg_monitor TO modest`)
+	require.NoError(t, err)
 	j.thereAndBack()
 }
