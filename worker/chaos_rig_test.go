@@ -46,6 +46,8 @@ type rig struct {
 	edits         []int64 // by row: the number of its last edit that was acknowledged
 	stop          context.CancelFunc
 	done          sync.WaitGroup
+
+	struck func() // done while what was struck is away; nil: nothing
 }
 
 func newRig(t *testing.T, rows int) *rig {
@@ -172,6 +174,7 @@ func pause(ctx context.Context) {
 func (r *rig) killPostgres() {
 	r.Helper()
 	r.kill(r.postgres.PID(), syscall.SIGQUIT)
+	r.meanwhile()
 	var err error
 	r.postgres, err = dev.StartPostgres(context.Background(), dev.Options{Dir: r.dir})
 	require.NoError(r, err)
@@ -181,6 +184,7 @@ func (r *rig) killPostgres() {
 func (r *rig) killTemporal() {
 	r.Helper()
 	r.kill(r.temporal.PID(), syscall.SIGKILL)
+	r.meanwhile()
 	var err error
 	r.temporal, err = dev.StartTemporal(context.Background(), dev.Options{Dir: r.dir})
 	require.NoError(r, err)
@@ -191,6 +195,7 @@ func (r *rig) killWorker() {
 	r.Helper()
 	require.NoError(r, r.worker.cmd.Process.Kill())
 	<-r.worker.done
+	r.meanwhile()
 	r.startWorker()
 }
 
@@ -200,12 +205,19 @@ func (r *rig) freezeWorker() {
 	r.Helper()
 	frozen := r.worker
 	frozen.signal(syscall.SIGSTOP)
+	r.meanwhile()
 	r.startWorker()
 	<-time.After(heartbeat * 3 / 2)
 	frozen.signal(syscall.SIGCONT)
 	<-time.After(heartbeat / 2) // what it does then is to be seen
 	require.NoError(r, frozen.cmd.Process.Kill())
 	<-frozen.done
+}
+
+func (r *rig) meanwhile() {
+	if r.struck != nil {
+		r.struck()
+	}
 }
 
 // kill sends a signal and waits until the process has gone.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rehome/resilience"
@@ -21,8 +25,8 @@ func (w travel) String() string {
 	return string(w.strategy)
 }
 
-// travels are all ways; immediate has one batch, which most of the time is over
-// before anything can be killed.
+// travels are the ways of many batches. The one of immediate is over before anything
+// can be killed, unless it is held open.
 func travels() []travel {
 	return []travel{{resilience.Batch, false}, {resilience.Batch, true}, {resilience.Intelligent, false}, {resilience.Gradual, false}}
 }
@@ -38,13 +42,14 @@ func TestFaultsOfProcesses(t *testing.T) {
 	}
 	r := newRig(t, rows)
 	for n, fault := range []struct {
-		name string
-		do   func()
+		name    string
+		do      func()
+		commits bool // what is struck is not needed to commit a batch
 	}{
-		{"09-worker-killed", r.killWorker},
-		{"13-postgres-crashes", r.killPostgres},
-		{"14-worker-frozen", r.freezeWorker},
-		{"15-temporal-killed", r.killTemporal},
+		{"09-worker-killed", r.killWorker, false},
+		{"13-postgres-crashes", r.killPostgres, false},
+		{"14-worker-frozen", r.freezeWorker, false},
+		{"15-temporal-killed", r.killTemporal, true},
 	} {
 		for m, way := range travels() {
 			if testing.Short() && m != n {
@@ -57,6 +62,12 @@ func TestFaultsOfProcesses(t *testing.T) {
 			if !testing.Short() || n%2 == 1 {
 				r.turnsBack(id+"-aborted", way, fault.do)
 			}
+		}
+		if id := "m-" + fault.name + "-immediate"; !testing.Short() {
+			r.insideOneBatch(id, fault.do, fault.commits)
+			r.turnsBackInOneBatch(id+"-aborted", fault.do)
+		} else if n == 2 {
+			r.insideOneBatch(id, fault.do, fault.commits)
 		}
 	}
 	r.quiet()
@@ -114,4 +125,79 @@ func (r *rig) departs(id string, way travel) {
 	soak := resilience.Seconds(0)
 	in.Memory, in.TransferOrder = from, resilience.TransferOrder{To: to, Soak: &soak}
 	r.start(id, way.strategy, in)
+}
+
+// heldOpen is the advisory lock that one row of a batch waits for.
+const heldOpen = 42
+
+// openBatch starts a migration whose only batch moves some of its rows and then
+// waits, for as long as it takes, until it is let go.
+func (r *rig) openBatch(id string) (letGo func()) {
+	r.Helper()
+	r.tell(fmt.Sprintf(`CREATE OR REPLACE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '50s' AS $$ BEGIN
+		PERFORM pg_advisory_xact_lock_shared(%d); RETURN NEW; END $$`, heldOpen))
+	r.tell(fmt.Sprintf(`CREATE OR REPLACE TRIGGER gate BEFORE UPDATE ON rehome.chunks FOR EACH ROW
+		WHEN (OLD.ordinal = %d AND OLD.path LIKE 'a/%%' AND NEW.path LIKE 'b/%%') EXECUTE FUNCTION public.gate()`, r.rows))
+	holder, err := pgx.Connect(context.Background(), r.database)
+	require.NoError(r, err)
+	letGo = func() { _ = holder.Close(context.Background()) } // it may have gone with Postgres
+	r.Cleanup(letGo)
+	_, err = holder.Exec(context.Background(), `SELECT pg_advisory_lock($1)`, heldOpen)
+	require.NoError(r, err)
+	r.migrate(id, resilience.Immediate, "a", "b", 0)
+	require.Eventually(r, func() bool {
+		var waits bool
+		err := r.pool.QueryRow(context.Background(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted)`, heldOpen).Scan(&waits)
+		return err == nil && waits
+	}, patience, 5*time.Millisecond)
+	at, err := r.store.Watermark(context.Background(), id)
+	require.NoError(r, err)
+	require.Zero(r, at.Last)
+	require.EqualValues(r, r.rows, at.Total)
+	return letGo
+}
+
+// insideOneBatch lets a fault happen in the only batch of a migration, which goes on
+// while what was struck is away. Where it can, it commits then, and nobody hears of it.
+func (r *rig) insideOneBatch(id string, fault func(), commits bool) {
+	r.Helper()
+	letGo := r.openBatch(id)
+	r.struck = func() {
+		letGo()
+		if commits {
+			r.when(id, func(at resilience.Watermark) bool { return at.Last == at.Total })
+		}
+	}
+	fault()
+	r.struck = nil
+	plan := r.ends(id)
+	r.tell(`DROP TRIGGER gate ON rehome.chunks`)
+	require.Equal(r, resilience.Completed, plan.Status, "%s: %s", id, plan.Reason)
+	require.EqualValues(r, r.rows, plan.Moved, id)
+	r.conserved("b")
+	r.migrate(id+"-home", resilience.Immediate, "b", "a", 0)
+	require.Equal(r, resilience.Completed, r.ends(id+"-home").Status, id)
+	r.conserved("a")
+}
+
+// turnsBackInOneBatch aborts a migration whose only batch is open, and lets the fault
+// happen then.
+func (r *rig) turnsBackInOneBatch(id string, fault func()) {
+	r.Helper()
+	r.struck = r.openBatch(id)
+	r.abort(id)
+	fault()
+	r.struck = nil
+	require.Equal(r, resilience.RolledBack, r.ends(id).Status, id)
+	r.tell(`DROP TRIGGER gate ON rehome.chunks`)
+	r.conserved("a")
+}
+
+// tell changes what the table is like.
+func (r *rig) tell(statement string) {
+	r.Helper()
+	r.insist("change the table", func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, statement)
+		return err
+	})
 }
