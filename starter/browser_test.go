@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,11 +82,56 @@ func (b *browser) text() string {
 	b.t.Helper()
 	const expression = `[document, ...[...document.querySelectorAll('iframe')].map(f => f.contentDocument)]
 		.map(d => d?.body?.innerText ?? '').join('\n')`
+	var text string
+	b.evaluate(expression, &text)
+	return text
+}
+
+// evaluate reads what JavaScript on the page comes to.
+func (b *browser) evaluate(expression string, into any) {
+	b.t.Helper()
 	var answer struct {
-		Result struct{ Value string }
+		Result           struct{ Value json.RawMessage }
+		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression}, &answer)
-	return answer.Result.Value
+	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &answer)
+	require.Empty(b.t, answer.ExceptionDetails, expression)
+	require.NoError(b.t, json.Unmarshal(answer.Result.Value, into), expression)
+}
+
+// click presses the mouse on what a selector finds and a person reads these words
+// on, as soon as it is there, can be used, stands still and nothing lies above it.
+func (b *browser) click(selector, words string) {
+	b.t.Helper()
+	expression := fmt.Sprintf(`(() => {
+		const it = [...document.querySelectorAll(%q)].find(e => e.innerText.includes(%q) && e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
+		if (!it || it.disabled || it.ariaDisabled === 'true') return null
+		it.scrollIntoView({block: 'nearest'})
+		const r = it.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2
+		return it.contains(document.elementFromPoint(x, y)) ? [x, y] : null
+	})()`, selector, words)
+	var at, before []float64
+	require.Eventually(b.t, func() bool {
+		at, before = nil, at
+		b.evaluate(expression, &at)
+		return at != nil && slices.Equal(at, before)
+	}, time.Minute, 50*time.Millisecond, "there is nothing to click at %s %q", selector, words)
+	for _, event := range []string{"mouseMoved", "mousePressed", "mouseReleased"} {
+		b.call("Input.dispatchMouseEvent", map[string]any{"type": event, "x": at[0], "y": at[1], "button": "left", "clickCount": 1}, nil)
+	}
+}
+
+// write types text into what was clicked last.
+func (b *browser) write(text string) {
+	b.t.Helper()
+	b.call("Input.insertText", map[string]any{"text": text}, nil)
+}
+
+// shows waits until an expression holds on the page.
+func (b *browser) shows(expression string) {
+	b.t.Helper()
+	var holds bool
+	require.Eventually(b.t, func() bool { b.evaluate("!!("+expression+")", &holds); return holds }, time.Minute, 50*time.Millisecond, expression)
 }
 
 // says waits until the page has all these words. It loads the page again now and
