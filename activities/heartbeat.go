@@ -15,8 +15,9 @@ type Slice struct {
 }
 
 // DefaultSlice keeps the number of activities proportional to time: one costs
-// 50 to 100 ms, so a slice of this length loses less than a percent to it.
-const DefaultSlice = 20 * time.Second
+// 50 to 100 ms, so a slice of this length loses less than a percent to it, and a day
+// of them has fewer than 20,000 events.
+const DefaultSlice = 30 * time.Second
 
 func (s Slice) length() time.Duration {
 	if s.Time > 0 {

@@ -21,8 +21,8 @@ import (
 	"rehome/workflows"
 )
 
-// drainTime is how long activities may take to end: a slice is 20 s, and a
-// container gets 30 s or more before it is killed.
+// drainTime is how long activities may take to end: a slice ends with the batch it
+// is at, and a container gets 30 s or more before it is killed.
 const drainTime = 25 * time.Second
 
 // workerOptions are those of each of the two workers, which share the pool. An
