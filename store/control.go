@@ -258,8 +258,12 @@ func (s *Store) switching(ctx context.Context, plan string, back bool) error {
 		if err != nil {
 			return err
 		}
-		if !back && status != resilience.Executing { // an attempt that was given up still runs
-			return problem(ErrConflict, "migration %s is %s; its aliases are switched while it is executing only (`starter migration show %s`)", plan, status, plan)
+		want, what := resilience.Executing, "switched"
+		if back {
+			want, what = resilience.RollingBack, "switched back"
+		}
+		if status != want { // an attempt that was given up still runs
+			return problem(ErrConflict, "migration %s is %s; its aliases are %s while it is %s only (`starter migration show %s`)", plan, status, what, want, plan)
 		}
 		images, onward := plan, !back // whose before-images, and which way
 		if undoes != "" && !again {

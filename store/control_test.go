@@ -211,3 +211,26 @@ func TestAThrottleExpires(t *testing.T) {
 	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{BatchSize: 7}))
 	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: 7}}, m.read(id).Throttle, "for good")
 }
+
+// TestALateUndoOfASwitchIsRefused: the undo of a migration was itself undone, and
+// another has undone the migration since. Only then does an attempt to put the
+// aliases back, given up at the first undo, wake up.
+func TestALateUndoOfASwitchIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(3, "a.md")
+	first := m.migrate("", rule("a.md", "b.md"))
+	undo, err := m.plan(first.ID)
+	require.NoError(t, err)
+	m.apply(undo, -1)
+	require.NoError(t, m.store.Switch(t.Context(), undo))
+	_, err = m.store.BeginUndo(t.Context(), undo, "a test", "")
+	require.NoError(t, err)
+	require.NoError(t, m.store.UndoSwitch(t.Context(), undo))
+	m.revert(undo)
+	m.migrate(first.ID)
+	aliases, files := m.rows("rehome.version_aliases"), m.rows("rehome.files")
+	require.ErrorIs(t, m.store.UndoSwitch(t.Context(), undo), store.ErrConflict)
+	require.Equal(t, aliases, m.rows("rehome.version_aliases"), "nobody is led to where nothing is")
+	require.Equal(t, files, m.rows("rehome.files"))
+}
