@@ -90,11 +90,27 @@ func (k *keeper) BeginUndo(ctx context.Context, in activities.PlanInput) (resili
 }
 
 func (k *keeper) SwitchAliases(context.Context, activities.PlanInput) error {
-	return k.do("SwitchAliases", func() { k.switched = k.switched || k.status == resilience.Executing })
+	return k.during(resilience.Executing, "SwitchAliases", true)
 }
 
 func (k *keeper) UndoSwitchAliases(context.Context, activities.PlanInput) error {
-	return k.do("UndoSwitchAliases", func() { k.switched = false })
+	return k.during(resilience.RollingBack, "UndoSwitchAliases", false)
+}
+
+// during is the store's: aliases change only while the plan is in a status.
+func (k *keeper) during(status resilience.Status, name string, switched bool) error {
+	var refused error
+	err := k.do(name, func() {
+		if k.status != status {
+			refused = temporal.NewNonRetryableApplicationError(fmt.Sprintf("it is %s", k.status), activities.Conflict, nil)
+			return
+		}
+		k.switched = switched
+	})
+	if err == nil {
+		err = refused
+	}
+	return err
 }
 
 func (k *keeper) CompleteMigration(ctx context.Context, in activities.PlanInput) error {

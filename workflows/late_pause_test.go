@@ -1,0 +1,86 @@
+package workflows_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// belated is an actor to whom a pause comes that was given up long ago, just before
+// a step, which is refused while the plan is paused.
+type belated struct {
+	*actor
+	step string
+}
+
+func (b *belated) SwitchAliases(context.Context, activities.PlanInput) error {
+	return b.executing("SwitchAliases")
+}
+
+func (b *belated) CompleteMigration(context.Context, activities.PlanInput) error {
+	return b.executing("CompleteMigration")
+}
+
+func (b *belated) executing(step string) (err error) {
+	if err := b.do(step); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if step == b.step {
+		b.step, b.at.Wish = "", resilience.WishPause
+	}
+	if b.at.Wish != resilience.WishRun {
+		return temporal.NewNonRetryableApplicationError("it does not execute", activities.Conflict, nil)
+	}
+	return nil
+}
+
+func rehearseBelated(t *testing.T, step string) (*testsuite.TestWorkflowEnvironment, *belated) {
+	t.Helper()
+	env := silent().NewTestWorkflowEnvironment()
+	b := &belated{step: step, actor: &actor{fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}}
+	workflows.Register(env)
+	env.RegisterActivity(b)
+	return env, b
+}
+
+func TestAPauseThatComesLateIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"SwitchAliases", "CompleteMigration"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			env, b := rehearseBelated(t, step)
+			env.RegisterDelayedCallback(func() {
+				require.Equal(t, []string{step, "ReadWatermark"}, b.did()[len(b.did())-2:], "it waits")
+				b.busy = 1 // its slot has gone to another
+				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
+			}, time.Hour)
+			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
+			require.NoError(t, env.GetWorkflowError())
+			require.NotContains(t, b.did(), "BeginUndo", "nobody wanted it undone")
+			require.EqualValues(t, 30, b.at.Last)
+			require.Equal(t, "CompleteMigration", b.did()[len(b.did())-2])
+		})
+	}
+}
+
+func TestAPauseThatComesLateIsAbortedToo(t *testing.T) {
+	t.Parallel()
+	env, b := rehearseBelated(t, "SwitchAliases")
+	env.RegisterDelayedCallback(func() {
+		env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
+	}, time.Hour)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
+	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
+	require.Zero(t, b.at.Last)
+	require.Contains(t, b.did(), "EndUndo")
+}
