@@ -199,6 +199,28 @@ func TestNobodyPausesOrResumesAPlanThatPutsAGroupBack(t *testing.T) {
 	require.EqualValues(t, 30, a.at.Last)
 }
 
+// TestAResumeThatComesLateEndsTheWayBackOfAGroup: an order that was given up long ago
+// has its effect while the group is put back, and the plan goes on from there.
+func TestAResumeThatComesLateEndsTheWayBackOfAGroup(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.fails["MoveSlice"] = errInjected
+	a.at.Last = 20
+	in := planned()
+	in.Policy.OnFailure = resilience.UndoGroup
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "RevertSlice" {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.at.Wish = resilience.WishRun
+			delete(a.fails, "MoveSlice")
+		}
+	})
+	env.ExecuteWorkflow(batch(), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 30, a.at.Last)
+}
+
 // rejection expects an update to be turned down with these words.
 func rejection(t *testing.T, words string) *testsuite.TestUpdateCallback {
 	return &testsuite.TestUpdateCallback{

@@ -170,6 +170,9 @@ func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark
 			m.paused = true
 			return nil
 		}
+		if at.Wish == resilience.WishRun { // a resume that was given up has come late: on from here
+			return nil
+		}
 	}
 }
 
