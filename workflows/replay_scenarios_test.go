@@ -105,6 +105,13 @@ func failureScenarios() map[string]scenario {
 			_, run := in.migrate(resilience.Policy{}, theGuide)
 			return run
 		},
+		"migrate-group-put-back": func(in *installation) client.WorkflowRun {
+			in.faults.inject("MoveSlice", fault{after: true, times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)
+			in.pausedByItself(id, run, 1, 50, "injected")
+			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+			return run
+		},
 		"migrate-rollback-failed": func(in *installation) client.WorkflowRun {
 			in.faults.inject("SwitchAliases", fault{times: 1})
 			in.faults.inject("UndoSwitchAliases", fault{times: 1})
