@@ -56,10 +56,16 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 // belongs to.
 func (s *steering) enter(ctx context.Context, after int64) error {
 	course, until, err := s.data.Course(ctx, s.plan, after)
-	if err == nil {
-		s.from, s.until, s.course = after, until, course
+	if err != nil {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if course.Waits.Last.Before(s.waits.Last) { // in the group before
+		course.Waits = s.waits
+	}
+	s.from, s.until, s.course, s.waits = after, until, course, course.Waits
+	return nil
 }
 
 // watch sees whether others wait for the batch that runs. It is not cancelled for
@@ -115,6 +121,9 @@ func (s *steering) record(ctx context.Context) error {
 	if n := len(changes); n > mostChanges {
 		changes = append(changes[:mostChanges-1:mostChanges-1], fmt.Sprintf("after %d more changes: %s", n-mostChanges, changes[n-1]))
 	}
+	s.mu.Lock()
+	s.course.Waits = s.waits
+	s.mu.Unlock()
 	err := s.data.Steer(context.WithoutCancel(ctx), s.plan, s.from, s.course, changes)
 	if err == nil {
 		s.changes = nil

@@ -56,7 +56,9 @@ func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.W
 	if !in.Partial {
 		return a.slice(ctx, in, order)
 	}
-	order.wish = "" // whatever it is: nobody else works on the plan
+	// An undo by another run is fenced by its epoch. Where a resume was on its way, the
+	// plan goes on from where it is.
+	order.wish, order.end = "", func(w resilience.Watermark) bool { return w.Last <= in.Floor || w.Wish == resilience.WishRun }
 	at, err := a.slice(ctx, in, order)
 	if err == nil && order.end(at) {
 		err = classify("forget what is to be tried again", a.Store.Forget(ctx, in.Migration, at))

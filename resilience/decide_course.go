@@ -61,6 +61,7 @@ type Course struct {
 	Fallen   int       `json:"fallen,omitempty"`   // batches to go at the plan's own size
 	Errors   []float64 `json:"errors,omitempty"`   // of the forecasts of the last batches, as shares
 	Measured []Timing  `json:"measured,omitempty"` // the last batches
+	Waits    Waits     `json:"waits,omitzero"`
 }
 
 // When a forecast is off, and for how long it is not trusted then.
@@ -114,7 +115,7 @@ func (c Course) After(b Timing, calm bool) (Course, string) {
 	if c.Fallen > 0 {
 		return c.climb(calm)
 	}
-	if len(c.Errors) == forecastWindow && share(c.Errors, 0.9) > forecastError {
+	if len(c.Errors) == forecastWindow && share(c.Errors, 0.9) > forecastError && (calm || c.Default <= c.Servo.Size) {
 		return c.fall()
 	}
 	var a Adjustment

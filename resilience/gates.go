@@ -258,23 +258,24 @@ func Calm(gates []Gate, now time.Time) bool {
 	})
 }
 
-// Waits is what a plan without gates knows of the sessions that its batches keep
-// waiting. The zero value has seen none.
+// Waits is what is known of the sessions that batches keep waiting, from looks at
+// them. The zero value has seen none.
 type Waits struct {
-	last time.Time // that one waited for long
+	Last time.Time `json:"last,omitzero"` // that one was seen to wait for long
 }
 
 // Seen takes a look into account: how long, in milliseconds, the session waits that
 // has waited longest; 0 when none does.
 func (w Waits) Seen(now time.Time, ms float64) Waits {
 	if ms > nearlyBlocked(DefaultLimits()) {
-		w.last = now
+		w.Last = now
 	}
 	return w
 }
 
-// Calm reports whether nobody has waited for long for a while, so that batches may grow.
-func (w Waits) Calm(now time.Time) bool { return now.Sub(w.last) >= calmAfter }
+// Calm reports whether nobody was seen to wait for long for a while, so that batches
+// may grow.
+func (w Waits) Calm(now time.Time) bool { return now.Sub(w.Last) >= calmAfter }
 
 // nearlyBlocked is the wait of a session for us, in milliseconds, above which
 // batches do not grow.

@@ -77,26 +77,31 @@ func (b *browser) open(address string) {
 	b.call("Page.navigate", map[string]any{"url": address}, nil)
 }
 
-// text is what a person reads on the page. Markdown is shown in frames.
+// text is what a person reads on the page, nothing while it loads. Markdown is shown
+// in frames.
 func (b *browser) text() string {
 	b.t.Helper()
 	const expression = `[document, ...[...document.querySelectorAll('iframe')].map(f => f.contentDocument)]
 		.map(d => d?.body?.innerText ?? '').join('\n')`
 	var text string
-	b.evaluate(expression, &text)
+	_ = b.evaluate(expression, &text)
 	return text
 }
 
-// evaluate reads what JavaScript on the page comes to.
-func (b *browser) evaluate(expression string, into any) {
+// evaluate reads what JavaScript on the page comes to. It fails while the page loads.
+func (b *browser) evaluate(expression string, into any) error {
 	b.t.Helper()
 	var answer struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &answer)
-	require.Empty(b.t, answer.ExceptionDetails, expression)
-	require.NoError(b.t, json.Unmarshal(answer.Result.Value, into), expression)
+	if err := b.ask("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &answer); err != nil {
+		return err
+	}
+	if len(answer.ExceptionDetails) > 0 {
+		return fmt.Errorf("%s: %s", expression, answer.ExceptionDetails)
+	}
+	return json.Unmarshal(answer.Result.Value, into)
 }
 
 // click presses the mouse on what a selector finds and a person reads these words
@@ -111,11 +116,10 @@ func (b *browser) click(selector, words string) {
 		return it.contains(document.elementFromPoint(x, y)) ? [x, y] : null
 	})()`, selector, words)
 	var at, before []float64
-	require.Eventually(b.t, func() bool {
+	b.until(fmt.Sprintf("%s with %q can be clicked", selector, words), func() bool {
 		at, before = nil, at
-		b.evaluate(expression, &at)
-		return at != nil && slices.Equal(at, before)
-	}, time.Minute, 50*time.Millisecond, "there is nothing to click at %s %q", selector, words)
+		return b.evaluate(expression, &at) == nil && at != nil && slices.Equal(at, before)
+	})
 	for _, event := range []string{"mouseMoved", "mousePressed", "mouseReleased"} {
 		b.call("Input.dispatchMouseEvent", map[string]any{"type": event, "x": at[0], "y": at[1], "button": "left", "clickCount": 1}, nil)
 	}
@@ -131,7 +135,21 @@ func (b *browser) write(text string) {
 func (b *browser) shows(expression string) {
 	b.t.Helper()
 	var holds bool
-	require.Eventually(b.t, func() bool { b.evaluate("!!("+expression+")", &holds); return holds }, time.Minute, 50*time.Millisecond, expression)
+	b.until(expression, func() bool { return b.evaluate("!!("+expression+")", &holds) == nil && holds })
+}
+
+// until looks at the page again and again.
+func (b *browser) until(what string, holds func() bool) {
+	b.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); !holds(); {
+		select {
+		case <-late:
+			require.Fail(b.t, "it does not come to this on the page: "+what, b.text())
+		case <-tick.C:
+		}
+	}
 }
 
 // says waits until the page has all these words. It loads the page again now and
@@ -175,6 +193,12 @@ func (b *browser) screenshot() []byte {
 // interest here.
 func (b *browser) call(method string, params, result any) {
 	b.t.Helper()
+	require.NoError(b.t, b.ask(method, params, result))
+}
+
+// ask is call, for what the browser may not do at this time.
+func (b *browser) ask(method string, params, result any) error {
+	b.t.Helper()
 	b.sent++
 	command := map[string]any{"id": b.sent, "method": method}
 	if params != nil {
@@ -200,11 +224,11 @@ func (b *browser) call(method string, params, result any) {
 			continue
 		}
 		if answer.Error != nil {
-			require.Fail(b.t, answer.Error.Message, method)
+			return fmt.Errorf("%s: %s", method, answer.Error.Message)
 		}
-		if result != nil {
-			require.NoError(b.t, json.Unmarshal(answer.Result, result))
+		if result == nil {
+			return nil
 		}
-		return
+		return json.Unmarshal(answer.Result, result)
 	}
 }

@@ -22,6 +22,7 @@ type Mover struct {
 	apply  string
 	revert string
 	before string        // said before each batch
+	apart  string        // said before a batch whose rows are told apart; empty: nothing
 	lock   string        // locks the rows of a batch; empty: there is no need
 	took   time.Duration // of the last batch
 }
@@ -260,6 +261,11 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, m
 		p.advance(advance)
 		if err := p.send(tx.SendBatch(ctx, p.batch)); err != nil {
 			return err
+		}
+		if how.leave != nil && p.m.apart != "" {
+			if _, err := tx.Exec(ctx, p.m.apart); err != nil {
+				return err
+			}
 		}
 		if how.hold {
 			p.m.args["lo"], p.m.args["hi"] = p.lo, p.hi

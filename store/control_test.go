@@ -155,6 +155,8 @@ func TestAPausedPlanSaysHowLongItMoved(t *testing.T) {
 	require.NoError(t, m.store.Pause(t.Context(), id, "ana", ""))
 	m.exec(`UPDATE rehome.migration_events SET at = at - interval '10 seconds' WHERE event = 'paused'`)
 	require.InDelta(t, 50_000, m.read(id).ApplyMS, 5000)
+	m.exec(`INSERT INTO rehome.migration_events (plan_id, event) SELECT plan_id, 'paused' FROM rehome.migration_plans`)
+	require.InDelta(t, 50_000, m.read(id).ApplyMS, 5000, "paused again while it waited to resume")
 }
 
 // TestEveryOrderSaysWhoAndWhen walks through all orders that a person can give.

@@ -151,6 +151,8 @@ func TestFault26APathThatIsTooLongIsFoundWhenItIsPlanned(t *testing.T) {
 	require.ErrorContains(t, err, says)
 	require.Equal(t, []resilience.Conflict{{Kind: resilience.TooLong, Source: "a/long.md", Target: "üüü/long.md", Detail: says}}, m.conflicts(id))
 	require.Equal(t, start, m.rows("public.docs"))
+	m.planIntelligent("p-alias", resilience.Policy{Way: resilience.AliasOnly}, rule("a", "üüü")) // which writes no path
+	require.NoError(t, m.store.CancelPlan(t.Context(), "p-alias", "", ""))
 
 	m.exec(`DELETE FROM public.docs WHERE source = '/s/a/long.md'`)
 	id, err = m.plan("", rule("a", "üüü"))

@@ -116,6 +116,18 @@ func (j *journal) folding(ctx context.Context) (func(path string) string, error)
 	}, err
 }
 
+// tooLong lists the new paths that the columns of paths do not take.
+const tooLong = `
+		WITH narrow AS ( -- the narrowest of them
+			SELECT atttypmod - 4 AS most, -- as Postgres keeps a length
+				format('%I %s', attname, format_type(atttypid, atttypmod)) AS says
+			FROM pg_attribute WHERE attrelid = @table::regclass AND attname = ANY (@locators) AND atttypid = 'varchar'::regtype AND atttypmod > 0
+			ORDER BY 1 LIMIT 1),
+		bad AS (
+			SELECT DISTINCT ON (old_key) old_key, new_key, says FROM rehome.migration_paths, narrow
+			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
+		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`
+
 // findMisfits looks for renames that move nothing or cannot be true, for files that
 // would go to one place, and for paths that are too long where they are to stand.
 func (j *journal) findMisfits(ctx context.Context) error {
@@ -123,7 +135,7 @@ func (j *journal) findMisfits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, query := range []string{
+	queries := []string{
 		`WITH bad AS (
 			SELECT ordinal, CASE WHEN old_path = new_path THEN 'same_path' ELSE 'nested_scope' END AS kind, old_path, new_path, '' AS other
 			FROM rehome.migration_renames
@@ -151,16 +163,11 @@ func (j *journal) findMisfits(ctx context.Context) error {
 		WHERE plan_id = @plan AND NOT EXISTS (
 			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
 		ORDER BY ordinal LIMIT @kept`,
-		`WITH narrow AS ( -- the narrowest of the columns that the path stands in
-			SELECT atttypmod - 4 AS most, -- as Postgres keeps a length
-				format('%I %s', attname, format_type(atttypid, atttypmod)) AS says
-			FROM pg_attribute WHERE attrelid = @table::regclass AND attname = ANY (@locators) AND atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND atttypmod > 0
-			ORDER BY 1 LIMIT 1),
-		bad AS (
-			SELECT DISTINCT ON (old_key) old_key, new_key, says FROM rehome.migration_paths, narrow
-			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
-		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`,
-	} {
+	}
+	if j.policy.Way != resilience.AliasOnly { // which writes none
+		queries = append(queries, tooLong)
+	}
+	for _, query := range queries {
 		if _, err := j.find(ctx, query); err != nil {
 			return err
 		}

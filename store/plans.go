@@ -144,7 +144,9 @@ const selectPlans = `
 	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished,
 			count(*) FILTER (WHERE outcome = 'conflict') AS clashed,
-			(SELECT max(at) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event = 'paused') AS paused_at
+			CASE p.status WHEN 'paused' THEN ( -- since when it is
+				SELECT min(at) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event = 'paused' AND event_id > coalesce((
+					SELECT max(event_id) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event IN ('started', 'resumed')), 0)) END AS paused_at
 		FROM rehome.migration_exceptions e
 		WHERE e.plan_id = p.plan_id AND NOT e.undoing AND e.ordinal <= g.last) x`
 

@@ -16,7 +16,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), before: checkAtOnce}
+	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
 	if !t.back {
 		return m, nil
 	}
@@ -27,7 +27,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if m.args["home_relations"], err = s.relations(ctx, t.from); err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.from.name(), interpret(err))
 	}
-	m.apply, m.revert = t.uncopyStatement(false, home), t.copyStatement(true)
+	m.apply, m.revert, m.before = t.uncopyStatement(false, home), t.copyStatement(true), checkAtOnce
 	return m, nil
 }
 

@@ -80,7 +80,7 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 	var err error
 	for range tries {
 		next, err = r.batch(ctx, at, b, undoing, nil)
-		if ofRow(err, false) { // as in a batch of a mover
+		if !undoing && ofRow(err, false) { // on the way back a person decides
 			next, err = r.batch(ctx, at, b, undoing, &leaving{plan: r.transfer.plan, undoing: undoing, most: maxClashes})
 		}
 		if !transient(err) || b.Gentle {

@@ -22,7 +22,8 @@ import (
 )
 
 // drainTime is how long activities may take to end: a slice ends with the batch it
-// is at, and a container gets 30 s or more before it is killed.
+// is at, nearly always within that, and a container gets 30 s or more before it is
+// killed. What is cut off is tried again.
 const drainTime = 25 * time.Second
 
 // workerOptions are those of each of the two workers, which share the pool. An

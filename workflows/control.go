@@ -83,9 +83,6 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 	if !m.paused {
 		return rejected("migration %s is not paused", m.in.Migration)
 	}
-	if m.aborted == nil && (m.phase == switching || m.phase == completing) { // see whileExecuting
-		return nil
-	}
 	return m.checkMoving("resume")
 }
 

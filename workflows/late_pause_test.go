@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -60,7 +62,7 @@ func TestAPauseThatComesLateIsWaitedOut(t *testing.T) {
 			t.Parallel()
 			env, b := rehearseBelated(t, step)
 			env.RegisterDelayedCallback(func() {
-				require.Equal(t, []string{step, "ReadWatermark"}, b.did()[len(b.did())-2:], "it waits")
+				require.Equal(t, []string{step, "ReadWatermark", "ReadWatermark"}, b.did()[len(b.did())-3:], "it waits")
 				b.busy = 1 // its slot has gone to another
 				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
 			}, time.Hour)
@@ -83,4 +85,34 @@ func TestAPauseThatComesLateIsAbortedToo(t *testing.T) {
 	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
 	require.Zero(t, b.at.Last)
 	require.Contains(t, b.did(), "EndUndo")
+}
+
+// TestAPauseThatComesLateOutlivesItsHistory: the slot has gone to another, and until
+// it is free the history gets too long. The next run takes the moves up again.
+func TestAPauseThatComesLateOutlivesItsHistory(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"SwitchAliases", "CompleteMigration"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			env, b := rehearseBelated(t, step)
+			env.RegisterDelayedCallback(func() {
+				b.busy = 1
+				env.SetContinueAsNewSuggested(true)
+				env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
+			}, time.Hour)
+			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
+			var again *workflow.ContinueAsNewError
+			require.ErrorAs(t, env.GetWorkflowError(), &again)
+			var in workflows.MigrateInput
+			require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &in))
+			next := silent().NewTestWorkflowEnvironment()
+			workflows.Register(next)
+			next.RegisterActivity(b)
+			before := len(b.did())
+			next.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
+			require.NoError(t, next.GetWorkflowError())
+			require.NotContains(t, b.did()[before:], "BeginMigration", "it has begun long ago")
+			require.Equal(t, "CompleteMigration", b.did()[len(b.did())-2])
+		})
+	}
 }

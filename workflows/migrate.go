@@ -220,7 +220,7 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 		return err
 	}
 	m.saga.owe(restoreAliases)
-	if err := m.whileExecuting(ctx, "Let the old paths resolve to the new ones", database.SwitchAliases); err != nil {
+	if err := m.whileExecuting(ctx, "Let the old paths resolve to the new ones", database.SwitchAliases, m.moveAll); err != nil {
 		return err
 	}
 	if m.aborted != nil {
@@ -229,30 +229,29 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	// 3. Every row is accounted for.
 	m.phase = completing
 	m.tell(ctx)
-	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration)
+	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration, m.moveAll)
 }
+
+// latePause is the change by which a pause that comes late is waited out, where it
+// had the plan undone.
+const latePause = "late-pause"
 
 // whileExecuting does a step that is refused unless the plan executes. A pause may
 // stand in Postgres of which this run was not told: one from before a reset, or of
-// an attempt that was given up and had its effect late. It is waited out.
-func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any) error {
-	for {
+// an attempt that was given up and had its effect late. Then the moves before it are
+// taken up again, which wait until it is over, take all orders, and find nothing to do.
+func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
+	for phase := m.phase; ; m.phase = phase {
 		err := m.step(ctx, summary, activity)
-		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, "late-pause", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
 		}
 		if at, readErr := m.where(ctx); readErr != nil || at.Wish != resilience.WishPause {
 			return err
 		}
-		m.paused = true
+		m.phase, m.paused = moving, true
 		m.hold(ctx, Order{})
-		if err := workflow.Await(ctx, func() bool { return !m.paused || m.aborted != nil }); err != nil {
-			return err
-		}
-		if m.aborted != nil {
-			return m.abortion()
-		}
-		if err := m.comeBack(ctx); err != nil {
+		if err := moves(ctx); err != nil {
 			return err
 		}
 	}

@@ -143,13 +143,15 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 // batch is in, and not the one that its slice began in.
 const groupInWork = "group-in-work"
 
-// putGroupBack moves the rows of the group in work back. The plan is paused, and
-// nobody resumes it before that is done.
+// putGroupBack moves the rows of the group in work back. The plan is paused, and no
+// order to resume it is taken before that is done; one that was on its way lets the
+// plan go on from where it is then.
 func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark) error {
 	m.paused, m.backing = false, true
 	defer func() { m.backing = false }()
 	m.tell(ctx)
-	if workflow.GetVersion(ctx, groupInWork, workflow.DefaultVersion, 1) == 1 {
+	latest := workflow.GetVersion(ctx, groupInWork, workflow.DefaultVersion, 1) == 1
+	if latest {
 		at, err := m.where(ctx)
 		if err != nil {
 			return err
@@ -166,11 +168,12 @@ func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark
 		if m.aborted != nil {
 			return m.abortion()
 		}
-		if at.Last <= back.bounds.Floor {
-			m.paused = true
+		if latest && at.Wish == resilience.WishRun {
+			m.release(ctx)
 			return nil
 		}
-		if at.Wish == resilience.WishRun { // a resume that was given up has come late: on from here
+		if at.Last <= back.bounds.Floor {
+			m.paused = true
 			return nil
 		}
 	}

@@ -73,7 +73,7 @@ func (m *migration) carryOver(ctx workflow.Context) error {
 		}
 	}
 	m.phase = completing
-	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration)
+	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration, steps[len(steps)-1])
 }
 
 func (m *migration) step(ctx workflow.Context, summary string, activity any) error {
