@@ -113,21 +113,21 @@ func (l *leaving) leave(ctx context.Context, tx pgx.Tx, ordinal int64, failure e
 	return err
 }
 
-// ofRow says whether a statement failed by what is in a row: a value or a
-// constraint, or a trigger that said no. Where a person wants to go on, a lock
-// and whatever else is no fault of the server counts too.
+// ofRow says whether a statement failed by what is in a row. Where a person wants to
+// go on, a lock and whatever else is no fault of the server counts too.
 func ofRow(err error, person bool) bool {
+	if !person {
+		return rowRefused(err)
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return person && errors.Is(err, ErrVerify)
+		return errors.Is(err, ErrVerify)
 	}
 	switch pg.Code[:2] {
-	case "22", "23", "P0": // data exception, integrity constraint, raised by a trigger
-		return true
 	case "42", "54", "55": // a column is gone, too large, locked
-		return person
+		return true
 	}
-	return person && pg.Code == "57014" // out of time
+	return rowRefused(err) || pg.Code == "57014" // out of time
 }
 
 // Exception is a row of a plan that did not go where it should.
