@@ -273,15 +273,13 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, m
 				return err
 			}
 		}
-		do := p.m.pieces
-		if how.leave != nil {
-			do = func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-				return how.leave.without(ctx, tx, func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
-					return p.m.rows(ctx, tx, move, lo, hi)
-				}, lo, hi)
-			}
+		var r batchResult
+		var err error
+		if how.leave == nil {
+			r, err = p.m.pieces(ctx, tx, move, p.lo, p.hi)
+		} else {
+			r, err = how.leave.without(ctx, tx, p.m.moving(move), p.lo, p.hi)
 		}
-		r, err := do(ctx, tx, move, p.lo, p.hi)
 		p.account(move, r)
 		return err
 	})
@@ -334,6 +332,13 @@ func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64
 		all = all.and(r)
 	}
 	return all, nil
+}
+
+// moving is rows as something that may be done but for some of them.
+func (m *Mover) moving(move string) doing {
+	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
+		return m.rows(ctx, tx, move, lo, hi)
+	}
 }
 
 // rows moves rows (lo, hi] of the journal and accounts for all of them.

@@ -114,12 +114,7 @@ func TestFault26ARowThatTheTargetRefusesStaysBehindAlone(t *testing.T) {
 // elsewhere meanwhile would else be in both memories.
 func TestAnAbortTakesCopiesFromRowsThatWereNotRetired(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("other", resilience.BuiltinMapping("other"))
-	m.fill(5, "guide/a.md")
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
-	require.NoError(t, err)
-	m.apply(id, -1)
+	m, id := copied(t, 5, -1)
 	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE id = 2`)
 	m.exec(`UPDATE rehome.chunks SET content = memory WHERE ordinal = 4`) // and of this both say something new
 	start := m.rows("(SELECT * FROM rehome.chunks WHERE memory = 'docs' OR ordinal = 4)")

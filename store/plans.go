@@ -126,6 +126,12 @@ func insertRenames(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	return takeStaged(ctx, tx, p.ID)
 }
 
+// pausedSince is since when a plan p is paused: it may have been paused again while it
+// waited to go on.
+const pausedSince = `(
+			SELECT min(at) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event = 'paused' AND event_id > coalesce((
+				SELECT max(event_id) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event IN ('started', 'resumed')), 0))`
+
 // selectPlans reads resilience.Plan, in the order of scanPlan.
 const selectPlans = `
 	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
@@ -137,16 +143,13 @@ const selectPlans = `
 		CASE WHEN g.throttle_until > now() AND p.finished_at IS NULL THEN jsonb_build_object(
 			'rate', g.throttle_rate, 'batch_size', coalesce(g.throttle_batch, 0), 'until', nullif(g.throttle_until, 'infinity')) END,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
-		coalesce(greatest(0, extract(epoch FROM coalesce(g.last_at, CASE p.status WHEN 'executing' THEN now() WHEN 'paused' THEN x.paused_at END) - g.first_at) * 1000), 0)::bigint,
+		coalesce(greatest(0, extract(epoch FROM coalesce(g.last_at, CASE p.status WHEN 'executing' THEN now() WHEN 'paused' THEN ` + pausedSince + ` END) - g.first_at) * 1000), 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint
 	FROM rehome.migration_plans p
 	LEFT JOIN rehome.migration_progress g USING (plan_id)
 	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished,
-			count(*) FILTER (WHERE outcome = 'conflict') AS clashed,
-			CASE p.status WHEN 'paused' THEN ( -- since when it is
-				SELECT min(at) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event = 'paused' AND event_id > coalesce((
-					SELECT max(event_id) FROM rehome.migration_events WHERE plan_id = p.plan_id AND event IN ('started', 'resumed')), 0)) END AS paused_at
+			count(*) FILTER (WHERE outcome = 'conflict') AS clashed
 		FROM rehome.migration_exceptions e
 		WHERE e.plan_id = p.plan_id AND NOT e.undoing AND e.ordinal <= g.last) x`
 

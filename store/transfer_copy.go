@@ -123,9 +123,9 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 		home = h.parts().Replace(bringHome)
 	}
 	// A row that could not be retired has a copy all the same: what was copied says which go.
-	journalled := strings.ReplaceAll(journalled, "{skipped}", "")
+	held := strings.ReplaceAll(journalled, "{skipped}", "")
 	return t.fragments(undoing).Replace(`
-		WITH ` + journalled + `,
+		WITH ` + held + `,
 		safe AS MATERIALIZED (
 			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (SELECT FROM {put away}) AS safe
 			FROM planned p WHERE p.held),

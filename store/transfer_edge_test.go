@@ -154,16 +154,23 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 	}
 }
 
+// copied is a transfer of so many chunks, of whose batches so many are done; -1 is all.
+func copied(t *testing.T, chunks, batches int) (m *migrations, id string) {
+	t.Helper()
+	m = newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(chunks, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.apply(id, batches)
+	return m, id
+}
+
 // TestBothSidesChanged: the copy and its source say different new things, so
 // both stay, and the row is listed.
 func TestBothSidesChanged(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("other", resilience.BuiltinMapping("other"))
-	m.fill(5, "guide/a.md")
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
-	require.NoError(t, err)
-	m.apply(id, -1)
+	m, id := copied(t, 5, -1)
 	m.exec(`UPDATE rehome.chunks SET content = memory WHERE ordinal = 2`)
 	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE memory = 'docs' AND ordinal = 3`)
 	plan := m.finish(id)
@@ -178,12 +185,7 @@ func TestBothSidesChanged(t *testing.T) {
 // has an old watermark, or an old epoch.
 func TestAStaleBatchOfATransferDoesNothing(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("other", resilience.BuiltinMapping("other"))
-	m.fill(10, "guide/a.md")
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
-	require.NoError(t, err)
-	m.apply(id, 1)
+	m, id := copied(t, 10, 1)
 	mover, err := m.store.Mover(t.Context(), id)
 	require.NoError(t, err)
 	at, err := mover.Apply(t.Context(), resilience.Watermark{Epoch: 1, Total: 10}, store.Bounds{})

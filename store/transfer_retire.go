@@ -80,8 +80,8 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 	var err error
 	for range tries {
 		next, err = r.batch(ctx, at, b, undoing, nil)
-		if !undoing && ofRow(err, false) { // on the way back a person decides
-			next, err = r.batch(ctx, at, b, undoing, &leaving{plan: r.transfer.plan, undoing: undoing, most: maxClashes})
+		if !undoing && !r.transfer.back && ofRow(err, false) { // of what comes home a person decides
+			next, err = r.batch(ctx, at, b, undoing, &leaving{plan: r.transfer.plan, most: maxClashes})
 		}
 		if !transient(err) || b.Gentle {
 			break

@@ -49,7 +49,7 @@ func (b *belated) executing(step string) (err error) {
 func rehearseBelated(t *testing.T, step string) (*testsuite.TestWorkflowEnvironment, *belated) {
 	t.Helper()
 	env := silent().NewTestWorkflowEnvironment()
-	b := &belated{step: step, actor: &actor{fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}}
+	b := &belated{step: step, actor: newActor()}
 	workflows.Register(env)
 	env.RegisterActivity(b)
 	return env, b

@@ -187,7 +187,6 @@ func (a *actor) NoteMigration(_ context.Context, in activities.NoteInput) error 
 func (a *actor) EndUndo(context.Context, activities.PlanInput) error  { return a.do("EndUndo") }
 func (a *actor) FailUndo(context.Context, activities.PlanInput) error { return a.do("FailUndo") }
 
-// rehearsal is a migration of 30 rows, 10 a slice, played by an actor.
 // silent are test environments that do not tell of each timer, of which there
 // are thousands.
 func silent() *testsuite.WorkflowTestSuite {
@@ -196,10 +195,16 @@ func silent() *testsuite.WorkflowTestSuite {
 	return &suite
 }
 
+// newActor has a plan of 30 rows, of which a slice moves 10.
+func newActor() *actor {
+	return &actor{fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}
+}
+
+// rehearsal is its migration.
 func rehearsal(t *testing.T) (*testsuite.TestWorkflowEnvironment, *actor) {
 	t.Helper()
 	env := silent().NewTestWorkflowEnvironment()
-	a := &actor{fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}
+	a := newActor()
 	workflows.Register(env)
 	env.RegisterActivity(a)
 	return env, a
