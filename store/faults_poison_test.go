@@ -69,6 +69,17 @@ func (m *migrations) refused(id, says string) {
 	require.Equal(m, 9, m.count(`SELECT count(*) FROM rehome.quarantine WHERE memory = 'docs' AND restored_at IS NULL`))
 }
 
+// waysBack are those of a transfer whose source rows have all been looked at.
+var waysBack = map[string]func(m *migrations, id string){
+	"undone": func(m *migrations, id string) {
+		require.NoError(m, m.store.Complete(m.Context(), id))
+		back, err := m.transfer("docs", id, resilience.TransferOrder{})
+		require.NoError(m, err)
+		m.undone(back)
+	},
+	"aborted": (*migrations).rollBack,
+}
+
 // TestFault26ARowThatTheTargetRefusesStaysBehindAlone, whether it was so before it
 // was copied or is written so before its source is retired. An undo and an abort
 // find everything where it was.
@@ -76,15 +87,7 @@ func TestFault26ARowThatTheTargetRefusesStaysBehindAlone(t *testing.T) {
 	t.Parallel()
 	for name := range poisons(newMigrations(t, resilience.BuiltinMapping("docs"))) {
 		for when, copies := range map[string]int{"before it is copied": 9, "before it is retired": 10} {
-			for end, undo := range map[string]func(m *migrations, id string){
-				"undone": func(m *migrations, id string) {
-					require.NoError(m, m.store.Complete(m.Context(), id))
-					back, err := m.transfer("docs", id, resilience.TransferOrder{})
-					require.NoError(m, err)
-					m.undone(back)
-				},
-				"aborted": (*migrations).rollBack,
-			} {
+			for end, undo := range waysBack {
 				t.Run(name+", "+when+", "+end, func(t *testing.T) {
 					t.Parallel()
 					m, id, spoil, says := poisoned(t, name)
@@ -108,6 +111,53 @@ func TestFault26ARowThatTheTargetRefusesStaysBehindAlone(t *testing.T) {
 			}
 		}
 	}
+}
+
+// keeping is a trigger that decides of the row 3 of docs.
+func keeping(decides string) string {
+	return `
+		CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF old.id = 3 THEN ` + decides + `; END IF; RETURN old; END $$;
+		CREATE TRIGGER keep BEFORE DELETE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.keep()`
+}
+
+// TestFault26ARowThatMayNotLeaveStaysAlone, beside its copy, and is listed. That
+// it may not leave is new: else the plan would have been refused.
+func TestFault26ARowThatMayNotLeaveStaysAlone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ change, says string }{
+		"a row points to it": {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); INSERT INTO public.likes VALUES (3)`, "likes"},
+		"a trigger refuses":  {keeping(`RAISE 'row 3 is ours'`), "row 3 is ours"},
+	} {
+		for end, undo := range waysBack {
+			t.Run(name+", "+end, func(t *testing.T) {
+				t.Parallel()
+				m, id := copied(t, 10, 0)
+				start := m.tables()
+				m.apply(id, -1)
+				m.exec(c.change)
+				require.NoError(t, m.store.SwitchReferences(t.Context(), id))
+				m.retire(id, -1, false)
+				m.refused(id, c.says)
+				require.Len(t, m.ids("other"), 10)
+				undo(m, id)
+				require.Equal(t, start, m.tables())
+			})
+		}
+	}
+}
+
+// TestARowThatATriggerKeepsIsFound: it would be in both memories, and nobody told.
+func TestARowThatATriggerKeepsIsFound(t *testing.T) {
+	t.Parallel()
+	m, id := copied(t, 10, -1)
+	m.exec(keeping(`RETURN NULL`))
+	require.NoError(t, m.store.SwitchReferences(t.Context(), id))
+	retirer, err := m.store.Retirer(t.Context(), id)
+	require.NoError(t, err)
+	_, err = retirer.Apply(t.Context(), resilience.Watermark{Epoch: 1, Total: 10}, store.Bounds{})
+	require.ErrorIs(t, err, store.ErrVerify)
+	require.ErrorContains(t, err, "4 chunks should have left memory docs and 3 did")
+	require.Len(t, m.ids("docs"), 10)
 }
 
 // TestAnAbortTakesCopiesFromRowsThatWereNotRetired: those whose chunks went

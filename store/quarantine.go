@@ -23,13 +23,15 @@ type removal struct {
 
 // taken is what one statement took out, or brought back.
 type taken struct {
-	IDs   []string
-	Bytes int64
+	IDs    []string
+	Bytes  int64
+	Chosen int64 // how many were to be
 }
 
 func (n *taken) add(more taken) {
 	n.IDs = append(n.IDs, more.IDs...)
 	n.Bytes += more.Bytes
+	n.Chosen += more.Chosen
 }
 
 func prepareRemoval(ctx context.Context, tx pgx.Tx, memory resilience.Memory, reason, run string) (removal, error) {
@@ -58,13 +60,13 @@ func (r removal) take(ctx context.Context, tx pgx.Tx, chosen string, args pgx.Na
 			RETURNING chunk_id, bytes),
 		kept AS (
 			INSERT INTO %[9]s (%[10]s, %[11]s) SELECT %[10]s, %[12]s FROM gone t)
-		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint FROM entries`,
+		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint, (SELECT count(*) FROM chosen) FROM entries`,
 		chosen, t.name(), t.hasID("chosen.chunk_id"), t.scope(), t.id(), t.key(), t.path(), t.text(),
 		r.twin.table(), twinLink, list(r.twin.columns, ""), list(r.twin.columns, "t."))
 	all := t.args(args)
 	all["memory"], all["reason"], all["run"], all["twin"], all["retain"] = r.memory.Name, r.reason, r.run, r.twin.name, r.retain
 	var n taken
-	err := tx.QueryRow(ctx, query, all).Scan(&n.IDs, &n.Bytes)
+	err := tx.QueryRow(ctx, query, all).Scan(&n.IDs, &n.Bytes, &n.Chosen)
 	return n, err
 }
 

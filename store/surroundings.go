@@ -39,39 +39,50 @@ func (x *examined) surroundings(ctx context.Context, tx pgx.Tx) (resilience.Surr
 }
 
 func (x *examined) foreignKeys(ctx context.Context, tx pgx.Tx) ([]resilience.ForeignKey, error) {
-	// Constraints of partitions repeat their parent's.
-	const query = `
-		SELECT con.conname::text, n.nspname::text, c.relname::text,
-			CASE con.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END,
-			has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid),
-			array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (con.conkey))
-		FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE con.contype = 'f' AND con.confrelid = $1 AND con.conparentid = 0 ORDER BY 2, 3, 1`
-	type inbound struct {
-		Name, Schema, Table, OnDelete string
-		Readable                      bool
-		Columns                       []string
-	}
-	rows, err := tx.Query(ctx, query, x.oid)
-	if err != nil {
-		return nil, err
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[inbound])
+	found, err := pointers(ctx, tx, table{x.mapping})
 	if err != nil {
 		return nil, err
 	}
 	keys := make([]resilience.ForeignKey, len(found))
-	for i, f := range found {
-		keys[i] = resilience.ForeignKey{Name: f.Name, Table: f.Schema + "." + f.Table, OnDelete: f.OnDelete, Rows: -1}
-		if !f.Readable {
+	for i, p := range found {
+		keys[i] = resilience.ForeignKey{Name: p.Name, Table: p.Schema + "." + p.Table, OnDelete: p.OnDelete, Rows: -1}
+		if !p.Readable {
 			continue
 		}
-		count := fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s IS NOT NULL LIMIT $1) pointing`, quote(f.Schema, f.Table), quote(f.Columns[0]))
+		count := fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s IS NOT NULL LIMIT $1) pointing`, quote(p.Schema, p.Table), quote(p.Columns[0]))
 		if err := tx.QueryRow(ctx, count, resilience.MaxCounted).Scan(&keys[i].Rows); err != nil {
 			return nil, err
 		}
 	}
 	return keys, nil
+}
+
+// pointer is a foreign key that points to a table.
+type pointer struct {
+	Name, Schema, Table, OnDelete string
+	Readable                      bool     // by rehome's role, all of its rows
+	Columns, To                   []string // of its own table, and those that they point to
+}
+
+// pointers lists the foreign keys that point to a table. Constraints of partitions
+// repeat their parent's.
+func pointers(ctx context.Context, tx pgx.Tx, t table) ([]pointer, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT con.conname::text, n.nspname::text, c.relname::text,
+			CASE con.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END,
+			has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid),
+			k.columns, k.pointed
+		FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
+			LATERAL (
+				SELECT array_agg(a.attname::text ORDER BY p.n) AS columns, array_agg(b.attname::text ORDER BY p.n) AS pointed
+				FROM unnest(con.conkey, con.confkey) WITH ORDINALITY p (its, ours, n)
+				JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = p.its
+				JOIN pg_attribute b ON b.attrelid = con.confrelid AND b.attnum = p.ours) k
+		WHERE con.contype = 'f' AND con.confrelid = $1::text::regclass AND con.conparentid = 0 ORDER BY 2, 3, 1`, t.name())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[pointer])
 }
 
 func (x *examined) triggers(ctx context.Context, tx pgx.Tx) ([]resilience.Trigger, error) {

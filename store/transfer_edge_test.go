@@ -28,6 +28,7 @@ func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 		"a path that is taken":             {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`, store.ErrConflict, []string{"guide/a.md"}},
 		"a path above one":                 {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide"}}', 'blue')`, store.ErrConflict, []string{"guide"}},
 		"a foreign key that would cascade": {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks ON DELETE CASCADE)`, store.ErrRefused, []string{"CASCADE"}},
+		"a chunk that a row points to":     {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); INSERT INTO public.likes SELECT id FROM rehome.chunks WHERE ordinal = 2`, store.ErrRefused, []string{"public.likes", "2 of them", "likes_chunk_fkey"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -30,7 +30,7 @@ func (j *journal) listTransferred(ctx context.Context) error {
 	if len(taken) > 0 {
 		return problem(ErrConflict, "the target is taken: memory %s already has chunks of %s; move or clean those up first. Nothing was moved", j.transfer.target, strings.Join(taken, ", "))
 	}
-	for _, check := range []func(context.Context) error{j.checkIDs, j.checkValues} {
+	for _, check := range []func(context.Context) error{j.checkIDs, j.checkValues, j.checkPointers} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -164,6 +164,40 @@ func (j *journal) checkValues(ctx context.Context) error {
 	}
 	if len(unfit) > 0 {
 		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
+	}
+	return nil
+}
+
+// checkPointers refuses chunks that rows of the application point to by a foreign
+// key: they could be copied, but not leave. Where rehome may not read these rows, a
+// chunk stays behind when it is to leave.
+func (j *journal) checkPointers(ctx context.Context) error {
+	from := j.transfer.from
+	keys, err := pointers(ctx, j.tx, from)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if !k.Readable {
+			continue
+		}
+		points := make([]string, len(k.Columns))
+		for i, c := range k.Columns {
+			points[i] = "p." + quote(c) + " = " + from.column(k.To[i])
+		}
+		var held int64
+		err := j.tx.QueryRow(ctx, fmt.Sprintf(`
+			SELECT count(*) FROM rehome.migration_moves m JOIN %s t ON %s AND %s
+			WHERE m.plan = @number AND EXISTS (SELECT FROM %s p WHERE %s)`,
+			from.name(), from.hasID("m.chunk_id"), from.scope(), quote(k.Schema, k.Table), strings.Join(points, " AND ")),
+			j.transfer.args(pgx.NamedArgs{"number": j.number})).Scan(&held)
+		if err != nil {
+			return err
+		}
+		if held > 0 {
+			return problem(ErrRefused, "chunks cannot leave memory %s: rows of %s.%s point to %d of them (foreign key %s); remove those rows, or let them point elsewhere. Nothing was moved",
+				j.memory, k.Schema, k.Table, held, k.Name)
+		}
 	}
 	return nil
 }

@@ -115,39 +115,44 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		if err != nil {
 			return err
 		}
-		args["lo"], args["hi"] = lo, hi
 		if r.transfer.back != undoing {
+			args["lo"], args["hi"] = lo, hi
 			return r.bringBack(ctx, tx, args, undoing)
 		}
 		if l == nil {
-			_, err = r.freshen(args, undoing)(ctx, tx, lo, hi)
+			_, err = r.rows(args, undoing)(ctx, tx, lo, hi)
 		} else {
-			_, err = l.without(ctx, tx, r.freshen(args, undoing), lo, hi)
+			_, err = l.without(ctx, tx, r.rows(args, undoing), lo, hi)
 		}
-		if err != nil {
-			return err
-		}
-		return r.retire(ctx, tx, args)
+		return err
 	})
 	return next, err
 }
 
-// freshen copies again what changed in the source since it was copied.
-func (r *Retirer) freshen(args pgx.NamedArgs, undoing bool) doing {
+// rows retires rows (lo, hi] of the journal, whose copies are brought up to date first.
+func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
 		args := maps.Clone(args)
 		args["lo"], args["hi"] = lo, hi
-		var changed, updated int64
-		var verified bool
-		if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
+		if err := r.freshen(ctx, tx, args, undoing); err != nil {
 			return batchResult{}, err
 		}
-		if changed != updated || !verified {
-			return batchResult{}, problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
-		}
-		_, err := tx.Exec(ctx, checkAtOnce)
-		return batchResult{verified: true}, err
+		return batchResult{verified: true}, r.retire(ctx, tx, args)
 	}
+}
+
+// freshen copies again what changed in the source since it was copied.
+func (r *Retirer) freshen(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
+	var changed, updated int64
+	var verified bool
+	if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
+		return err
+	}
+	if changed != updated || !verified {
+		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
+	}
+	_, err := tx.Exec(ctx, checkAtOnce)
+	return err
 }
 
 // retire takes every row out of the source whose copy says what it says. A row of
@@ -186,6 +191,9 @@ func (r *Retirer) take(ctx context.Context, tx pgx.Tx, memory, chosen string, ar
 	out, err := removal.take(ctx, tx, chosen, args)
 	if err != nil {
 		return err
+	}
+	if gone := int64(len(out.IDs)); gone != out.Chosen {
+		return problem(ErrVerify, "%d chunks should have left memory %s and %d did; a trigger or a rule on its table keeps rows from being deleted", out.Chosen, memory, gone)
 	}
 	_, err = tx.Exec(ctx, `DELETE FROM rehome.orphan_chunks WHERE memory = $1 AND chunk_id = ANY ($2)`, memory, out.IDs)
 	return err
