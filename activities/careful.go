@@ -19,10 +19,11 @@ type careful struct {
 	calm   bool
 	failed int // tries of the batch that is next
 
-	mu    sync.Mutex // the watch runs beside the batches
-	pulse resilience.Pulse
-	took  []resilience.Timing
-	mine  bool // the watch cancelled a batch of ours
+	mu     sync.Mutex       // the watch runs beside the batches
+	before resilience.Pulse // of the stretches that were asked for
+	pulse  resilience.Pulse // of the present one
+	took   []resilience.Timing
+	mine   bool // the watch cancelled a batch of ours
 }
 
 // watchEvery is how often a slice sees whom it keeps waiting.
@@ -91,16 +92,32 @@ func (c *careful) bounds(b store.Bounds) store.Bounds {
 	return b
 }
 
-// felt is what the slice measured.
-func (c *careful) felt() *resilience.Pulse {
+// stretch is what was measured since it was asked for last.
+func (c *careful) stretch() *resilience.Pulse {
 	if c == nil {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pulse := c.pulse
-	pulse.Servo, pulse.P95MS = c.servo, resilience.Quantile(c.took, 0.95)
-	return &pulse
+	now := c.pulse
+	now.Servo, now.P95MS = c.servo, resilience.Quantile(c.took, 0.95)
+	c.before, c.pulse, c.took = c.before.And(now), resilience.Pulse{}, nil
+	return &now
+}
+
+// felt is what the slice measured.
+func (c *careful) felt() *resilience.Pulse {
+	if c.stretch() == nil {
+		return nil
+	}
+	return &c.before
+}
+
+// mind takes a look at the server into account.
+func (c *careful) mind(check resilience.HealthCheck) {
+	if c != nil {
+		c.calm = check.Calm
+	}
 }
 
 type stepFunc func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)

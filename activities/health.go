@@ -18,16 +18,6 @@ type HealthInput struct {
 	Limits resilience.Limits `json:"limits,omitzero"` // zero: the usual ones
 }
 
-// HealthCheck is the answer: the health now, with every gate, and what keeps
-// the plan waiting.
-type HealthCheck struct {
-	Health resilience.Health `json:"health"`
-	Shut   []resilience.Gate `json:"shut,omitempty"`
-	At     time.Time         `json:"at"`             // when this was so, by the clock that the hours go by
-	Opens  time.Time         `json:"opens,omitzero"` // when its hours begin; zero: they have
-	Calm   bool              `json:"calm,omitempty"` // every signal has been far from its limit for a while
-}
-
 // lookTime bounds one look at the server. A server that does not answer in time
 // is not healthy.
 const lookTime = 10 * time.Second
@@ -38,21 +28,21 @@ const baselineApart = time.Second
 // CheckHealth looks at the server, judges what it sees, and keeps the gates
 // where people see them. A look that fails is no error: what was known before
 // gets old, and that shuts a gate too.
-func (a *Database) CheckHealth(ctx context.Context, in HealthInput) (HealthCheck, error) {
+func (a *Database) CheckHealth(ctx context.Context, in HealthInput) (resilience.HealthCheck, error) {
 	rules := resilience.Rules{Limits: in.Limits}
 	if in.Limits == (resilience.Limits{}) {
 		rules.Limits = resilience.DefaultLimits()
 	}
 	var err error
 	if rules.Hours, err = resilience.ParseHours(in.Hours); err != nil {
-		return HealthCheck{}, classify("read the hours", &store.Problem{Kind: store.ErrInvalid, Message: err.Error()})
+		return resilience.HealthCheck{}, classify("read the hours", &store.Problem{Kind: store.ErrInvalid, Message: err.Error()})
 	}
 	health, err := a.health(ctx, in, rules)
 	if err != nil {
-		return HealthCheck{}, classify("look at the server's health", err)
+		return resilience.HealthCheck{}, classify("look at the server's health", err)
 	}
 	now := time.Now()
-	check := HealthCheck{Health: health, At: now, Shut: resilience.Shut(health.Gates), Calm: resilience.Calm(health.Gates, now)}
+	check := resilience.HealthCheck{Health: health, At: now, Shut: resilience.Shut(health.Gates), Calm: resilience.Calm(health.Gates, now)}
 	if !rules.Hours.Open(now) {
 		check.Opens = rules.Hours.Next(now)
 	}

@@ -49,12 +49,12 @@ func (w *ward) exec(query string) {
 	require.NoError(w, err)
 }
 
-func (w *ward) check(in activities.HealthInput) activities.HealthCheck {
+func (w *ward) check(in activities.HealthInput) resilience.HealthCheck {
 	w.Helper()
 	in.Migration = "m-1"
 	value, err := w.env.ExecuteActivity(w.a.CheckHealth, in)
 	require.NoError(w, err)
-	var check activities.HealthCheck
+	var check resilience.HealthCheck
 	require.NoError(w, value.Get(&check))
 	return check
 }
@@ -62,10 +62,23 @@ func (w *ward) check(in activities.HealthInput) activities.HealthCheck {
 // slice moves for a while, in batches of 20 to begin with.
 func (w *ward) slice(length time.Duration) resilience.Watermark {
 	w.Helper()
-	value, err := w.env.ExecuteActivity(w.a.MoveSlice, activities.SliceInput{
-		Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: activities.Duration(length)},
+	return w.order(activities.SliceInput{
+		Slice: activities.Slice{Time: activities.Duration(length)},
 		Servo: &resilience.Servo{TargetMS: 50, Least: 1, Most: 2000, Size: 20}, Calm: true,
 	})
+}
+
+// order is a slice of the plan, as it is ordered.
+func (w *ward) order(in activities.SliceInput) resilience.Watermark {
+	w.Helper()
+	in.Migration, in.Epoch = "m-1", 1
+	return w.run(w.a.MoveSlice, in)
+}
+
+// run does a slice.
+func (w *ward) run(slice any, in activities.SliceInput) resilience.Watermark {
+	w.Helper()
+	value, err := w.env.ExecuteActivity(slice, in)
 	require.NoError(w, err)
 	var at resilience.Watermark
 	require.NoError(w, value.Get(&at))

@@ -26,6 +26,10 @@ type SliceInput struct {
 	Nice float64 `json:"nice,omitempty"`
 	// Adapt lets the batches go as the course of their group says.
 	Adapt bool `json:"adapt,omitempty"`
+	// Health, when it is there, is how the server was just now. The slice looks again
+	// while it goes on, and ends when the server does not bear it. The look at its end
+	// is in what it returns.
+	Health *HealthInput `json:"health,omitempty"`
 }
 
 // Metrics of the moves, as /metrics has them.
@@ -83,17 +87,23 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		return resilience.Watermark{}, classify("read the watermark", err)
 	}
 	metrics := activity.GetMetricsHandler(ctx)
+	var c *careful
 	if in.Servo != nil {
-		c, done := a.carefully(ctx, in)
+		var done func()
+		c, done = a.carefully(ctx, in)
 		order.step = c.stepping(order.step)
 		defer func() { done(); at.Pulse = c.felt() }()
 	}
+	watch := a.minding(in, c)
 	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
 			return at, true, nil
 		}
 		if at.Epoch != in.Epoch {
 			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
+		}
+		if unwell, err := watch.due(ctx); unwell || err != nil {
+			return at, unwell, err
 		}
 		began := time.Now()
 		var next resilience.Watermark
@@ -108,10 +118,13 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		metrics.Counter(movedMetric).Inc(rows)
 		metrics.Timer(batchMetric).Record(time.Since(began))
 		at = next
-		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()})
+		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()}, watch.nice(in.Nice))
 	})
 	if err == nil {
 		err = a.Store.Settle(ctx, in.Migration)
+	}
+	if err == nil {
+		at.Check, err = watch.last(ctx)
 	}
 	if err != nil {
 		return at, classify("move chunks", err)
@@ -142,16 +155,16 @@ func (b batch) lasts(nice, rate float64) time.Duration {
 
 // pace rests after a batch. While it does it heartbeats, and looks whether a
 // person or the end of a throttle changed the pace.
-func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch) error {
+func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch, nice float64) error {
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
-	for rate := at.Rate; rate > 0 || in.Nice > 0; {
+	for rate := at.Rate; rate > 0 || nice > 0; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
 			return nil
-		case <-time.After(b.lasts(in.Nice, rate) - time.Since(b.began)):
+		case <-time.After(b.lasts(nice, rate) - time.Since(b.began)):
 			return nil
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)

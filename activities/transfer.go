@@ -35,12 +35,16 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		return at, classify("read how far the last step is", err)
 	}
 	measured := measuring(in.Servo, in.Calm)
+	watch := a.minding(in, measured)
 	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if end(at) || at.Wish != wish {
 			return at, true, nil
 		}
 		if at.Epoch != in.Epoch {
 			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
+		}
+		if unwell, err := watch.due(ctx); unwell || err != nil {
+			return at, unwell, err
 		}
 		began := time.Now()
 		next, err := step(retirer, ctx, at, measured.bounds(in.Bounds))
@@ -52,8 +56,11 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(took)
 		measured.learn(resilience.Timing{Rows: rows, MS: float64(took) / float64(time.Millisecond)}, resilience.NoTrouble)
 		at = next
-		return at, false, a.pace(ctx, in, at, batch{rows, began, took})
+		return at, false, a.pace(ctx, in, at, batch{rows, began, took}, watch.nice(in.Nice))
 	})
+	if err == nil {
+		at.Check, err = watch.last(ctx)
+	}
 	at.Pulse = measured.felt()
 	return at, classify("take the chunks out of their memory", err)
 }

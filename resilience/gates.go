@@ -286,6 +286,15 @@ func Strained(gates []Gate) bool {
 	return slices.ContainsFunc(gates, func(g Gate) bool { return g.State == GateShut || g.State == GateNear })
 }
 
+// Nice is how many times as long as it worked a migration rests, which usually is so
+// many times: longer while a signal is near its limit.
+func Nice(usual float64, gates []Gate) float64 {
+	if Strained(gates) {
+		return 2 * usual
+	}
+	return usual
+}
+
 // Reasons says why a migration waits, each reason with its start.
 func Reasons(gates []Gate) string {
 	shut := Shut(gates)

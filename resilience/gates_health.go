@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -10,12 +11,21 @@ type Pulse struct {
 	Batches   int        `json:"batches"`
 	Rows      int64      `json:"rows"`
 	ActiveMS  float64    `json:"active_ms"`            // server time of all batches, failed ones too
-	P95MS     float64    `json:"p95_ms"`               // of one batch
+	P95MS     float64    `json:"p95_ms"`               // of one batch, in the stretch between two looks in which that was most
 	Blocked   int        `json:"blocked,omitempty"`    // most sessions that waited for a batch at once
 	BlockedMS float64    `json:"blocked_ms,omitempty"` // longest such wait
 	Trouble   Trouble    `json:"trouble,omitempty"`    // of the last batch that failed
 	Adjusted  Adjustment `json:"adjusted,omitzero"`    // last change of the batch size
 	Servo     Servo      `json:"servo"`
+}
+
+// And is two stretches of one slice together.
+func (p Pulse) And(later Pulse) Pulse {
+	return Pulse{
+		Batches: p.Batches + later.Batches, Rows: p.Rows + later.Rows, ActiveMS: p.ActiveMS + later.ActiveMS,
+		P95MS: max(p.P95MS, later.P95MS), Blocked: max(p.Blocked, later.Blocked), BlockedMS: max(p.BlockedMS, later.BlockedMS),
+		Trouble: cmp.Or(later.Trouble, p.Trouble), Adjusted: cmp.Or(later.Adjusted, p.Adjusted), Servo: later.Servo,
+	}
 }
 
 // Health is what a plan knows of its server. It is a value that travels from
@@ -24,6 +34,16 @@ type Health struct {
 	Sample   Sample   `json:"sample"`
 	Baseline Baseline `json:"baseline"`
 	Gates    []Gate   `json:"gates,omitempty"`
+}
+
+// HealthCheck is what a look at a server came to: the health, with every gate, and
+// what keeps the plan waiting.
+type HealthCheck struct {
+	Health Health    `json:"health"`
+	Shut   []Gate    `json:"shut,omitempty"`
+	At     time.Time `json:"at"`             // when this was so, by the clock that the hours go by
+	Opens  time.Time `json:"opens,omitzero"` // when its hours begin; zero: they have
+	Calm   bool      `json:"calm,omitempty"` // every signal has been far from its limit for a while
 }
 
 // Rules are what a plan's health is judged by.

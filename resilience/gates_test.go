@@ -216,6 +216,15 @@ func TestCalmTakesAWhile(t *testing.T) {
 	require.True(t, resilience.Calm(again, noon.Add(45*time.Second)))
 }
 
+func TestItRestsLongerNearALimit(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[resilience.GateState]float64{
+		resilience.GateOpen: 3, resilience.GateNotAvailable: 3, resilience.GateNear: 6, resilience.GateShut: 6,
+	} {
+		require.InDelta(t, want, resilience.Nice(3, []resilience.Gate{{State: resilience.GateOpen}, {State: state}}), 0, state)
+	}
+}
+
 func TestReasonsNameTheirStart(t *testing.T) {
 	t.Parallel()
 	s := healthy()

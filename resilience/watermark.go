@@ -28,6 +28,8 @@ type Watermark struct {
 	Vanished int64   `json:"vanished"`
 	Pulse    *Pulse  `json:"pulse,omitempty"` // of the slice that came here, when it measured itself
 	Pace     string  `json:"pace,omitempty"`  // how the batches of a group go, in words, where they adapt
+
+	Check *HealthCheck `json:"check,omitempty"` // the look with which that slice ended, when it minded the server's health
 }
 
 // Pace bounds how fast a plan moves.

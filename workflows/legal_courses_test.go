@@ -73,7 +73,7 @@ func (c course) input() workflows.MigrateInput {
 }
 
 // CheckHealth finds a server that bears all of it.
-func (k *keeper) CheckHealth(context.Context, activities.HealthInput) (check activities.HealthCheck, err error) {
+func (k *keeper) CheckHealth(context.Context, activities.HealthInput) (check resilience.HealthCheck, err error) {
 	return check, k.do("CheckHealth")
 }
 

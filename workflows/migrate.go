@@ -21,14 +21,15 @@ type manner interface {
 // leg is the way that one slice is to go.
 type leg struct {
 	bounds  store.Bounds
-	slice   activities.Slice // zero: as tuned
-	summary string           // empty: the usual one
-	adapt   bool             // its size follows what batches take
-	stop    bool             // there is something to wait for first: look again
+	summary string // empty: the usual one
+	adapt   bool   // its size follows what batches take
+	stop    bool   // there is something to wait for first: look again
 
 	servo *resilience.Servo // picks the size of each batch; nil: bounds do
 	calm  bool              // the servo may let batches grow
 	nice  float64           // rest after each batch, as a multiple of the time it took
+
+	health *activities.HealthInput // what the slice minds; nil: nothing
 }
 
 // retirer is a manner with a way of its own with the last step of a transfer.
@@ -124,6 +125,7 @@ type migration struct {
 	shown     shown
 	began     time.Time // of the moves of this run, for the rate
 	beganAt   int64     // watermark then; negative: not known
+	sliced    time.Time // when the last slice of this run ended
 }
 
 func newMigration(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (*migration, error) {

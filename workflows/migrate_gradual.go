@@ -7,7 +7,6 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
-	"rehome/activities"
 	"rehome/resilience"
 	"rehome/store"
 )
@@ -22,8 +21,10 @@ func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, err
 // gradually climbs from stage to stage, as far as the server bears it.
 type gradually struct {
 	climb
-	at   resilience.Watermark
-	seen *resilience.Pulse // the last that was taken into account
+	at    resilience.Watermark
+	seen  *resilience.Pulse       // the last that was taken into account
+	known *resilience.HealthCheck // likewise
+	fresh bool                    // nothing went by it yet
 }
 
 // climb is what a gradual migration remembers, from run to run too.
@@ -52,11 +53,6 @@ func (g *gradually) takeUp(r Resume) {
 
 // handOver lets the next run go on from here.
 func (g *gradually) handOver(r *Resume) { r.Climb = &g.climb }
-
-// gradualSlice is how long a slice takes with the rests between its batches: long
-// against the cost of ordering it, short against the age at which a look at the
-// server is too old.
-const gradualSlice = 8 * time.Second
 
 // next soaks or waits for the server's health; when there is nothing to wait for,
 // it orders a slice within the stage.
@@ -99,17 +95,14 @@ func (g *gradually) catchUp(ctx workflow.Context, m *migration, at resilience.Wa
 }
 
 // slice waits for the server's health; when there is nothing to wait for, it
-// orders a slice that rests after each batch, longer while a signal is near its
-// limit.
+// orders a slice that rests after each batch, and minds that health.
 func (g *gradually) slice(ctx workflow.Context, m *migration) (leg, error) {
-	if well, err := g.look(ctx, m, resilience.DefaultLimits()); err != nil || !well {
+	limits := resilience.DefaultLimits()
+	if well, err := g.look(ctx, m, limits); err != nil || !well {
 		return leg{stop: true}, err
 	}
-	nice := float64(resilience.GradualNice)
-	if resilience.Strained(g.Health.Gates) {
-		nice *= 2
-	}
-	return leg{slice: activities.Slice{Time: activities.Duration(gradualSlice)}, servo: &g.Servo, calm: g.Calm, nice: nice}, nil
+	health := g.asking(m, limits)
+	return leg{servo: &g.Servo, calm: g.Calm, nice: resilience.GradualNice, health: &health}, nil
 }
 
 // prepare reads what the plan says of its rows and its hours.
@@ -125,15 +118,17 @@ func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
 	return nil
 }
 
-// learn takes a slice into account, once.
+// learn takes a slice into account, once, and the look at its end.
 func (g *gradually) learn(at resilience.Watermark) {
-	p := at.Pulse
-	if p == nil || p == g.seen {
-		return
+	if p := at.Pulse; p != nil && p != g.seen {
+		g.seen, g.Pulse, g.Untold, g.Servo = p, p, true, p.Servo
+		g.WorkMS += p.ActiveMS
+		g.Rows += p.Rows
 	}
-	g.seen, g.Pulse, g.Untold, g.Servo = p, p, true, p.Servo
-	g.WorkMS += p.ActiveMS
-	g.Rows += p.Rows
+	if c := at.Check; c != nil && c != g.known {
+		g.known, g.fresh, g.Untold = c, true, false
+		g.Health, g.Calm = c.Health, c.Calm
+	}
 }
 
 // rise goes to the next stage when one is complete, and owes the soak after it.

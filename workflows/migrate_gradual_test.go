@@ -22,7 +22,8 @@ type ward struct {
 	now     func() time.Time // of the workflow
 	cost    float64          // ms of server time of one row
 	unwell  func(look int) []resilience.GateName
-	near    func(look int) bool // a signal is near its limit
+	near    func(look int) bool                     // a signal is near its limit
+	ends    func(slice int) *resilience.HealthCheck // the look with which a slice ends
 	looks   int
 	asked   []activities.HealthInput
 	slices  []activities.SliceInput
@@ -44,12 +45,15 @@ func (w *ward) MoveSlice(_ context.Context, in activities.SliceInput) (at resili
 		at = w.at
 		rows := w.at.Last - from
 		at.Pulse = &resilience.Pulse{Batches: 1, Rows: rows, ActiveMS: w.cost * float64(rows), P95MS: 40, Servo: *in.Servo}
+		if w.ends != nil {
+			at.Check = w.ends(len(w.slices))
+		}
 	})
 	return at, err
 }
 
 // CheckHealth says what the test wants of the server.
-func (w *ward) CheckHealth(_ context.Context, in activities.HealthInput) (check activities.HealthCheck, err error) {
+func (w *ward) CheckHealth(_ context.Context, in activities.HealthInput) (check resilience.HealthCheck, err error) {
 	err = w.do("CheckHealth", func() {
 		w.looks++
 		w.asked = append(w.asked, in)

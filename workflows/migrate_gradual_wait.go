@@ -48,15 +48,10 @@ func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, wh
 // does not, it waits a while; when that goes on for days, it pauses the plan and
 // asks. It never undoes.
 func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.Limits) (bool, error) {
-	in := activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours, Limits: limits}
-	if g.Untold {
-		in.Pulse, g.Untold = g.Pulse, false
-	}
-	var check activities.HealthCheck
-	if err := workflow.ExecuteActivity(brief(ctx, "Look whether the server bears it"), database.CheckHealth, in).Get(ctx, &check); err != nil {
+	check, err := g.check(ctx, m, limits)
+	if err != nil {
 		return false, err
 	}
-	g.Health, g.Calm = check.Health, check.Calm
 	if len(check.Shut) == 0 {
 		g.Unwell, g.Looks = time.Time{}, 0
 		return !m.told(), nil
@@ -80,6 +75,31 @@ func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.L
 		return false, g.vacuum(ctx, m)
 	}
 	return false, g.wait(ctx, m, g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
+}
+
+// check is the look with which the last slice ended, where that was just now;
+// otherwise it looks.
+func (g *gradually) check(ctx workflow.Context, m *migration, limits resilience.Limits) (resilience.HealthCheck, error) {
+	if g.fresh && workflow.Now(ctx).Sub(m.sliced) < firstLook {
+		g.fresh = false
+		return *g.known, nil
+	}
+	g.fresh = false
+	in := g.asking(m, limits)
+	if g.Untold {
+		in.Pulse, g.Untold = g.Pulse, false
+	}
+	var check resilience.HealthCheck
+	err := workflow.ExecuteActivity(brief(ctx, "Look whether the server bears it"), database.CheckHealth, in).Get(ctx, &check)
+	if err == nil {
+		g.Health, g.Calm = check.Health, check.Calm
+	}
+	return check, err
+}
+
+// asking is the question whether the server bears more of the plan.
+func (g *gradually) asking(m *migration, limits resilience.Limits) activities.HealthInput {
+	return activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours, Limits: limits}
 }
 
 // untilLook is how long to wait for the next look: shortly while every signal

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,19 +17,43 @@ import (
 	"rehome/workflows"
 )
 
-func TestItRestsLongerNearALimit(t *testing.T) {
+// TestASliceKnowsTheHealthItBeginsWith, since it rests longer near a limit.
+func TestASliceKnowsTheHealthItBeginsWith(t *testing.T) {
 	t.Parallel()
 	env, w := gradual(t)
 	w.near = func(look int) bool { return look == 4 }
 	env.ExecuteWorkflow(gradually(), planned())
 	require.NoError(t, env.GetWorkflowError())
 	for i, s := range w.slices {
-		want := float64(resilience.GradualNice)
-		if i == 3 {
-			want *= 2
-		}
-		require.InDelta(t, want, s.Nice, 0, "slice %d", i+1)
+		require.Equal(t, i == 3, resilience.Strained(s.Health.Before.Gates), "slice %d", i+1)
+		require.Equal(t, resilience.DefaultLimits(), s.Health.Limits)
 	}
+}
+
+// TestASliceThatLookedNeedsNoOtherLook before the next begins, unless something took
+// its time in between, or it saw what the server does not bear.
+func TestASliceThatLookedNeedsNoOtherLook(t *testing.T) {
+	t.Parallel()
+	env, w := gradual(t)
+	shut := []resilience.Gate{{Name: resilience.WALGate, State: resilience.GateShut, Detail: "much is written", Since: w.now()}}
+	w.ends = func(slice int) *resilience.HealthCheck {
+		check := &resilience.HealthCheck{Calm: true, Health: resilience.Health{Baseline: resilience.Baseline{ProbeMS: 9}}}
+		if slice == 20 {
+			check.Shut, check.Health.Gates = shut, shut
+		}
+		return check
+	}
+	env.ExecuteWorkflow(gradually(), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.EqualValues(t, 100_000, w.at.Last)
+	require.Equal(t, 1+5+1, w.looks, "before the first slice, after each soak, and until the server bears it again")
+	require.Nil(t, w.asked[1].Pulse, "the slice has told that")
+	require.InDelta(t, 9, w.asked[1].Before.Baseline.ProbeMS, 0)
+	require.True(t, slices.ContainsFunc(w.asked, func(in activities.HealthInput) bool {
+		return len(in.Before.Gates) == 1 && in.Before.Gates[0].Name == resilience.WALGate
+	}),
+		"the look after the wait knows what was shut")
+	require.True(t, w.slices[30].Calm)
 }
 
 func TestBadHealthWaitsAndUndoesNothing(t *testing.T) {

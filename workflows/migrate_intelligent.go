@@ -69,9 +69,11 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 		return way, nil
 	}
 	p.health.at, p.health.Hours = at, m.in.Policy.Hours
-	way.slice = activities.Slice{Time: activities.Duration(gradualSlice)}
-	well, err := p.health.look(ctx, m, resilience.LateLimits())
-	way.stop = !well
+	p.health.learn(at)
+	limits := resilience.LateLimits()
+	well, err := p.health.look(ctx, m, limits)
+	health := p.health.asking(m, limits)
+	way.stop, way.health = !well, &health
 	return way, err
 }
 

@@ -24,7 +24,7 @@ type analyst struct {
 	limits resilience.Limits
 }
 
-func (a *analyst) CheckHealth(_ context.Context, in activities.HealthInput) (check activities.HealthCheck, err error) {
+func (a *analyst) CheckHealth(_ context.Context, in activities.HealthInput) (check resilience.HealthCheck, err error) {
 	err = a.do("CheckHealth", func() {
 		a.limits = in.Limits
 		if a.ill > 0 {

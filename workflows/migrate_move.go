@@ -193,13 +193,14 @@ func (m *migration) halt(ctx workflow.Context, reason string) error {
 // slice orders one slice of moves and shows how far it came.
 func (m *migration) slice(ctx workflow.Context, summary string, move any, way leg) (resilience.Watermark, error) {
 	var at resilience.Watermark
-	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: cmp.Or(m.in.Tuning.Slice, way.slice), Bounds: way.bounds, Servo: way.servo, Calm: way.calm, Nice: way.nice, Adapt: way.adapt}
+	in := activities.SliceInput{Origin: m.in.Origin, Migration: m.in.Migration, Epoch: m.epoch, Slice: m.in.Tuning.Slice, Bounds: way.bounds, Servo: way.servo, Calm: way.calm, Nice: way.nice, Adapt: way.adapt, Health: way.health}
 	options := m.in.Tuning.sliced(ctx, summary)
 	if m.phase == undoing {
 		options = m.undoing(options)
 	}
 	err := workflow.ExecuteActivity(options, move, in).Get(ctx, &at)
 	if err == nil {
+		m.sliced = workflow.Now(ctx)
 		m.show(ctx, at)
 	}
 	return at, err

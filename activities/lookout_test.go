@@ -1,0 +1,103 @@
+package activities_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/activities"
+	"rehome/resilience"
+)
+
+// minding is a slice of batches of 10 that looks at the server before each of them.
+func (w *ward) minding(length time.Duration, before resilience.Health, limits resilience.Limits) resilience.Watermark {
+	w.Helper()
+	health := activities.HealthInput{Before: before, Limits: limits}
+	health.Migration = "m-1"
+	return w.order(activities.SliceInput{
+		Slice: activities.Slice{Time: activities.Duration(length), Look: 1},
+		Servo: &resilience.Servo{TargetMS: 50, Least: 10, Most: 10, Size: 10}, Health: &health,
+	})
+}
+
+// TestASliceEndsWhenTheServerDoesNotBearIt, before its next batch, and says why.
+func TestASliceEndsWhenTheServerDoesNotBearIt(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	healthy := w.check(activities.HealthInput{}).Health
+	limits := resilience.DefaultLimits()
+	limits.Connected = 0
+	at := w.minding(time.Minute, healthy, limits)
+	require.Zero(t, at.Last)
+	require.Len(t, at.Check.Shut, 1)
+	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
+	require.Equal(t, []resilience.GateName{resilience.ConnectionsGate}, w.kept(resilience.GateShut))
+
+	at = w.minding(time.Minute, healthy, resilience.DefaultLimits())
+	require.EqualValues(t, 30, at.Last, "it bears all of it")
+	require.Empty(t, at.Check.Shut)
+	require.EqualValues(t, 30, at.Pulse.Rows, "in all stretches between the looks")
+	require.Equal(t, 3, at.Pulse.Batches)
+	require.Empty(t, w.kept(resilience.GateShut))
+}
+
+// TestASliceEndsWithALook that knows what the batches since the last one took.
+func TestASliceEndsWithALook(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	healthy := w.check(activities.HealthInput{}).Health
+	at := w.minding(1, healthy, resilience.DefaultLimits())
+	require.EqualValues(t, 10, at.Last)
+	require.Empty(t, at.Check.Shut)
+	require.InDelta(t, at.Pulse.P95MS, at.Check.Health.Sample.OwnMS, 0)
+	require.True(t, at.Check.Health.Sample.At.After(healthy.Sample.At))
+	require.Equal(t, healthy.Baseline.At, at.Check.Health.Baseline.At)
+}
+
+// TestASliceRestsLongerNearALimit: twice as long.
+func TestASliceRestsLongerNearALimit(t *testing.T) {
+	t.Parallel()
+	const nice = 50
+	w := newWard(t)
+	before := w.check(activities.HealthInput{}).Health
+	before.Gates = []resilience.Gate{{Name: resilience.WALGate, State: resilience.GateNear}}
+	health := activities.HealthInput{Before: before}
+	health.Migration = "m-1"
+	began := time.Now()
+	at := w.order(activities.SliceInput{Slice: activities.Slice{Time: 1}, Servo: &resilience.Servo{TargetMS: 50, Least: 1, Most: 10, Size: 10}, Nice: nice, Health: &health})
+	require.EqualValues(t, 10, at.Last)
+	require.Greater(t, time.Since(began).Seconds(), at.Pulse.ActiveMS*(1+2*nice)/1000)
+}
+
+// TestTheLastStepOfATransferMindsTheServer like any slice.
+func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	require.NoError(t, w.a.Store.AddMemory(t.Context(), resilience.Memory{Name: "other", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("other")}))
+	w.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'left/f.md', i, 'text ' || i FROM generate_series(1, 30) i`)
+	for _, step := range []struct{ activity, in any }{
+		{w.a.PlanMigration, activities.PlanMigrationInput{
+			Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "t-1", Strategy: resilience.Gradual,
+			Transfer: resilience.TransferOrder{To: "other", Prefix: "left"}, Rollback: []string{"undo"},
+		}},
+		{w.a.QueueMigration, activities.QueueInput{PlanInput: activities.PlanInput{Migration: "t-1"}}},
+		{w.a.TakeSlot, activities.PlanInput{Migration: "t-1"}},
+		{w.a.BeginMigration, activities.BeginInput{PlanInput: activities.PlanInput{Migration: "t-1"}}},
+		{w.a.MoveSlice, activities.SliceInput{Migration: "t-1", Epoch: 1}},
+		{w.a.SwitchReferences, activities.PlanInput{Migration: "t-1"}},
+	} {
+		_, err := w.env.ExecuteActivity(step.activity, step.in)
+		require.NoError(t, err)
+	}
+	servo, limits := resilience.NewServo(resilience.GradualAim, 1000, false), resilience.DefaultLimits()
+	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Slice: activities.Slice{Look: 1}, Servo: &servo, Health: &activities.HealthInput{}}
+	in.Health.Migration = "t-1"
+	limits.Connected = 0
+	in.Health.Limits = limits
+	at := w.run(w.a.RetireSlice, in)
+	require.Zero(t, at.Last)
+	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
+	in.Health.Limits = resilience.DefaultLimits()
+	require.EqualValues(t, 30, w.run(w.a.RetireSlice, in).Last)
+}
