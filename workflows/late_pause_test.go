@@ -20,7 +20,8 @@ import (
 // a step, which is refused while the plan is paused.
 type belated struct {
 	*actor
-	step string
+	step    string
+	retired int64
 }
 
 func (b *belated) SwitchAliases(context.Context, activities.PlanInput) error {
@@ -29,6 +30,33 @@ func (b *belated) SwitchAliases(context.Context, activities.PlanInput) error {
 
 func (b *belated) CompleteMigration(context.Context, activities.PlanInput) error {
 	return b.executing("CompleteMigration")
+}
+
+// SwitchReferences and what follows are the last steps of a transfer.
+func (b *belated) SwitchReferences(context.Context, activities.PlanInput) error {
+	return b.do("SwitchReferences")
+}
+
+func (b *belated) ReadRetired(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
+	err = b.do("ReadRetired", func() { at = b.leaving() })
+	return at, err
+}
+
+func (b *belated) RetireSlice(context.Context, activities.SliceInput) (at resilience.Watermark, err error) {
+	err = b.do("RetireSlice", func() {
+		if b.at.Wish == resilience.WishRun {
+			b.retired = b.at.Total
+		}
+		at = b.leaving()
+	})
+	return at, err
+}
+
+// leaving is the watermark of the rows that have left.
+func (b *belated) leaving() resilience.Watermark {
+	at := b.at
+	at.Last = b.retired
+	return at
 }
 
 func (b *belated) executing(step string) (err error) {
@@ -73,6 +101,24 @@ func TestAPauseThatComesLateIsWaitedOut(t *testing.T) {
 			require.Equal(t, "CompleteMigration", b.did()[len(b.did())-2])
 		})
 	}
+}
+
+// TestAPauseThatComesLateToATransferIsWaitedOut, when its last row has left.
+func TestAPauseThatComesLateToATransferIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	env, b := rehearseBelated(t, "CompleteMigration")
+	b.plan.Transfer = &resilience.Transferring{}
+	in, soak := planned(), resilience.Seconds(0)
+	in.TransferOrder = resilience.TransferOrder{To: "archive", Soak: &soak}
+	env.RegisterDelayedCallback(func() {
+		require.Equal(t, []string{"CompleteMigration", "ReadWatermark", "ReadRetired"}, b.did()[len(b.did())-3:], "it waits")
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
+	}, time.Hour)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.NotContains(t, b.did(), "BeginUndo", "nobody wanted it undone")
+	require.EqualValues(t, 30, b.retired)
+	require.Equal(t, "CompleteMigration", b.did()[len(b.did())-2])
 }
 
 func TestAPauseThatComesLateIsAbortedToo(t *testing.T) {
