@@ -107,9 +107,10 @@ func (c *careful) stretch() *resilience.Pulse {
 
 // felt is what the slice measured.
 func (c *careful) felt() *resilience.Pulse {
-	if c.stretch() == nil {
+	if c == nil {
 		return nil
 	}
+	c.stretch()
 	return &c.before
 }
 

@@ -4,22 +4,23 @@ import (
 	"context"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"rehome/resilience"
 )
 
-// lookEvery is how often a slice that minds the server's health looks at it: short
-// against the age at which a look is too old.
+// lookEvery is how old a look at the server gets in a slice that minds its health:
+// short against the age at which it is too old.
 const lookEvery = 8 * time.Second
 
 // lookout looks at the server again and again between the batches of a slice, and
 // at its end, so that the next slice may begin at once. A nil one minds nothing.
 type lookout struct {
-	data   *Database
-	in     HealthInput
-	care   *careful // measures the batches; nil: nobody does
-	every  time.Duration
-	looked time.Time
-	check  resilience.HealthCheck
+	data  *Database
+	in    HealthInput
+	care  *careful // measures the batches; nil: nobody does
+	every time.Duration
+	check resilience.HealthCheck
 }
 
 // minding is the lookout of a slice that is to mind the server's health.
@@ -27,7 +28,7 @@ func (a *Database) minding(in SliceInput, care *careful) *lookout {
 	if in.Health == nil {
 		return nil
 	}
-	l := &lookout{data: a, in: *in.Health, care: care, every: lookEvery, looked: time.Now()}
+	l := &lookout{data: a, in: *in.Health, care: care, every: lookEvery}
 	if in.Slice.Look > 0 {
 		l.every = time.Duration(in.Slice.Look)
 	}
@@ -35,12 +36,14 @@ func (a *Database) minding(in SliceInput, care *careful) *lookout {
 	return l
 }
 
-// due looks when it is time to, and reports whether the server bears no more.
+// due looks when the last look that saw the server is too long ago, whoever had it,
+// and reports whether the server bears no more. Of one from the future nobody knows
+// how old it is.
 func (l *lookout) due(ctx context.Context) (bool, error) {
 	if l == nil {
 		return false, nil
 	}
-	if time.Since(l.looked) >= l.every {
+	if age := time.Since(l.check.Health.Sample.At); age < 0 || age >= l.every {
 		if err := beating(ctx, l.look); err != nil {
 			return false, err
 		}
@@ -49,23 +52,31 @@ func (l *lookout) due(ctx context.Context) (bool, error) {
 }
 
 func (l *lookout) look(ctx context.Context) error {
-	l.in.Pulse = l.care.stretch()
+	l.in.Before, l.in.Pulse = l.check.Health, l.care.stretch()
 	check, err := l.data.CheckHealth(ctx, l.in)
 	if err != nil {
 		return err
 	}
-	l.check, l.in.Before, l.looked = check, check.Health, time.Now()
+	l.check = check
 	l.care.mind(check)
 	return nil
 }
 
-// last is the look with which a slice ends. One that the server did not bear has just
-// had it.
-func (l *lookout) last(ctx context.Context) (*resilience.HealthCheck, error) {
+// last is the look with which a slice ends: the one by which it did, or else, where it
+// has more to do and the worker goes on, another.
+func (l *lookout) last(ctx context.Context, done bool) (*resilience.HealthCheck, error) {
 	if l == nil {
 		return nil, nil
 	}
 	if len(l.check.Shut) == 0 {
+		select {
+		case <-activity.GetWorkerStopChannel(ctx):
+			done = true
+		default:
+		}
+		if done {
+			return nil, nil
+		}
 		if err := beating(ctx, l.look); err != nil {
 			return nil, err
 		}

@@ -10,33 +10,47 @@ import (
 	"rehome/resilience"
 )
 
-// minding is a slice of batches of 10 that looks at the server before each of them.
-func (w *ward) minding(length time.Duration, before resilience.Health, limits resilience.Limits) resilience.Watermark {
+// patient are limits that what other tests do to the server does not reach.
+func patient() resilience.Limits {
+	limits := resilience.DefaultLimits()
+	limits.Waiters, limits.WALBudget, limits.OwnMS, limits.Connected, limits.DeadShare = 1000, 1<<40, 1e6, 2, 1
+	return limits
+}
+
+// minding is a slice of batches of 10 that looks at the server as often.
+func (w *ward) minding(length, look time.Duration, health activities.HealthInput) resilience.Watermark {
 	w.Helper()
-	health := activities.HealthInput{Before: before, Limits: limits}
 	health.Migration = "m-1"
 	return w.order(activities.SliceInput{
-		Slice: activities.Slice{Time: activities.Duration(length), Look: 1},
+		Slice: activities.Slice{Time: activities.Duration(length), Look: activities.Duration(look)},
 		Servo: &resilience.Servo{TargetMS: 50, Least: 10, Most: 10, Size: 10}, Health: &health,
 	})
+}
+
+// healthy is how the server was before, as reads go however slow.
+func (w *ward) healthy() resilience.Health {
+	w.Helper()
+	health := w.check(activities.HealthInput{Limits: patient()}).Health
+	health.Baseline.ProbeMS = 1000
+	return health
 }
 
 // TestASliceEndsWhenTheServerDoesNotBearIt, before its next batch, and says why.
 func TestASliceEndsWhenTheServerDoesNotBearIt(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
-	healthy := w.check(activities.HealthInput{}).Health
-	limits := resilience.DefaultLimits()
+	healthy := w.healthy()
+	limits := patient()
 	limits.Connected = 0
-	at := w.minding(time.Minute, healthy, limits)
+	at := w.minding(time.Minute, 1, activities.HealthInput{Before: healthy, Limits: limits})
 	require.Zero(t, at.Last)
 	require.Len(t, at.Check.Shut, 1)
 	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
 	require.Equal(t, []resilience.GateName{resilience.ConnectionsGate}, w.kept(resilience.GateShut))
 
-	at = w.minding(time.Minute, healthy, resilience.DefaultLimits())
+	at = w.minding(time.Minute, 1, activities.HealthInput{Before: healthy, Limits: patient()})
 	require.EqualValues(t, 30, at.Last, "it bears all of it")
-	require.Empty(t, at.Check.Shut)
+	require.Nil(t, at.Check, "nothing is left to look for")
 	require.EqualValues(t, 30, at.Pulse.Rows, "in all stretches between the looks")
 	require.Equal(t, 3, at.Pulse.Batches)
 	require.Empty(t, w.kept(resilience.GateShut))
@@ -46,8 +60,8 @@ func TestASliceEndsWhenTheServerDoesNotBearIt(t *testing.T) {
 func TestASliceEndsWithALook(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
-	healthy := w.check(activities.HealthInput{}).Health
-	at := w.minding(1, healthy, resilience.DefaultLimits())
+	healthy := w.healthy()
+	at := w.minding(1, 0, activities.HealthInput{Before: healthy, Limits: patient()})
 	require.EqualValues(t, 10, at.Last)
 	require.Empty(t, at.Check.Shut)
 	require.InDelta(t, at.Pulse.P95MS, at.Check.Health.Sample.OwnMS, 0)
@@ -55,12 +69,28 @@ func TestASliceEndsWithALook(t *testing.T) {
 	require.Equal(t, healthy.Baseline.At, at.Check.Health.Baseline.At)
 }
 
+// TestASliceThatBeginsLateLooksFirst: the look before it was for another hour.
+func TestASliceThatBeginsLateLooksFirst(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	now := time.Now().UTC()
+	hours := now.Add(2*time.Hour).Format("15:04") + "-" + now.Add(3*time.Hour).Format("15:04")
+	for name, apart := range map[string]time.Duration{"an hour ago": -time.Hour, "by a clock that was put back": time.Hour} {
+		before := w.healthy()
+		before.Sample.At = before.Sample.At.Add(apart)
+		at := w.minding(time.Minute, 0, activities.HealthInput{Before: before, Limits: patient(), Hours: hours})
+		require.Zero(t, at.Last, name)
+		require.Len(t, at.Check.Shut, 1, name)
+		require.Equal(t, resilience.HoursGate, at.Check.Shut[0].Name, name)
+	}
+}
+
 // TestASliceRestsLongerNearALimit: twice as long.
 func TestASliceRestsLongerNearALimit(t *testing.T) {
 	t.Parallel()
-	const nice = 50
+	const nice = 300
 	w := newWard(t)
-	before := w.check(activities.HealthInput{}).Health
+	before := w.healthy()
 	before.Gates = []resilience.Gate{{Name: resilience.WALGate, State: resilience.GateNear}}
 	health := activities.HealthInput{Before: before}
 	health.Migration = "m-1"
@@ -90,14 +120,14 @@ func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
 		_, err := w.env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
 	}
-	servo, limits := resilience.NewServo(resilience.GradualAim, 1000, false), resilience.DefaultLimits()
-	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Slice: activities.Slice{Look: 1}, Servo: &servo, Health: &activities.HealthInput{}}
+	servo, limits := resilience.NewServo(resilience.GradualAim, 1000, false), patient()
+	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Slice: activities.Slice{Look: 1}, Servo: &servo, Health: &activities.HealthInput{Before: w.healthy()}}
 	in.Health.Migration = "t-1"
 	limits.Connected = 0
 	in.Health.Limits = limits
 	at := w.run(w.a.RetireSlice, in)
 	require.Zero(t, at.Last)
 	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
-	in.Health.Limits = resilience.DefaultLimits()
+	in.Health.Limits = patient()
 	require.EqualValues(t, 30, w.run(w.a.RetireSlice, in).Last)
 }

@@ -27,8 +27,8 @@ type SliceInput struct {
 	// Adapt lets the batches go as the course of their group says.
 	Adapt bool `json:"adapt,omitempty"`
 	// Health, when it is there, is how the server was just now. The slice looks again
-	// while it goes on, and ends when the server does not bear it. The look at its end
-	// is in what it returns.
+	// while it goes on, and ends when the server does not bear it. The look at its end,
+	// if there was one, is in what it returns.
 	Health *HealthInput `json:"health,omitempty"`
 }
 
@@ -89,13 +89,13 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	metrics := activity.GetMetricsHandler(ctx)
 	var c *careful
 	if in.Servo != nil {
-		var done func()
-		c, done = a.carefully(ctx, in)
+		var unwatch func()
+		c, unwatch = a.carefully(ctx, in)
 		order.step = c.stepping(order.step)
-		defer func() { done(); at.Pulse = c.felt() }()
+		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
 	watch := a.minding(in, c)
-	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
+	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
 			return at, true, nil
 		}
@@ -123,16 +123,15 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	if err == nil {
 		err = a.Store.Settle(ctx, in.Migration)
 	}
-	if err == nil {
-		at.Check, err = watch.last(ctx)
-	}
 	if err != nil {
 		return at, classify("move chunks", err)
 	}
 	if order.wish == resilience.WishRun && at.Last == at.Total {
 		_, err = a.Store.MarkApplied(ctx, in.Migration)
+		return at, classify("mark the end of the moves", err)
 	}
-	return at, classify("mark the end of the moves", err)
+	at.Check, err = watch.last(ctx, done)
+	return at, err
 }
 
 // batch is what a rest after it goes by.

@@ -36,7 +36,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 	}
 	measured := measuring(in.Servo, in.Calm)
 	watch := a.minding(in, measured)
-	at, _, err = inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
+	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if end(at) || at.Wish != wish {
 			return at, true, nil
 		}
@@ -59,7 +59,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		return at, false, a.pace(ctx, in, at, batch{rows, began, took}, watch.nice(in.Nice))
 	})
 	if err == nil {
-		at.Check, err = watch.last(ctx)
+		at.Check, err = watch.last(ctx, done)
 	}
 	at.Pulse = measured.felt()
 	return at, classify("take the chunks out of their memory", err)

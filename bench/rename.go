@@ -66,9 +66,9 @@ type renaming struct {
 	workflow string // of the last migration by batch at 1000
 }
 
-// newRenaming fills a memory. Behind it in the table's index stands another of one
-// chunk: at the end of an index entries go in without a search, and one direction of
-// the rename would be the cheaper one. The pairs for the plain statement serve both ways.
+// newRenaming fills a memory. Behind it in the table's index stands another: into the
+// last page of an index entries go without a search, and one direction of the rename
+// would be the cheaper one. The pairs for the plain statement serve both ways.
 func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming, error) {
 	b := &renaming{rig: r, memory: memory, crop: c, at: "guide", to: "pages"}
 	if err := r.addMemory(ctx, memory); err != nil {
@@ -86,7 +86,7 @@ func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming,
 		return nil, err
 	}
 	return b, r.exec(ctx,
-		fmt.Sprintf(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('%s', 'z.md', 1, 'the end')`, next),
+		fmt.Sprintf(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT '%s', i || '.md', 1, 'the end' FROM generate_series(1, 5000) i`, next),
 		`DROP TABLE IF EXISTS pairs`,
 		fmt.Sprintf(`CREATE TABLE pairs AS SELECT id, path AS %s, '%[2]s' || substr(path, length('%[1]s') + 1) AS %[2]s FROM rehome.chunks WHERE memory = '%[3]s'`, b.at, b.to, memory),
 		`ALTER TABLE pairs ADD PRIMARY KEY (id)`)

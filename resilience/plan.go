@@ -13,7 +13,7 @@ type Strategy string
 const (
 	Immediate   Strategy = "immediate"   // all rows in one transaction
 	Batch       Strategy = "batch"       // a fixed number of rows in each transaction, back to back
-	Gradual     Strategy = "gradual"     // growing stages with pauses, each slice behind a health gate
+	Gradual     Strategy = "gradual"     // growing stages with pauses, behind health gates
 	Intelligent Strategy = "intelligent" // looks first, and picks a way and a pace for each group
 )
 

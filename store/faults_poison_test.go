@@ -120,8 +120,8 @@ func keeping(decides string) string {
 		CREATE TRIGGER keep BEFORE DELETE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.keep()`
 }
 
-// TestFault26ARowThatMayNotLeaveStaysAlone, beside its copy, and is listed. That
-// it may not leave is new: else the plan would have been refused.
+// TestFault26ARowThatMayNotLeaveStaysAlone, beside its copy, and is listed, where
+// that came after the plan was made.
 func TestFault26ARowThatMayNotLeaveStaysAlone(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ change, says string }{

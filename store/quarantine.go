@@ -31,7 +31,6 @@ type taken struct {
 func (n *taken) add(more taken) {
 	n.IDs = append(n.IDs, more.IDs...)
 	n.Bytes += more.Bytes
-	n.Chosen += more.Chosen
 }
 
 func prepareRemoval(ctx context.Context, tx pgx.Tx, memory resilience.Memory, reason, run string) (removal, error) {

@@ -61,6 +61,7 @@ func (x *examined) foreignKeys(ctx context.Context, tx pgx.Tx) ([]resilience.For
 type pointer struct {
 	Name, Schema, Table, OnDelete string
 	Readable                      bool     // by rehome's role, all of its rows
+	Indexed                       bool     // by the first of its columns
 	Columns, To                   []string // of its own table, and those that they point to
 }
 
@@ -71,6 +72,7 @@ func pointers(ctx context.Context, tx pgx.Tx, t table) ([]pointer, error) {
 		SELECT con.conname::text, n.nspname::text, c.relname::text,
 			CASE con.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END,
 			has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid),
+			EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = con.conkey[1]),
 			k.columns, k.pointed
 		FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
 			LATERAL (

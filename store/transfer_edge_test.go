@@ -18,17 +18,19 @@ func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 		kind   error
 		says   []string
 	}{
-		"a column that must have a value":  {`ALTER TABLE public.notes ADD author text NOT NULL, ADD rank int NOT NULL`, store.ErrUnfit, []string{`"author"`, `"rank"`}},
-		"an embedding of another type":     {`ALTER TABLE public.notes ALTER vec TYPE text`, store.ErrUnfit, []string{`"vec"`, "text", "real[]"}},
-		"an embedding of a narrower type":  {`CREATE DOMAIN public.pair AS double precision[] CHECK (cardinality(VALUE) = 2); ALTER TABLE public.notes ALTER vec TYPE public.pair`, store.ErrUnfit, []string{`"vec"`, "pair", "real[]"}},
-		"a text of a narrower type":        {`CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9); ALTER TABLE public.notes ALTER body TYPE public.short`, store.ErrUnfit, []string{`"body"`, "short"}},
-		"a text that is to be a number":    {`ALTER TABLE public.notes ALTER body TYPE int USING 1`, store.ErrUnfit, []string{`"body"`, "integer"}},
-		"an embedding that is missing":     {`ALTER TABLE public.notes ALTER vec SET NOT NULL; UPDATE rehome.chunks SET embedding = NULL WHERE ordinal = 2`, store.ErrUnfit, []string{"2 chunks", `"embedding"`, `"vec"`}},
-		"an id that nothing makes":         {`ALTER TABLE public.notes ALTER id DROP DEFAULT`, store.ErrUnfit, []string{`"id"`, "bigint"}},
-		"a path that is taken":             {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`, store.ErrConflict, []string{"guide/a.md"}},
-		"a path above one":                 {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide"}}', 'blue')`, store.ErrConflict, []string{"guide"}},
-		"a foreign key that would cascade": {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks ON DELETE CASCADE)`, store.ErrRefused, []string{"CASCADE"}},
-		"a chunk that a row points to":     {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); INSERT INTO public.likes SELECT id FROM rehome.chunks WHERE ordinal = 2`, store.ErrRefused, []string{"public.likes", "2 of them", "likes_chunk_fkey"}},
+		"a column that must have a value":          {`ALTER TABLE public.notes ADD author text NOT NULL, ADD rank int NOT NULL`, store.ErrUnfit, []string{`"author"`, `"rank"`}},
+		"an embedding of another type":             {`ALTER TABLE public.notes ALTER vec TYPE text`, store.ErrUnfit, []string{`"vec"`, "text", "real[]"}},
+		"an embedding of a narrower type":          {`CREATE DOMAIN public.pair AS double precision[] CHECK (cardinality(VALUE) = 2); ALTER TABLE public.notes ALTER vec TYPE public.pair`, store.ErrUnfit, []string{`"vec"`, "pair", "real[]"}},
+		"a text of a narrower type":                {`CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9); ALTER TABLE public.notes ALTER body TYPE public.short`, store.ErrUnfit, []string{`"body"`, "short"}},
+		"a text that is to be a number":            {`ALTER TABLE public.notes ALTER body TYPE int USING 1`, store.ErrUnfit, []string{`"body"`, "integer"}},
+		"an embedding that is missing":             {`ALTER TABLE public.notes ALTER vec SET NOT NULL; UPDATE rehome.chunks SET embedding = NULL WHERE ordinal = 2`, store.ErrUnfit, []string{"2 chunks", `"embedding"`, `"vec"`}},
+		"an id that nothing makes":                 {`ALTER TABLE public.notes ALTER id DROP DEFAULT`, store.ErrUnfit, []string{`"id"`, "bigint"}},
+		"a path that is taken":                     {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`, store.ErrConflict, []string{"guide/a.md"}},
+		"a path above one":                         {`INSERT INTO public.notes (body, meta, team) VALUES ('x', '{"loc": {"source": "/srv/guide"}}', 'blue')`, store.ErrConflict, []string{"guide"}},
+		"a foreign key that would cascade":         {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks ON DELETE CASCADE)`, store.ErrRefused, []string{"CASCADE"}},
+		"a chunk that a row of an index points to": {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); CREATE INDEX ON public.likes (chunk); INSERT INTO public.likes SELECT id FROM rehome.chunks WHERE ordinal = 2`, store.ErrRefused, []string{"public.likes", "2 of them", "likes_chunk_fkey"}},
+		"a chunk that another points to":           {`ALTER TABLE rehome.chunks ADD parent bigint REFERENCES rehome.chunks; UPDATE rehome.chunks SET parent = 1 WHERE id = 2`, store.ErrRefused, []string{"rehome.chunks", "1 of them"}},
+		"a chunk that a row points to":             {`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); INSERT INTO public.likes SELECT id FROM rehome.chunks WHERE ordinal = 2`, store.ErrRefused, []string{"public.likes", "2 of them", "likes_chunk_fkey"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,6 +155,24 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 			require.EqualValues(t, at.Last, m.count(`SELECT count(*) FROM public.notes`), "the batch left nothing behind")
 		})
 	}
+}
+
+// TestAChunkThatPointsToItselfCanLeave for a table in which its copy does not.
+func TestAChunkThatPointsToItselfCanLeave(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(5, "guide/a.md")
+	m.exec(`ALTER TABLE rehome.chunks ADD root bigint REFERENCES rehome.chunks`)
+	m.exec(`UPDATE rehome.chunks SET root = id`)
+	_, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.ErrorIs(t, err, store.ErrRefused)
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.EqualValues(t, 5, m.finish(id).Moved)
+	require.Empty(t, m.ids("docs"))
 }
 
 // copied is a transfer of so many chunks, of whose batches so many are done; -1 is all.

@@ -168,9 +168,9 @@ func (j *journal) checkValues(ctx context.Context) error {
 	return nil
 }
 
-// checkPointers refuses chunks that rows of the application point to by a foreign
-// key: they could be copied, but not leave. Where rehome may not read these rows, a
-// chunk stays behind when it is to leave.
+// checkPointers refuses chunks that other rows point to by a foreign key: they could
+// be copied, but not leave. Rows that rehome may not read are met when a chunk is to
+// leave.
 func (j *journal) checkPointers(ctx context.Context) error {
 	from := j.transfer.from
 	keys, err := pointers(ctx, j.tx, from)
@@ -185,17 +185,24 @@ func (j *journal) checkPointers(ctx context.Context) error {
 		for i, c := range k.Columns {
 			points[i] = "p." + quote(c) + " = " + from.column(k.To[i])
 		}
+		if from.name() != j.transfer.to.name() { // a row that points to itself can leave, unless its copy will point to it
+			points = append(points, "(p.tableoid, p.ctid) <> (t.tableoid, t.ctid)")
+		}
+		each := "" // a join with all rows that point here
+		if k.Indexed {
+			each = "OFFSET 0" // a look for each chunk
+		}
 		var held int64
 		err := j.tx.QueryRow(ctx, fmt.Sprintf(`
 			SELECT count(*) FROM rehome.migration_moves m JOIN %s t ON %s AND %s
-			WHERE m.plan = @number AND EXISTS (SELECT FROM %s p WHERE %s)`,
-			from.name(), from.hasID("m.chunk_id"), from.scope(), quote(k.Schema, k.Table), strings.Join(points, " AND ")),
+			WHERE m.plan = @number AND EXISTS (SELECT FROM %s p WHERE %s %s)`,
+			from.name(), from.hasID("m.chunk_id"), from.scope(), quote(k.Schema, k.Table), strings.Join(points, " AND "), each),
 			j.transfer.args(pgx.NamedArgs{"number": j.number})).Scan(&held)
 		if err != nil {
 			return err
 		}
 		if held > 0 {
-			return problem(ErrRefused, "chunks cannot leave memory %s: rows of %s.%s point to %d of them (foreign key %s); remove those rows, or let them point elsewhere. Nothing was moved",
+			return problem(ErrRefused, "chunks cannot leave memory %s: rows of %s.%s point to %d of them (foreign key %s); let those rows point elsewhere first. Nothing was moved",
 				j.memory, k.Schema, k.Table, held, k.Name)
 		}
 	}

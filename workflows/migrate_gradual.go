@@ -12,8 +12,8 @@ import (
 )
 
 // MigrateGradual lets chunks follow their files a few at a time: a canary, then
-// growing stages with a time between them in which others would notice, every
-// slice behind a look at the server's health.
+// growing stages with a time between them in which others would notice, with looks
+// at the server's health all the time.
 func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, error) {
 	return migrate(ctx, resilience.Gradual, in)
 }
@@ -147,7 +147,7 @@ func (g *gradually) rise(now time.Time, m *migration) {
 }
 
 // expected is how long the work of the whole plan takes at the cost it had so
-// far, with the pauses between its slices.
+// far, with the rests between its batches.
 func (g *gradually) expected() time.Duration {
 	if g.Rows == 0 {
 		return 0

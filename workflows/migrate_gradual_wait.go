@@ -77,8 +77,8 @@ func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.L
 	return false, g.wait(ctx, m, g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
 }
 
-// check is the look with which the last slice ended, where that was just now;
-// otherwise it looks.
+// check is the look with which the last slice ended, where nothing came after it;
+// otherwise it looks. A slice that begins late looks again before its first batch.
 func (g *gradually) check(ctx workflow.Context, m *migration, limits resilience.Limits) (resilience.HealthCheck, error) {
 	if g.fresh && workflow.Now(ctx).Sub(m.sliced) < firstLook {
 		g.fresh = false
