@@ -42,6 +42,10 @@ func strategyScenarios() map[string]scenario {
 		"migrate-completed": func(in *installation) client.WorkflowRun { return by(in, resilience.Batch) },
 		"migrate-immediate": func(in *installation) client.WorkflowRun { return by(in, resilience.Immediate) },
 		"migrate-gradual":   func(in *installation) client.WorkflowRun { return by(in, resilience.Gradual) },
+		"migrate-gradual-looks": func(in *installation) client.WorkflowRun { // in slices that end with one
+			_, run := in.migrateBy(resilience.Gradual, resilience.Policy{Rate: 40}, theGuide)
+			return run
+		},
 		"migrate-intelligent": func(in *installation) client.WorkflowRun { // in several groups
 			in.fill("guide/cold/a.md", 600)
 			in.fill("guide/hot/a.md", 700)
