@@ -6,6 +6,8 @@
 package activities
 
 import (
+	"time"
+
 	"go.temporal.io/sdk/client"
 
 	"rehome/store"
@@ -15,6 +17,8 @@ import (
 type Database struct {
 	Store    *store.Store
 	Temporal client.Client // to ask whether the run behind a claim is still open
+
+	lookEvery time.Duration // of slices that mind the server's health; 0: lookEvery
 }
 
 // Files holds the activities that read a memory's root. Only workers that have

@@ -12,9 +12,6 @@ type Slice struct {
 	// Time is how long the call may work before it returns with more to do.
 	// Zero means DefaultSlice.
 	Time Duration `json:"time,omitempty"`
-	// Look is how often it looks at the server where it minds its health. Zero means
-	// every 8 seconds.
-	Look Duration `json:"look,omitempty"`
 }
 
 // DefaultSlice keeps the number of activities proportional to time: one costs

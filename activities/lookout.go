@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -19,7 +20,6 @@ type lookout struct {
 	data  *Database
 	in    HealthInput
 	care  *careful // measures the batches; nil: nobody does
-	every time.Duration
 	check resilience.HealthCheck
 }
 
@@ -28,12 +28,7 @@ func (a *Database) minding(in SliceInput, care *careful) *lookout {
 	if in.Health == nil {
 		return nil
 	}
-	l := &lookout{data: a, in: *in.Health, care: care, every: lookEvery}
-	if in.Slice.Look > 0 {
-		l.every = time.Duration(in.Slice.Look)
-	}
-	l.check.Health = in.Health.Before
-	return l
+	return &lookout{data: a, in: *in.Health, care: care, check: resilience.HealthCheck{Health: in.Health.Before}}
 }
 
 // due looks when the last look that saw the server is too long ago, whoever had it,
@@ -43,7 +38,7 @@ func (l *lookout) due(ctx context.Context) (bool, error) {
 	if l == nil {
 		return false, nil
 	}
-	if age := time.Since(l.check.Health.Sample.At); age < 0 || age >= l.every {
+	if age := time.Since(l.check.Health.Sample.At); age < 0 || age >= cmp.Or(l.data.lookEvery, lookEvery) {
 		if err := beating(ctx, l.look); err != nil {
 			return false, err
 		}

@@ -17,12 +17,12 @@ func patient() resilience.Limits {
 	return limits
 }
 
-// minding is a slice of batches of 10 that looks at the server as often.
-func (w *ward) minding(length, look time.Duration, health activities.HealthInput) resilience.Watermark {
+// minding is a slice of batches of 10 that minds the server's health.
+func (w *ward) minding(length time.Duration, health activities.HealthInput) resilience.Watermark {
 	w.Helper()
 	health.Migration = "m-1"
 	return w.order(activities.SliceInput{
-		Slice: activities.Slice{Time: activities.Duration(length), Look: activities.Duration(look)},
+		Slice: activities.Slice{Time: activities.Duration(length)},
 		Servo: &resilience.Servo{TargetMS: 50, Least: 10, Most: 10, Size: 10}, Health: &health,
 	})
 }
@@ -39,16 +39,17 @@ func (w *ward) healthy() resilience.Health {
 func TestASliceEndsWhenTheServerDoesNotBearIt(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
+	activities.LookEvery(w.a, 1) // before each batch
 	healthy := w.healthy()
 	limits := patient()
 	limits.Connected = 0
-	at := w.minding(time.Minute, 1, activities.HealthInput{Before: healthy, Limits: limits})
+	at := w.minding(time.Minute, activities.HealthInput{Before: healthy, Limits: limits})
 	require.Zero(t, at.Last)
 	require.Len(t, at.Check.Shut, 1)
 	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
 	require.Equal(t, []resilience.GateName{resilience.ConnectionsGate}, w.kept(resilience.GateShut))
 
-	at = w.minding(time.Minute, 1, activities.HealthInput{Before: healthy, Limits: patient()})
+	at = w.minding(time.Minute, activities.HealthInput{Before: healthy, Limits: patient()})
 	require.EqualValues(t, 30, at.Last, "it bears all of it")
 	require.Nil(t, at.Check, "nothing is left to look for")
 	require.EqualValues(t, 30, at.Pulse.Rows, "in all stretches between the looks")
@@ -61,7 +62,7 @@ func TestASliceEndsWithALook(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	healthy := w.healthy()
-	at := w.minding(1, 0, activities.HealthInput{Before: healthy, Limits: patient()})
+	at := w.minding(1, activities.HealthInput{Before: healthy, Limits: patient()})
 	require.EqualValues(t, 10, at.Last)
 	require.Empty(t, at.Check.Shut)
 	require.InDelta(t, at.Pulse.P95MS, at.Check.Health.Sample.OwnMS, 0)
@@ -78,7 +79,7 @@ func TestASliceThatBeginsLateLooksFirst(t *testing.T) {
 	for name, apart := range map[string]time.Duration{"an hour ago": -time.Hour, "by a clock that was put back": time.Hour} {
 		before := w.healthy()
 		before.Sample.At = before.Sample.At.Add(apart)
-		at := w.minding(time.Minute, 0, activities.HealthInput{Before: before, Limits: patient(), Hours: hours})
+		at := w.minding(time.Minute, activities.HealthInput{Before: before, Limits: patient(), Hours: hours})
 		require.Zero(t, at.Last, name)
 		require.Len(t, at.Check.Shut, 1, name)
 		require.Equal(t, resilience.HoursGate, at.Check.Shut[0].Name, name)
@@ -120,8 +121,9 @@ func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
 		_, err := w.env.ExecuteActivity(step.activity, step.in)
 		require.NoError(t, err)
 	}
+	activities.LookEvery(w.a, 1)
 	servo, limits := resilience.NewServo(resilience.GradualAim, 1000, false), patient()
-	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Slice: activities.Slice{Look: 1}, Servo: &servo, Health: &activities.HealthInput{Before: w.healthy()}}
+	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Servo: &servo, Health: &activities.HealthInput{Before: w.healthy()}}
 	in.Health.Migration = "t-1"
 	limits.Connected = 0
 	in.Health.Limits = limits

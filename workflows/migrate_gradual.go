@@ -24,7 +24,7 @@ type gradually struct {
 	at    resilience.Watermark
 	seen  *resilience.Pulse       // the last that was taken into account
 	known *resilience.HealthCheck // likewise
-	fresh bool                    // nothing went by it yet
+	fresh bool                    // no slice was ordered by it yet
 }
 
 // climb is what a gradual migration remembers, from run to run too.

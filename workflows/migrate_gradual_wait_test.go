@@ -49,10 +49,10 @@ func TestASliceThatLookedNeedsNoOtherLook(t *testing.T) {
 	require.Equal(t, 1+5+1, w.looks, "before the first slice, after each soak, and until the server bears it again")
 	require.Nil(t, w.asked[1].Pulse, "the slice has told that")
 	require.InDelta(t, 9, w.asked[1].Before.Baseline.ProbeMS, 0)
-	require.True(t, slices.ContainsFunc(w.asked, func(in activities.HealthInput) bool {
+	knows := func(in activities.HealthInput) bool {
 		return len(in.Before.Gates) == 1 && in.Before.Gates[0].Name == resilience.WALGate
-	}),
-		"the look after the wait knows what was shut")
+	}
+	require.True(t, slices.ContainsFunc(w.asked, knows), "the look after the wait knows what was shut")
 	require.True(t, w.slices[30].Calm)
 }
 
