@@ -51,7 +51,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.name(), interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations})
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	some := stays != "{}"
 	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t)}, nil
 }
@@ -356,7 +356,7 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
-	verified bool // every moved row is at its target and, path apart, what it was
+	verified bool // every moved row is at its target and, where compared, path apart what it was
 }
 
 // and is the account of two parts of a batch.
@@ -376,7 +376,7 @@ func (r batchResult) check(lo, hi int64) error {
 	case r.moved != r.here:
 		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated", lo+1, hi, r.here, r.moved)
 	case !r.verified:
-		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger on the table changes more than the path", lo+1, hi)
+		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger or a generated column of the table changes more than the path", lo+1, hi)
 	}
 	return nil
 }

@@ -9,22 +9,26 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The move of a batch is one statement. It joins each chunk to itself: the row as
-// the transaction found it stands beside the row that the update wrote, so that
-// both are compared where they lie, and only rows that did not move are looked
+// The move of a batch is one statement. It joins rows to themselves: the row as the
+// transaction found it stands beside the row that the update wrote, so that both are
+// compared where they lie, and of the others only those that did not move are looked
 // up once more. It sees one snapshot, the one of the watermark before it.
 
-// Compressed texts, and embeddings, which lie apart, cost more to read than to
-// move. Of these one row in so many is read before and after, as long as nothing
-// of the table's own takes part in its updates: there Postgres keeps what the
-// statement does not name. Of the others the stored size is compared.
+// Every row must be where it was to go. The rest of it is compared in the first row
+// of a batch and one of so many after it, since Postgres keeps what an update does not
+// name: the id, the text, and more seldom the embedding, which lies apart and costs
+// more to read than the row to move. Every row is compared, all of it, where something
+// of the table's own makes the new row. Where the path stands in a document, of which
+// the update writes the rest anew, every row's document is, and of compressed texts
+// and embeddings that are not read the stored size.
 const (
-	textsRead      = 16
+	rowsRead       = 16
 	embeddingsRead = 256
 )
 
 // meddled says whether a row trigger or a rule of the table, or of one of its
-// partitions, takes part in a kind of write. It is asked in the batch itself.
+// partitions, takes part in a kind of write. It is asked in the batch itself; one
+// that comes between the batch's snapshot and its lock is known to the next.
 func meddled(triggers int, rules string) string {
 	return fmt.Sprintf(`(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY (@relations::oid[]) AND NOT tgisinternal AND tgtype & %[1]d = %[1]d)
 				OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (@relations::oid[]) AND ev_type = '%s'))`, triggers, rules)
@@ -37,6 +41,10 @@ var (
 	beforeUpdate = meddled(1|2|16, "2")
 	beforeInsert = meddled(1|2|4, "3") // triggers for each row, before insert
 )
+
+// generated says whether Postgres makes the id, the text or the embedding from other
+// columns.
+const generated = `EXISTS (SELECT FROM pg_attribute WHERE attrelid = ANY (@relations::oid[]) AND attgenerated <> '' AND attname = ANY (@contents::name[]))`
 
 // relations is a table and its partitions.
 func (s *Store) relations(ctx context.Context, t table) ([]uint32, error) {
@@ -77,22 +85,22 @@ func moveStatement(t table, d direction, some bool) string {
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{as it was}", t.asItWas(), "{kept}", t.kept(), "{documents}", documents, "{with documents}", with,
+		"{found}", t.found(d), "{kept}", t.kept(), "{documents}", documents, "{with documents}", with,
+		"{on update}", onUpdate, "{generated}", generated, "{read}", oneIn("m.ordinal", rowsRead),
 		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
-		WITH planned AS NOT MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays{documents}
+		WITH own AS MATERIALIZED (SELECT {on update} OR {generated} AS meddles),
+		planned AS NOT MATERIALIZED (
+			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}
 			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped} {order}),
 		size AS MATERIALIZED ( -- counted without the rows, so that they need not be kept to be counted
 			SELECT (SELECT coalesce(sum(least(r.last, @hi) - greatest(r.first - 1, @lo)), 0) FROM rehome.migration_runs r WHERE {runs})::bigint - {left} AS planned),
 		moved AS (
 			UPDATE {table} t SET {set}
-			-- IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
-			FROM (SELECT p.*, {as it was} FROM planned p JOIN {table} t ON {has id} AND {here} IS TRUE AND {scope} WHERE NOT p.stays) p
-			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at -- in one snapshot that is the row, found without its index
-			RETURNING p.ordinal, {there} IS TRUE AND {kept} AS verified),
+			{found}
+			RETURNING p.ordinal, ({there} AND {kept}) IS TRUE AS verified),
 		done AS (SELECT count(*) AS moved, coalesce(bool_and(verified), true) AS verified FROM moved),
 		others AS MATERIALIZED (
 			SELECT p.ordinal, p.stays, {id} IS NOT NULL AS present, {here} IS TRUE AS here
@@ -108,9 +116,22 @@ func moveStatement(t table, d direction, some bool) string {
 			FROM others) o`)
 }
 
+// found joins the planned rows p to the rows t that the update writes, and those to
+// what they were that are compared.
+func (t table) found(d direction) string {
+	// IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
+	here := t.locatorsAre("p."+d.from) + " IS TRUE AND " + t.scope()
+	if t.rewritesDocuments() { // all rows are, and in one snapshot they are found again without their index
+		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s AND %s WHERE NOT p.stays) p
+			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, t.asItWas(), t.name(), t.hasID("p.chunk_id"), here)
+	}
+	return fmt.Sprintf(`FROM (SELECT p.*, %s FROM planned p LEFT JOIN %s t ON %s AND %s WHERE NOT p.stays) p
+			WHERE %s AND %[4]s`, t.asItWas(), t.name(), t.hasID("CASE WHEN p.read THEN p.chunk_id END"), here, t.hasID("p.chunk_id")) // NULL is not looked up
+}
+
 // asItWas is what kept compares of a row before the move.
 func (t table) asItWas() string {
-	was := []string{"t.tableoid AS was_in, t.ctid AS was_at", t.column(t.m.ID) + " AS was_id", t.column(t.m.Content) + " AS was_text"}
+	was := []string{t.column(t.m.Content) + " AS was_text"}
 	if t.m.Embedding != "" {
 		was = append(was, t.column(t.m.Embedding)+" AS was_embedding")
 	}
@@ -123,24 +144,24 @@ func (t table) asItWas() string {
 	return strings.Join(was, ", ")
 }
 
-// kept holds where a moved row is what it was, its path apart: the id, the text,
-// the embedding, the rest of the documents that hold locators, and metadata that
-// holds none, where something of the table's own could have changed it.
+// kept holds where a moved row that is compared is what it was, its path apart: the id,
+// the text, the embedding, the rest of the documents that hold locators, and metadata
+// that holds none, where something of the table's own makes the new row.
 func (t table) kept() string {
 	text := t.column(t.m.Content)
 	same := []string{
-		t.column(t.m.ID) + " = p.was_id",
-		fmt.Sprintf(`CASE WHEN pg_column_compression(%s) IS NULL OR p.ordinal %% %d = 0 OR %s THEN %[1]s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE %[4]s END`,
-			text, textsRead, onUpdate, sameSize(text, "p.was_text")),
+		t.hasID("p.chunk_id"),
+		fmt.Sprintf(`CASE WHEN p.read OR pg_column_compression(%s) IS NULL THEN %[1]s::text COLLATE "C" IS NOT DISTINCT FROM p.was_text::text COLLATE "C" ELSE %s END`,
+			text, sameSize(text, "p.was_text")),
 	}
 	if t.m.Embedding != "" {
 		embedding := t.column(t.m.Embedding)
 		// Types of embeddings need not know equality; rows can be compared as they are stored.
-		same = append(same, fmt.Sprintf(`CASE WHEN p.ordinal %% %d = 0 OR %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE %s END`,
-			embeddingsRead, onUpdate, embedding, sameSize(embedding, "p.was_embedding")))
+		same = append(same, fmt.Sprintf(`CASE WHEN %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE %s END`,
+			oneIn("p.ordinal", embeddingsRead), embedding, sameSize(embedding, "p.was_embedding")))
 	}
 	if t.apartMetadata() {
-		same = append(same, fmt.Sprintf("CASE WHEN %s THEN (ROW(%s)::record) *= (ROW(p.was_metadata)::record) ELSE true END", onUpdate, t.column(t.m.Metadata)))
+		same = append(same, fmt.Sprintf("CASE WHEN (SELECT meddles FROM own) THEN (ROW(%s)::record) *= (ROW(p.was_metadata)::record) ELSE true END", t.column(t.m.Metadata)))
 	}
 	for i, c := range t.documentColumns() {
 		now, was := t.column(c)+"::jsonb", fmt.Sprintf("p.was_document%d::jsonb", i)
@@ -151,7 +172,17 @@ func (t table) kept() string {
 		}
 		same = append(same, now+" IS NOT DISTINCT FROM "+was)
 	}
-	return strings.Join(same, "\n				AND ")
+	kept := strings.Join(same, "\n				AND ")
+	if t.rewritesDocuments() {
+		return kept
+	}
+	return "(NOT p.read OR " + kept + ")"
+}
+
+// oneIn picks the first row of a batch and one of n after it, and every row where
+// something of the table's own makes the new one.
+func oneIn(ordinal string, n int) string {
+	return fmt.Sprintf("((%s - @lo) %% %d = 1 OR (SELECT meddles FROM own))", ordinal, n)
 }
 
 func sameSize(now, was string) string {
@@ -162,6 +193,9 @@ func sameSize(now, was string) string {
 func (t table) apartMetadata() bool {
 	return t.m.Metadata != "" && !slices.Contains(t.documentColumns(), t.m.Metadata)
 }
+
+// rewritesDocuments says whether the path stands in a document.
+func (t table) rewritesDocuments() bool { return len(t.documentColumns()) > 0 }
 
 // documentColumns lists the columns of type json or jsonb among the locators.
 func (t table) documentColumns() []string {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,50 @@ func TestAMoveThatChangesARowIsFound(t *testing.T) {
 	}
 }
 
+// Some rows of every batch are compared, also where nothing is known of that could
+// change one: here since the trigger is disguised as one of Postgres's own.
+func TestOfEveryBatchSomeRowsAreCompared(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]int{"the first": 6, "one in 16 after it": 22} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(30, "a.md")
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.content = 'lost'; RETURN NEW; END $$`)
+			m.exec(fmt.Sprintf(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d) EXECUTE FUNCTION public.meddle()`, row))
+			m.exec(`UPDATE pg_trigger SET tgisinternal = true WHERE tgname = 'meddle'`)
+			mover, at := m.readied()
+			at, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 5})
+			require.NoError(t, err)
+			_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 25})
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.Equal(t, map[string]int{"a.md": 25, "b.md": 5}, m.at())
+		})
+	}
+}
+
+// What a table makes of a row by its definition is found in any row, too, and so is
+// another id.
+func TestAMoveThatMakesAnotherRowIsFound(t *testing.T) {
+	t.Parallel()
+	for name, columns := range map[string]string{
+		"Text": `id text PRIMARY KEY, path text, content text GENERATED ALWAYS AS (CASE id WHEN '2' THEN path ELSE 'text' END) STORED`,
+		"ID":   `n bigint, id text GENERATED ALWAYS AS (CASE n WHEN 2 THEN path ELSE n::text END) STORED PRIMARY KEY, path text, content text`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "made", ID: "id", IDType: "text", Content: "content", Locators: []resilience.Locator{{Column: "path", Type: "text"}}})
+			m.exec(`CREATE TABLE public.made (` + columns + `)`)
+			m.exec(`INSERT INTO public.made (` + strings.Fields(columns)[0] + `, path) SELECT i, 'a.md' FROM generate_series(1, 3) i`)
+			start := m.rows("public.made")
+			mover, at := m.readied()
+			_, err := mover.Apply(t.Context(), at, store.Bounds{})
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.Equal(t, start, m.rows("public.made"), "the batch was rolled back")
+		})
+	}
+}
+
 // A batch too large for one statement is one transaction still: what goes wrong in
 // the last of its statements undoes the first.
 func TestABatchOfManyStatementsIsOne(t *testing.T) {
@@ -72,7 +117,7 @@ func TestABatchOfManyStatementsIsOne(t *testing.T) {
 	require.Equal(t, map[string]int{"a.md": chunks}, m.at())
 	m.exec(`DROP TRIGGER meddle ON rehome.chunks`)
 	m.exec(`DELETE FROM rehome.chunks WHERE ordinal IN (1, 20005)`)
-	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 20007`)
+	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 20001`)
 	at, err = mover.Apply(t.Context(), at, all)
 	require.NoError(t, err)
 	require.EqualValues(t, chunks, at.Last)
@@ -207,24 +252,31 @@ func TestABatchReadsNoTableWhole(t *testing.T) {
 // may belong into another partition.
 func TestRowsOfPartitionsAreToldApart(t *testing.T) {
 	t.Parallel()
-	for name, parts := range map[string]string{
-		"by id": `CREATE TABLE public.parted (id bigint PRIMARY KEY, path text, content text) PARTITION BY HASH (id);
-			CREATE TABLE public.even PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-			CREATE TABLE public.odd PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 1)`,
-		"by path": `CREATE TABLE public.parted (id bigint, path text, content text, PRIMARY KEY (id, path)) PARTITION BY RANGE (path);
+	const halves = ` PARTITION BY HASH (id);
+		CREATE TABLE public.even PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+		CREATE TABLE public.odd PARTITION OF public.parted FOR VALUES WITH (MODULUS 2, REMAINDER 1)`
+	text := resilience.Locator{Column: "path", Type: "text"}
+	for name, parted := range map[string]struct {
+		table    string
+		at       resilience.Locator
+		put, get string // a path, and the path again
+	}{
+		"by id":                {`(id bigint PRIMARY KEY, path text, content text)` + halves, text, "%s", "path"},
+		"by id, in a document": {`(id bigint PRIMARY KEY, at jsonb, content text)` + halves, resilience.Locator{Column: "at", Type: "jsonb", Keys: []string{"source"}}, "jsonb_build_object('source', %s)", "at->>'source'"},
+		"by path": {`(id bigint, path text, content text, PRIMARY KEY (id, path)) PARTITION BY RANGE (path);
 			CREATE TABLE public.early PARTITION OF public.parted FOR VALUES FROM (MINVALUE) TO ('b');
-			CREATE TABLE public.late PARTITION OF public.parted FOR VALUES FROM ('b') TO (MAXVALUE)`,
+			CREATE TABLE public.late PARTITION OF public.parted FOR VALUES FROM ('b') TO (MAXVALUE)`, text, "%s", "path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "parted", ID: "id", IDType: "bigint", Content: "content", Locators: []resilience.Locator{{Column: "path", Type: "text"}}})
-			m.exec(parts)
-			m.exec(`INSERT INTO public.parted SELECT i, CASE WHEN i % 3 = 0 THEN 'c.md' ELSE 'a.md' END, 'text ' || i FROM generate_series(1, 30) i`)
+			m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "parted", ID: "id", IDType: "bigint", Content: "content", Locators: []resilience.Locator{parted.at}})
+			m.exec(`CREATE TABLE public.parted ` + parted.table)
+			m.exec(`INSERT INTO public.parted SELECT i, ` + fmt.Sprintf(parted.put, `CASE WHEN i % 3 = 0 THEN 'c.md' ELSE 'a.md' END`) + `, 'text ' || i FROM generate_series(1, 30) i`)
 			start := m.rows("public.parted")
 			id, err := m.plan("", rule("a.md", "b.md"))
 			require.NoError(t, err)
 			m.apply(id, -1)
-			require.Equal(t, []string{"(b.md,20)", "(c.md,10)"}, m.rows(`(SELECT path, count(*) FROM public.parted WHERE content = 'text ' || id GROUP BY path)`))
+			require.Equal(t, []string{"(b.md,20)", "(c.md,10)"}, m.rows(`(SELECT `+parted.get+`, count(*) FROM public.parted WHERE content = 'text ' || id GROUP BY 1)`))
 			m.revert(id)
 			require.Equal(t, start, m.rows("public.parted"))
 		})
