@@ -91,7 +91,7 @@ func moveStatement(t table, d direction, some bool) string {
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
-		WITH own AS MATERIALIZED (SELECT {on update} OR {generated} AS meddles),
+		WITH own AS MATERIALIZED (SELECT {on update} AS meddles, {generated} AS makes),
 		planned AS NOT MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}
 			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped} {order}),
@@ -116,8 +116,8 @@ func moveStatement(t table, d direction, some bool) string {
 			FROM others) o`)
 }
 
-// found joins the planned rows p to the rows t that the update writes, and those to
-// what they were that are compared.
+// found joins the planned rows p to the rows t that the update writes and, where a row
+// is compared, to what it was.
 func (t table) found(d direction) string {
 	// IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
 	here := t.locatorsAre("p."+d.from) + " IS TRUE AND " + t.scope()
@@ -146,7 +146,8 @@ func (t table) asItWas() string {
 
 // kept holds where a moved row that is compared is what it was, its path apart: the id,
 // the text, the embedding, the rest of the documents that hold locators, and metadata
-// that holds none, where something of the table's own makes the new row.
+// that holds none, where a trigger or a rule could have changed it: it may be made of
+// the path.
 func (t table) kept() string {
 	text := t.column(t.m.Content)
 	same := []string{
@@ -182,7 +183,7 @@ func (t table) kept() string {
 // oneIn picks the first row of a batch and one of n after it, and every row where
 // something of the table's own makes the new one.
 func oneIn(ordinal string, n int) string {
-	return fmt.Sprintf("((%s - @lo) %% %d = 1 OR (SELECT meddles FROM own))", ordinal, n)
+	return fmt.Sprintf("((%s - @lo) %% %d = 1 OR (SELECT meddles OR makes FROM own))", ordinal, n)
 }
 
 func sameSize(now, was string) string {

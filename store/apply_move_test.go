@@ -101,6 +101,18 @@ func TestAMoveThatMakesAnotherRowIsFound(t *testing.T) {
 	}
 }
 
+// TestMetadataMadeOfThePathFollowsIt, also where the text is made of another column.
+func TestMetadataMadeOfThePathFollowsIt(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "made", ID: "id", IDType: "bigint", Content: "content", Metadata: "about", Locators: []resilience.Locator{{Column: "path", Type: "text"}}})
+	m.exec(`CREATE TABLE public.made (id bigint PRIMARY KEY, path text, said text, content text GENERATED ALWAYS AS (upper(said)) STORED, about text GENERATED ALWAYS AS ('at ' || path) STORED)`)
+	m.exec(`INSERT INTO public.made (id, path, said) SELECT i, 'a.md', 'text ' || i FROM generate_series(1, 3) i`)
+	mover, at := m.readied()
+	_, err := mover.Apply(t.Context(), at, store.Bounds{})
+	require.NoError(t, err)
+	require.Equal(t, 3, m.count(`SELECT count(*) FROM public.made WHERE content = 'TEXT ' || id AND about = 'at b.md'`))
+}
+
 // A batch too large for one statement is one transaction still: what goes wrong in
 // the last of its statements undoes the first.
 func TestABatchOfManyStatementsIsOne(t *testing.T) {
