@@ -94,6 +94,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		order.step = c.stepping(order.step)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
+	in.Together = in.Servo == nil && !in.Adapt // else each batch is measured
 	watch := a.minding(in, c)
 	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
@@ -116,7 +117,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		}
 		rows := max(next.Last-at.Last, at.Last-next.Last)
 		metrics.Counter(movedMetric).Inc(rows)
-		metrics.Timer(batchMetric).Record(time.Since(began))
+		metrics.Timer(batchMetric).Record(time.Since(began) / time.Duration(max(1, mover.Batches())))
 		at = next
 		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()}, watch.nice(in.Nice))
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -24,11 +25,18 @@ type Mover struct {
 	before string        // said before each batch
 	apart  string        // said before a batch whose rows are told apart; empty: nothing
 	lock   string        // locks the rows of a batch; empty: there is no need
-	took   time.Duration // of the last batch
+	took   time.Duration // of the last step
+	done   int           // batches of the last step
+
+	together int           // batches of the step under way, at most
+	onward   time.Duration // how long one may follow another in a step
 }
 
-// Took is how long the last batch took, done or not, without the wait for a connection.
+// Took is how long the last step took, done or not, without the wait for a connection.
 func (m *Mover) Took() time.Duration { return m.took }
+
+// Batches is how many batches the last step did.
+func (m *Mover) Batches() int { return m.done }
 
 // Mover prepares the statements of a plan from the mapping stored with it.
 func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
@@ -53,7 +61,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	}
 	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	some := stays != "{}"
-	return &Mover{store: s, plan: plan, args: args, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t)}, nil
+	return &Mover{store: s, plan: plan, args: args, onward: onward, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t)}, nil
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
@@ -66,6 +74,9 @@ type Bounds struct {
 	Partial bool    `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
 	Leave   *Leave  `json:"leave,omitempty"`   // revert without the rows that cannot go back
 	Gentle  bool    `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
+	// Together lets short batches follow each other within one step, each of them a
+	// transaction, unless a rate is in force.
+	Together bool `json:"-"`
 }
 
 // pace is the rate and the size in force for a batch: the throttle's, while it lasts.
@@ -78,17 +89,21 @@ const pace = `
 // is in force within one.
 const rows = `CASE WHEN p.rate > 0 THEN least(p.batch, greatest(1, ceil(p.rate)::bigint)) ELSE p.batch END`
 
-// Apply moves the batch after the watermark to its new place and returns the
-// new watermark. When at is no longer the state of the plan (a pause, an abort,
-// another attempt), nothing is done and the present state is returned.
+// goal is the last row that batches may come to.
+const goal = `least(g.total, coalesce(nullif(@until::bigint, 0), g.total))`
+
+// Apply moves the batch after the watermark to its new place, or the batches that
+// go together, and returns the new watermark. When at is no longer the state of the
+// plan (a pause, an abort, another attempt), nothing is done and the present state is
+// returned.
 func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.apply, `
 		UPDATE rehome.migration_progress g
-		SET last = least(g.total, CASE WHEN @until > 0 THEN @until::bigint ELSE g.total END, g.last + `+rows+`),
+		SET last = least(`+goal+`, g.last + `+rows+`),
 			first_at = coalesce(g.first_at, clock_timestamp()), last_at = NULL
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
-		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND wish = 'run' AND last < total
-		RETURNING `+passing("@at", "g.last")+`, g.last, g.total, g.epoch, g.wish, p.rate`)
+		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND wish = 'run' AND last < `+goal+` AND `+timely+`
+		RETURNING `+passing(reached, "g.last")+`, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // Revert moves the batch below the watermark back to its old place; see Apply.
@@ -99,8 +114,8 @@ func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (
 		UPDATE rehome.migration_progress g
 		SET last = greatest(@floor::bigint, g.last - `+rows+`)
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
-		WHERE plan_id = @plan AND last = @at AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause')
-		RETURNING `+passing("g.last", "@at")+`, g.last, g.total, g.epoch, g.wish, p.rate`)
+		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause') AND `+timely+`
+		RETURNING `+passing("g.last", reached)+`, g.total, g.epoch, g.wish, p.rate`)
 }
 
 // transient are the errors of a transaction that a second try mends:
@@ -121,11 +136,22 @@ const optimist = 2
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
+	if m.together = m.couple(); !b.Together || at.Rate > 0 {
+		m.together = 1
+	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
-	m.args["gentle"], m.args["batch_lock"] = b.Gentle, batchLock
+	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
 		next, err = m.batch(ctx, at, how, move, advance)
+		if m.done > 0 { // what failed after it is met again, by itself
+			return next, nil
+		}
+		m.together = 1
+		if refused(err) {
+			how.slow = true
+			next, err = m.batch(ctx, at, how, move, advance)
+		}
 		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
 			how.leave = &leaving{plan: m.plan, most: maxClashes}
 			next, err = m.batch(ctx, at, how, move, advance)
@@ -143,6 +169,23 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	return next, nil
 }
 
+// Batches follow each other for as long as onward, and not more than mostTogether:
+// who waits for one of them, such as a person who pauses the plan, may have to wait for
+// all, and of those that nobody waits for any more, all are still done.
+const (
+	onward       = 50 * time.Millisecond
+	mostTogether = 16
+)
+
+// couple is how many batches go together next, by what the last ones took.
+func (m *Mover) couple() int {
+	if m.done == 0 {
+		return 1
+	}
+	each := max(m.took/time.Duration(m.done), 1)
+	return min(max(int(m.onward/each), 1), mostTogether)
+}
+
 // piece is how many rows of a batch one statement moves at most: what it gathers
 // of them stays in memory. A larger batch is several, in one transaction still.
 const piece = 20_000
@@ -152,6 +195,7 @@ type manner struct {
 	leave *leaving // it goes without some of its rows
 	hold  bool     // its rows are locked before they are looked at
 	large bool     // it takes more than one statement
+	slow  bool     // its account is looked at here, to say what is wrong with it
 }
 
 // errMoved says that the watermark is not where the caller thought.
@@ -177,10 +221,24 @@ const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, h
 // anybody is told of, Settle has awaited.
 const unawaited = `, set_config('synchronous_commit', 'off', true)`
 
+// A step tells its first batch where it begins, and until when others may follow it.
+// These begin where the one before them in the session ended.
+const begins = `, set_config('rehome.at', coalesce(@at::bigint::text, current_setting('rehome.at')), false),
+	set_config('rehome.until', CASE WHEN @at::bigint IS NULL THEN current_setting('rehome.until') ELSE (clock_timestamp() + @onward)::text END, false)`
+
+// reached is the watermark that a batch begins at.
+const reached = `(SELECT current_setting('rehome.at')::bigint)`
+
+// timely lets a batch that follows another pass only while there is time, and no rate
+// to be kept: whoever keeps it sees each batch.
+const timely = `(@at::bigint IS NOT NULL OR p.rate = 0 AND clock_timestamp() < current_setting('rehome.until')::timestamptz)`
+
 // passing are the bounds of the rows (lo, hi] that an advance passes, kept for
-// the statement that follows it in the same transaction.
+// the statement that follows it in the same transaction, and the watermark it
+// leaves, kept for the next batch.
 func passing(lo, hi string) string {
-	return fmt.Sprintf("set_config('rehome.lo', (%s)::text, true)::bigint, set_config('rehome.hi', (%s)::text, true)::bigint", lo, hi)
+	return fmt.Sprintf(`set_config('rehome.lo', (%s)::text, true)::bigint, set_config('rehome.hi', (%s)::text, true)::bigint,
+			set_config('rehome.at', g.last::text, false)::bigint`, lo, hi)
 }
 
 // ofPassed lets a statement read these bounds, once each, not for every row. They
@@ -205,61 +263,72 @@ func runsOf(runs, plan, lo, hi string) string {
 // transaction, which is then tried again on what the application wrote.
 // One that holds its rows locks them first instead, and then sees what is there.
 func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, move, advance string) (resilience.Watermark, error) {
-	step := passage{m: m, at: at, next: at, batch: &pgx.Batch{}}
+	m.took, m.done = 0, 0
+	step := passage{m: m, next: at, move: move, advance: advance}
 	conn, err := m.store.pool.Acquire(ctx)
 	if err != nil {
 		return at, err
 	}
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
-	defer func() { m.took = time.Since(began) }()
 	if how == (manner{}) {
-		err = step.swift(ctx, conn, move, advance)
+		err = step.swift(ctx, conn, m.together)
 	} else {
-		err = step.careful(ctx, conn, how, move, advance)
+		err = step.careful(ctx, conn, how)
 	}
+	m.took, m.done = time.Since(began), step.done
 	return step.next, err
 }
 
-// passage is one batch on its way.
+// passage is one batch on its way, or several that go together.
 type passage struct {
-	m        *Mover
-	at, next resilience.Watermark
-	lo, hi   int64
-	batch    *pgx.Batch
+	m             *Mover
+	move, advance string
+	next          resilience.Watermark // where the last batch that is done came to
+	done          int
 }
 
-// swift sends all of a batch at once and commits when the answers are right:
-// what small batches cost is mostly the way there and back.
-func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, move, advance string) error {
-	var r batchResult
-	p.batch.Queue(`begin isolation level repeatable read`)
-	p.advance(advance)
-	p.batch.Queue(ofPassed.Replace(move), p.m.args).QueryRow(r.scan)
-	err := p.send(conn.SendBatch(ctx, p.batch))
-	if err == nil {
-		err = r.check(p.lo, p.hi)
+// passed is what an advance passes.
+type passed struct {
+	lo, hi int64
+	to     resilience.Watermark
+}
+
+// swift sends batches all at once, each a transaction: what small ones cost is mostly
+// the way there and back. The server commits a batch only when the account of its rows
+// is right, and after one that fails it does none of the others.
+func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) error {
+	all, move := &pgx.Batch{}, strings.Replace(ofPassed.Replace(p.move), told, insisted, 1)
+	for n := range batches {
+		var by passed
+		var r batchResult
+		all.Queue(`begin isolation level repeatable read`)
+		p.queue(all, n == 0, &by)
+		all.Queue(move, p.m.args).QueryRow(r.scan)
+		all.Queue(`commit`).Exec(func(pgconn.CommandTag) error {
+			p.account(by, r)
+			return nil
+		})
 	}
-	if err == nil {
-		p.account(move, r)
-		_, err = conn.Exec(ctx, `commit`)
-		return err
-	}
-	if !conn.Conn().IsClosed() {
+	err := send(conn.SendBatch(ctx, all))
+	if err != nil && !conn.Conn().IsClosed() {
 		_, _ = conn.Exec(context.WithoutCancel(ctx), `rollback`) // the pool drops a connection that cannot do even that
 	}
 	return err
 }
 
 // careful moves a batch statement by statement.
-func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, move, advance string) error {
+func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead}
 	if how.hold {
 		options.IsoLevel = pgx.ReadCommitted
 	}
-	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
-		p.advance(advance)
-		if err := p.send(tx.SendBatch(ctx, p.batch)); err != nil {
+	var by passed
+	var r batchResult
+	err := pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+		first := &pgx.Batch{}
+		p.queue(first, true, &by)
+		if err := send(tx.SendBatch(ctx, first)); err != nil {
 			return err
 		}
 		if how.leave != nil && p.m.apart != "" {
@@ -268,35 +337,44 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner, m
 			}
 		}
 		if how.hold {
-			p.m.args["lo"], p.m.args["hi"] = p.lo, p.hi
+			p.m.args["lo"], p.m.args["hi"] = by.lo, by.hi
 			if _, err := tx.Exec(ctx, p.m.lock, p.m.args); err != nil {
 				return err
 			}
 		}
-		var r batchResult
 		var err error
 		if how.leave == nil {
-			r, err = p.m.pieces(ctx, tx, move, p.lo, p.hi)
+			r, err = p.m.pieces(ctx, tx, p.move, by.lo, by.hi)
 		} else {
-			r, err = how.leave.without(ctx, tx, p.m.moving(move), p.lo, p.hi)
+			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
-		p.account(move, r)
 		return err
 	})
+	if err == nil {
+		p.account(by, r)
+	}
+	return err
 }
 
-func (p *passage) advance(query string) {
-	p.m.args["at"], p.m.args["epoch"] = p.at.Last, p.at.Epoch
-	p.batch.Queue(batchGuards+unawaited, p.m.args)
-	if p.m.before != "" {
-		p.batch.Queue(p.m.before)
+// queue lets a batch begin: at the watermark that is known, or unseen where the one
+// before it ends.
+func (p *passage) queue(batch *pgx.Batch, known bool, by *passed) {
+	args := maps.Clone(p.m.args)
+	args["at"], args["epoch"] = nil, p.next.Epoch
+	if known {
+		args["at"] = p.next.Last
 	}
-	p.batch.Queue(query, p.m.args).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&p.lo, &p.hi, &p.next.Last, &p.next.Total, &p.next.Epoch, &p.next.Wish, &p.next.Rate)
+	batch.Queue(batchGuards+unawaited+begins, args)
+	if p.m.before != "" {
+		batch.Queue(p.m.before)
+	}
+	batch.Queue(p.advance, args).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&by.lo, &by.hi, &by.to.Last, &by.to.Total, &by.to.Epoch, &by.to.Wish, &by.to.Rate)
 	})
 }
 
-func (p *passage) send(results pgx.BatchResults) error {
+// send is what a batch of statements ended with.
+func send(results pgx.BatchResults) error {
 	err := results.Close()
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errMoved
@@ -304,13 +382,16 @@ func (p *passage) send(results pgx.BatchResults) error {
 	return err
 }
 
-// account adds what stayed where it was to what the watermark says of the way there.
-func (p *passage) account(move string, r batchResult) {
-	if move == p.m.revert {
-		p.next.Drifted, p.next.Vanished = p.at.Drifted, p.at.Vanished
-		return
+// account takes a batch that is committed into what is known: also what stayed where
+// it was, on the way there.
+func (p *passage) account(by passed, r batchResult) {
+	by.to.Drifted, by.to.Vanished = p.next.Drifted, p.next.Vanished
+	if p.move == p.m.apply {
+		by.to.Drifted += r.present - r.here
+		by.to.Vanished += r.planned - r.present
 	}
-	p.next.Drifted, p.next.Vanished = p.at.Drifted+r.present-r.here, p.at.Vanished+r.planned-r.present
+	p.next = by.to
+	p.done++
 }
 
 // pieces moves rows (lo, hi] of the journal by as many statements as that takes,
@@ -348,6 +429,20 @@ func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) 
 		return r, err
 	}
 	return r, r.check(lo, hi)
+}
+
+// A statement that moves rows ends with the account of them, a batchResult. It tells
+// it, or, where nobody looks before the commit, insists that it is right.
+const (
+	accounted = `account (planned, present, here, moved, verified)`
+	told      = `SELECT * FROM account`
+	insisted  = `SELECT planned, present, here, moved, CASE WHEN moved = here AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
+)
+
+// refused says that the account of a batch was not right.
+func refused(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "RH001"
 }
 
 // batchResult accounts for every planned row of a batch.

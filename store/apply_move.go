@@ -89,7 +89,7 @@ func moveStatement(t table, d direction, some bool) string {
 		"{on update}", onUpdate, "{generated}", generated, "{read}", oneIn("m.ordinal", rowsRead),
 		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
-		"{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
+		"{account}", accounted, "{told}", told, "{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH own AS MATERIALIZED (SELECT {on update} AS meddles, {generated} AS makes),
 		planned AS NOT MATERIALIZED (
@@ -109,11 +109,13 @@ func moveStatement(t table, d direction, some bool) string {
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
-			ON CONFLICT DO NOTHING)
+			ON CONFLICT DO NOTHING),
+		{account} AS (
 		SELECT (SELECT planned FROM size), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, d.verified
 		FROM done d, (
 			SELECT count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
-			FROM others) o`)
+			FROM others) o)
+		{told}`)
 }
 
 // found joins the planned rows p to the rows t that the update writes and, where a row

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -30,3 +31,13 @@ func (m *Mover) Explain(ctx context.Context) (map[string]string, error) {
 	}
 	return plans, nil
 }
+
+// Join lets the next step of a mover be of that many batches, as short ones would,
+// however long they take.
+func (m *Mover) Join(batches int) {
+	m.onward = time.Minute
+	m.took, m.done = m.onward/time.Duration(batches), 1
+}
+
+// Hurry says how long batches of the next step may follow each other, however many there are.
+func (m *Mover) Hurry(d time.Duration) { m.took, m.onward = d*m.took/m.onward, d }

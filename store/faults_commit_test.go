@@ -16,10 +16,11 @@ import (
 func TestFault11ALostCommitIsReadBack(t *testing.T) {
 	t.Parallel()
 	for name, journey := range map[string]func(*lossy){
-		"a rename":            (*lossy).rename,
-		"the aliases":         (*lossy).aliases,
-		"a transfer":          (*lossy).transferred,
-		"an aborted transfer": (*lossy).aborted,
+		"a rename":                   func(l *lossy) { l.rename(3) },
+		"a rename in joined batches": func(l *lossy) { l.join = 2; l.rename(2) },
+		"the aliases":                (*lossy).aliases,
+		"a transfer":                 (*lossy).transferred,
+		"an aborted transfer":        (*lossy).aborted,
 	} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+", "+how, func(t *testing.T) {
@@ -30,17 +31,18 @@ func TestFault11ALostCommitIsReadBack(t *testing.T) {
 	}
 }
 
-func (l *lossy) rename() {
+// rename takes ten rows there and twelve back, in so many steps.
+func (l *lossy) rename(steps int) {
 	l.fill(10, "a.md")
 	start := l.rows("rehome.chunks")
 	id := l.begins(store.NewPlan{ID: "m-1", Memory: "docs", Renames: []resilience.RenameRule{rule("a.md", "b.md")}})
-	require.Equal(l, 3, l.move("a batch", id, done, (*store.Mover).Apply))
+	require.Equal(l, steps, l.move("a batch", id, done, (*store.Mover).Apply))
 	l.fill(2, "a.md")
 	l.twice("the sweep", func(ctx context.Context) error { _, err := l.shaky.Sweep(ctx, id); return err })
 	require.Equal(l, 1, l.move("a batch of late rows", id, done, (*store.Mover).Apply))
 	require.Equal(l, map[string]int{"b.md": 12}, l.at())
 	l.turn(id)
-	require.Equal(l, 3, l.move("a batch back", id, undone, (*store.Mover).Revert))
+	require.Equal(l, steps, l.move("a batch back", id, undone, (*store.Mover).Revert))
 	l.step("the end of the undo", id, (*store.Store).EndUndo)
 	require.Equal(l, map[string]int{"a.md": 12}, l.at())
 	require.Subset(l, l.rows("rehome.chunks"), start)

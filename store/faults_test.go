@@ -179,8 +179,8 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 			case <-ctx.Done():
 			}
 			old := resilience.Watermark{Last: int64(n % 20 * 3), Total: 60, Epoch: 1}
-			if _, err = z.Apply(ctx, old, store.Bounds{}); err == nil {
-				_, err = z.Revert(ctx, old, store.Bounds{Partial: true})
+			if _, err = z.Apply(ctx, old, store.Bounds{Together: true}); err == nil {
+				_, err = z.Revert(ctx, old, store.Bounds{Partial: true, Together: true})
 			}
 			if ctx.Err() != nil {
 				return n, nil
@@ -190,7 +190,7 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 	})
 	for at.Last < 45 {
 		<-rounds
-		next, err := mover.Apply(t.Context(), at, store.Bounds{})
+		next, err := mover.Apply(t.Context(), at, store.Bounds{Together: true})
 		require.NoError(t, err)
 		at = next
 	}
@@ -198,7 +198,7 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 	require.NoError(t, err)
 	for at.Last > 0 {
 		<-rounds
-		next, err := mover.Revert(t.Context(), at, store.Bounds{})
+		next, err := mover.Revert(t.Context(), at, store.Bounds{Together: true})
 		require.NoError(t, err)
 		require.Less(t, next.Last, at.Last, "a zombie moved the watermark")
 		at = next

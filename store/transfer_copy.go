@@ -16,7 +16,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{store: s, plan: t.plan, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
+	m := &Mover{store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
 	if !t.back {
 		return m, nil
 	}
@@ -49,7 +49,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
-		"{put away}", putAway, "{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
+		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread}", t.reread("b.f0"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
 // putAway is what quarantine keeps of the source row of p. Its key alone is looked
@@ -107,11 +107,13 @@ func (t *transfer) copyStatement(undoing bool) string {
 			SELECT @origin, origin, f0::text, expected, true FROM state WHERE f0 IS NOT NULL AND noted_at IS NULL),
 		noted_again AS (
 			UPDATE rehome.migration_copies c SET (target_id, made, here) = (s.f0::text, s.expected, true)
-			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at)
+			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
+		{account} AS (
 		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
 			count(*) FILTER (WHERE held) + (SELECT count(*) FROM made),
 			(SELECT {expected sum} FROM state b WHERE f0 IS NOT NULL AND {reread}) = (SELECT {written sum} FROM made)
-		FROM state`)
+		FROM state)
+		{told}`)
 }
 
 // uncopyStatement takes away the copies of a batch that still are what we made,
@@ -147,8 +149,10 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			DELETE FROM {target} t USING state p WHERE {is target} AND (p.ours OR p.ordinal IN (SELECT ordinal FROM brought)) RETURNING 1),
 		noted AS (
 			UPDATE rehome.migration_copies c SET here = false FROM state p
-			WHERE c.ctid = p.noted_at AND (p.ours OR NOT p.present OR p.ordinal IN (SELECT ordinal FROM brought)))
+			WHERE c.ctid = p.noted_at AND (p.ours OR NOT p.present OR p.ordinal IN (SELECT ordinal FROM brought))),
+		{account} AS (
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
 			(SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)
-		FROM state`)
+		FROM state)
+		{told}`)
 }
