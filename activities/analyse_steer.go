@@ -37,6 +37,7 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 		return at, classify("read how the batches go", err)
 	}
 	if s.until == 0 {
+		in.Adapt = false
 		return a.slice(ctx, in, order)
 	}
 	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {

@@ -117,7 +117,9 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		}
 		rows := max(next.Last-at.Last, at.Last-next.Last)
 		metrics.Counter(movedMetric).Inc(rows)
-		metrics.Timer(batchMetric).Record(time.Since(began) / time.Duration(max(1, mover.Batches())))
+		for range mover.Batches() {
+			metrics.Timer(batchMetric).Record(mover.Took() / time.Duration(mover.Batches()))
+		}
 		at = next
 		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()}, watch.nice(in.Nice))
 	})

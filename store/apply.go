@@ -27,9 +27,7 @@ type Mover struct {
 	lock   string        // locks the rows of a batch; empty: there is no need
 	took   time.Duration // of the last step
 	done   int           // batches of the last step
-
-	together int           // batches of the step under way, at most
-	onward   time.Duration // how long one may follow another in a step
+	onward time.Duration // how long they may follow each other in a step
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection.
@@ -136,25 +134,26 @@ const optimist = 2
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
-	if m.together = m.couple(); !b.Together || at.Rate > 0 {
-		m.together = 1
+	together := 1
+	if b.Together && at.Rate == 0 {
+		together = m.couple()
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
-		next, err = m.batch(ctx, at, how, move, advance)
-		if m.done > 0 { // what failed after it is met again, by itself
+		next, err = m.batch(ctx, at, how, together, move, advance)
+		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil
 		}
-		m.together = 1
+		together = 1
 		if refused(err) {
 			how.slow = true
-			next, err = m.batch(ctx, at, how, move, advance)
+			next, err = m.batch(ctx, at, how, together, move, advance)
 		}
 		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
 			how.leave = &leaving{plan: m.plan, most: maxClashes}
-			next, err = m.batch(ctx, at, how, move, advance)
+			next, err = m.batch(ctx, at, how, together, move, advance)
 		}
 		if !transient(err) || b.Gentle {
 			break
@@ -224,14 +223,14 @@ const unawaited = `, set_config('synchronous_commit', 'off', true)`
 // A step tells its first batch where it begins, and until when others may follow it.
 // These begin where the one before them in the session ended.
 const begins = `, set_config('rehome.at', coalesce(@at::bigint::text, current_setting('rehome.at')), false),
-	set_config('rehome.until', CASE WHEN @at::bigint IS NULL THEN current_setting('rehome.until') ELSE (clock_timestamp() + @onward)::text END, false)`
+	set_config('rehome.until', CASE WHEN @at::bigint IS NULL THEN current_setting('rehome.until') ELSE extract(epoch FROM clock_timestamp() + @onward)::text END, false)`
 
 // reached is the watermark that a batch begins at.
 const reached = `(SELECT current_setting('rehome.at')::bigint)`
 
 // timely lets a batch that follows another pass only while there is time, and no rate
 // to be kept: whoever keeps it sees each batch.
-const timely = `(@at::bigint IS NOT NULL OR p.rate = 0 AND clock_timestamp() < current_setting('rehome.until')::timestamptz)`
+const timely = `(@at::bigint IS NOT NULL OR p.rate = 0 AND extract(epoch FROM clock_timestamp()) < current_setting('rehome.until')::numeric)`
 
 // passing are the bounds of the rows (lo, hi] that an advance passes, kept for
 // the statement that follows it in the same transaction, and the watermark it
@@ -258,11 +257,11 @@ func runsOf(runs, plan, lo, hi string) string {
 				SELECT l.last FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s ORDER BY l.last LIMIT 1)`, runs, plan, lo, hi)
 }
 
-// batch advances the watermark and moves the rows it passes. All of it sees
-// one snapshot: an application's write to one of the rows meanwhile fails the
+// batch advances the watermark and moves the rows it passes, and the batches that may
+// follow it do so after it. All of one sees one snapshot: an application's write to one of the rows meanwhile fails the
 // transaction, which is then tried again on what the application wrote.
 // One that holds its rows locks them first instead, and then sees what is there.
-func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, together int, move, advance string) (resilience.Watermark, error) {
 	m.took, m.done = 0, 0
 	step := passage{m: m, next: at, move: move, advance: advance}
 	conn, err := m.store.pool.Acquire(ctx)
@@ -272,7 +271,7 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
 	if how == (manner{}) {
-		err = step.swift(ctx, conn, m.together)
+		err = step.swift(ctx, conn, together)
 	} else {
 		err = step.careful(ctx, conn, how)
 	}
@@ -294,11 +293,14 @@ type passed struct {
 	to     resilience.Watermark
 }
 
+// some says that it passed any: there were some left, and what was known of the plan still held.
+func (by passed) some() bool { return by.lo < by.hi }
+
 // swift sends batches all at once, each a transaction: what small ones cost is mostly
 // the way there and back. The server commits a batch only when the account of its rows
 // is right, and after one that fails it does none of the others.
 func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) error {
-	all, move := &pgx.Batch{}, strings.Replace(ofPassed.Replace(p.move), told, insisted, 1)
+	all, move := &pgx.Batch{}, insisting(p.move)
 	for n := range batches {
 		var by passed
 		var r batchResult
@@ -306,13 +308,18 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) er
 		p.queue(all, n == 0, &by)
 		all.Queue(move, p.m.args).QueryRow(r.scan)
 		all.Queue(`commit`).Exec(func(pgconn.CommandTag) error {
-			p.account(by, r)
+			if by.some() {
+				p.account(by, r)
+			}
 			return nil
 		})
 	}
-	err := send(conn.SendBatch(ctx, all))
-	if err != nil && !conn.Conn().IsClosed() {
+	err := conn.SendBatch(ctx, all).Close()
+	if conn.Conn().PgConn().TxStatus() == 'E' {
 		_, _ = conn.Exec(context.WithoutCancel(ctx), `rollback`) // the pool drops a connection that cannot do even that
+	}
+	if err == nil && p.done == 0 {
+		return errMoved
 	}
 	return err
 }
@@ -328,8 +335,11 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 	err := pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		first := &pgx.Batch{}
 		p.queue(first, true, &by)
-		if err := send(tx.SendBatch(ctx, first)); err != nil {
+		if err := tx.SendBatch(ctx, first).Close(); err != nil {
 			return err
+		}
+		if !by.some() {
+			return errMoved
 		}
 		if how.leave != nil && p.m.apart != "" {
 			if _, err := tx.Exec(ctx, p.m.apart); err != nil {
@@ -369,17 +379,12 @@ func (p *passage) queue(batch *pgx.Batch, known bool, by *passed) {
 		batch.Queue(p.m.before)
 	}
 	batch.Queue(p.advance, args).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&by.lo, &by.hi, &by.to.Last, &by.to.Total, &by.to.Epoch, &by.to.Wish, &by.to.Rate)
+		err := row.Scan(&by.lo, &by.hi, &by.to.Last, &by.to.Total, &by.to.Epoch, &by.to.Wish, &by.to.Rate)
+		if errors.Is(err, pgx.ErrNoRows) { // no error: after one, the driver forgets the statements that it has prepared
+			return nil
+		}
+		return err
 	})
-}
-
-// send is what a batch of statements ended with.
-func send(results pgx.BatchResults) error {
-	err := results.Close()
-	if errors.Is(err, pgx.ErrNoRows) {
-		return errMoved
-	}
-	return err
 }
 
 // account takes a batch that is committed into what is known: also what stayed where
@@ -438,6 +443,12 @@ const (
 	told      = `SELECT * FROM account`
 	insisted  = `SELECT planned, present, here, moved, CASE WHEN moved = here AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
 )
+
+// insisting is a move of the rows that an advance passed, which fails where its account
+// is not right.
+func insisting(move string) string {
+	return strings.TrimSuffix(ofPassed.Replace(move), told) + insisted
+}
 
 // refused says that the account of a batch was not right.
 func refused(err error) bool {

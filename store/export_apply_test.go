@@ -17,7 +17,7 @@ func (m *Mover) Explain(ctx context.Context) (map[string]string, error) {
 			if _, err := tx.Exec(ctx, batchGuards, m.args); err != nil {
 				return err
 			}
-			rows, err := tx.Query(ctx, "EXPLAIN "+ofPassed.Replace(move), m.args)
+			rows, err := tx.Query(ctx, "EXPLAIN "+insisting(move), m.args)
 			if err != nil {
 				return err
 			}

@@ -42,6 +42,7 @@ func TestFault18WhatTheApplicationWritesMeanwhileIsKept(t *testing.T) {
 	mover, at := m.mover(id)
 	for at.Last < at.Total {
 		<-writes
+		mover.Join(2)
 		next, err := mover.Apply(t.Context(), at, store.Bounds{Together: true})
 		require.NoError(t, err)
 		at = next

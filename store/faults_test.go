@@ -179,7 +179,9 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 			case <-ctx.Done():
 			}
 			old := resilience.Watermark{Last: int64(n % 20 * 3), Total: 60, Epoch: 1}
+			z.Join(4)
 			if _, err = z.Apply(ctx, old, store.Bounds{Together: true}); err == nil {
+				z.Join(4)
 				_, err = z.Revert(ctx, old, store.Bounds{Partial: true, Together: true})
 			}
 			if ctx.Err() != nil {
@@ -190,6 +192,7 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 	})
 	for at.Last < 45 {
 		<-rounds
+		mover.Join(2)
 		next, err := mover.Apply(t.Context(), at, store.Bounds{Together: true})
 		require.NoError(t, err)
 		at = next
@@ -198,6 +201,7 @@ func TestFault14ZombiesWriteNothing(t *testing.T) {
 	require.NoError(t, err)
 	for at.Last > 0 {
 		<-rounds
+		mover.Join(2)
 		next, err := mover.Revert(t.Context(), at, store.Bounds{Together: true})
 		require.NoError(t, err)
 		require.Less(t, next.Last, at.Last, "a zombie moved the watermark")
