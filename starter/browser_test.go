@@ -125,6 +125,20 @@ func (b *browser) click(selector, words string) {
 	}
 }
 
+// press clicks until an expression holds on the page, every two seconds: one that is
+// still loading shows its buttons before it listens to them.
+func (b *browser) press(selector, words, brings string) {
+	b.t.Helper()
+	looks, holds := 0, false
+	b.until(brings, func() bool {
+		if looks%40 == 0 {
+			b.click(selector, words)
+		}
+		looks++
+		return b.evaluate("!!("+brings+")", &holds) == nil && holds
+	})
+}
+
 // write types text into what was clicked last.
 func (b *browser) write(text string) {
 	b.t.Helper()
