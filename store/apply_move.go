@@ -9,10 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The move of a batch is one statement. It joins rows to themselves: the row as the
-// transaction found it stands beside the row that the update wrote, so that both are
-// compared where they lie, and of the others only those that did not move are looked
-// up once more. It sees one snapshot, the one of the watermark before it.
+// The move of a batch is one statement. What it returns of the rows that the update
+// wrote is whether they are right, beside what its snapshot still has of them; and of
+// the others only those that did not move are looked up once more. The snapshot is
+// the one of the watermark before it.
 
 // Every row must be where it was to go. The rest of it is compared in the first row
 // of a batch and one of so many after it, since Postgres keeps what an update does not
@@ -85,7 +85,7 @@ func moveStatement(t table, d direction, some bool) string {
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{found}", t.found(d), "{kept}", t.kept(), "{documents}", documents, "{with documents}", with,
+		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{with documents}", with,
 		"{on update}", onUpdate, "{generated}", generated, "{read}", oneIn("m.ordinal", rowsRead),
 		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
@@ -118,17 +118,21 @@ func moveStatement(t table, d direction, some bool) string {
 		{told}`)
 }
 
-// found joins the planned rows p to the rows t that the update writes and, where a row
-// is compared, to what it was.
+// found joins the planned rows p to the rows t that the update writes and, where all
+// are compared, to what they were.
 func (t table) found(d direction) string {
-	// IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
-	here := t.locatorsAre("p."+d.from) + " IS TRUE AND " + t.scope()
-	if t.rewritesDocuments() { // all rows are, and in one snapshot they are found again without their index
-		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s AND %s WHERE NOT p.stays) p
-			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, t.asItWas(), t.name(), t.hasID("p.chunk_id"), here)
+	here := t.isHere(d)
+	if t.rewritesDocuments() { // in one snapshot the rows are found again without their index
+		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s WHERE NOT p.stays) p
+			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, t.asItWas(), t.name(), here)
 	}
-	return fmt.Sprintf(`FROM (SELECT p.*, %s FROM planned p LEFT JOIN %s t ON %s AND %s WHERE NOT p.stays) p
-			WHERE %s AND %[4]s`, t.asItWas(), t.name(), t.hasID("CASE WHEN p.read THEN p.chunk_id END"), here, t.hasID("p.chunk_id")) // NULL is not looked up
+	return `FROM planned p WHERE NOT p.stays AND ` + here
+}
+
+// isHere holds for the row of p where it is when it is to move.
+func (t table) isHere(d direction) string {
+	// IS TRUE keeps an index on the path, which has all chunks of a file, from standing in for the one on the id.
+	return t.hasID("p.chunk_id") + " AND " + t.locatorsAre("p."+d.from) + " IS TRUE AND " + t.scope()
 }
 
 // asItWas is what kept compares of a row before the move.
@@ -149,8 +153,9 @@ func (t table) asItWas() string {
 // kept holds where a moved row that is compared is what it was, its path apart: the id,
 // the text, the embedding, the rest of the documents that hold locators, and metadata
 // that holds none, where a trigger or a rule could have changed it: it may be made of
-// the path.
-func (t table) kept() string {
+// the path. What a row was is looked up in the snapshot of the statement, where found
+// does not have it.
+func (t table) kept(d direction) string {
 	text := t.column(t.m.Content)
 	same := []string{
 		t.hasID("p.chunk_id"),
@@ -179,7 +184,7 @@ func (t table) kept() string {
 	if t.rewritesDocuments() {
 		return kept
 	}
-	return "(NOT p.read OR " + kept + ")"
+	return fmt.Sprintf(`CASE WHEN p.read THEN (SELECT %s FROM (SELECT p.*, %s FROM %s t WHERE %s) p) ELSE true END`, kept, t.asItWas(), t.name(), t.isHere(d))
 }
 
 // oneIn picks the first row of a batch and one of n after it, and every row where
