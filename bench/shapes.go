@@ -49,17 +49,17 @@ const (
 
 var shapes = []shape{
 	{
-		name: "plain table", table: "shape_plain", rows: 3_300_000,
+		name: "plain table", table: "shape_plain", rows: 4_800_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`,
 	},
 	{
-		name: "path indexed", table: "shape_indexed", rows: 2_700_000,
+		name: "path indexed", table: "shape_indexed", rows: 4_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
 	{
-		name: "GIN over the path's jsonb", table: "shape_gin", rows: 1_050_000,
+		name: "GIN over the path's jsonb", table: "shape_gin", rows: 1_500_000,
 		columns: `id bigint PRIMARY KEY, metadata jsonb NOT NULL, content text NOT NULL`,
 		values: `i, jsonb_build_object('source', path, 'page', i % 20, 'tags', jsonb_build_array(md5((i % 1000)::text), md5((i % 777)::text)),
 			'hash', md5(i::text), 'loc', jsonb_build_object('from', i * 7, 'to', i * 7 + 40)), ` + content,
@@ -74,7 +74,7 @@ var shapes = []shape{
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 2_700_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 4_000_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
