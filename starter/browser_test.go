@@ -131,11 +131,14 @@ func (b *browser) press(selector, words, brings string) {
 	b.t.Helper()
 	looks, holds := 0, false
 	b.until(brings, func() bool {
+		if b.evaluate("!!("+brings+")", &holds) == nil && holds {
+			return true
+		}
 		if looks%40 == 0 {
 			b.click(selector, words)
 		}
 		looks++
-		return b.evaluate("!!("+brings+")", &holds) == nil && holds
+		return false
 	})
 }
 

@@ -184,7 +184,7 @@ func (t table) kept(d direction) string {
 	if t.rewritesDocuments() {
 		return kept
 	}
-	return fmt.Sprintf(`CASE WHEN p.read THEN (SELECT %s FROM (SELECT p.*, %s FROM %s t WHERE %s) p) ELSE true END`, kept, t.asItWas(), t.name(), t.isHere(d))
+	return fmt.Sprintf(`CASE WHEN p.read THEN (SELECT bool_and(%s) FROM (SELECT p.*, %s FROM %s t WHERE %s) p) ELSE true END`, kept, t.asItWas(), t.name(), t.isHere(d))
 }
 
 // oneIn picks the first row of a batch and one of n after it, and every row where
