@@ -108,6 +108,18 @@ func (b *browser) evaluate(expression string, into any) error {
 // on, as soon as it is there, can be used, stands still and nothing lies above it.
 func (b *browser) click(selector, words string) {
 	b.t.Helper()
+	var at, before []float64
+	b.until(fmt.Sprintf("%s with %q can be clicked", selector, words), func() bool {
+		at, before = b.clickable(selector, words), at
+		return at != nil && slices.Equal(at, before)
+	})
+	b.press(at)
+}
+
+// clickable is where the mouse would press what a selector finds and these words
+// stand on; nil: it cannot now.
+func (b *browser) clickable(selector, words string) (at []float64) {
+	b.t.Helper()
 	expression := fmt.Sprintf(`(() => {
 		const it = [...document.querySelectorAll(%q)].find(e => e.innerText.includes(%q) && e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
 		if (!it || it.disabled || it.ariaDisabled === 'true') return null
@@ -115,27 +127,33 @@ func (b *browser) click(selector, words string) {
 		const r = it.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2
 		return it.contains(document.elementFromPoint(x, y)) ? [x, y] : null
 	})()`, selector, words)
-	var at, before []float64
-	b.until(fmt.Sprintf("%s with %q can be clicked", selector, words), func() bool {
-		at, before = nil, at
-		return b.evaluate(expression, &at) == nil && at != nil && slices.Equal(at, before)
-	})
+	if b.evaluate(expression, &at) != nil {
+		return nil
+	}
+	return at
+}
+
+func (b *browser) press(at []float64) {
+	b.t.Helper()
 	for _, event := range []string{"mouseMoved", "mousePressed", "mouseReleased"} {
 		b.call("Input.dispatchMouseEvent", map[string]any{"type": event, "x": at[0], "y": at[1], "button": "left", "clickCount": 1}, nil)
 	}
 }
 
-// press clicks until an expression holds on the page, every two seconds: one that is
-// still loading shows its buttons before it listens to them.
-func (b *browser) press(selector, words, brings string) {
+// choose clicks on an item of a menu until what it opens is there. A page that is still
+// loading does not listen to the button that opens the menu, and one that shows
+// something new may close it.
+func (b *browser) choose(menu, item, opens string) {
 	b.t.Helper()
-	looks, holds := 0, false
-	b.until(brings, func() bool {
-		if b.evaluate("!!("+brings+")", &holds) == nil && holds {
+	looks, open := 0, false
+	b.until(opens, func() bool {
+		if b.evaluate("!!document.querySelector('"+opens+"')", &open) == nil && open {
 			return true
 		}
-		if looks%40 == 0 {
-			b.click(selector, words)
+		if at := b.clickable("[role=menuitem]", item); at != nil {
+			b.press(at)
+		} else if looks%40 == 0 { // every two seconds
+			b.click("button", menu)
 		}
 		looks++
 		return false

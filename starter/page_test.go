@@ -87,8 +87,7 @@ const updateForm = "#update-confirmation-modal[open]"
 // fill opens the form for an update on the page of a workflow, and fills it in.
 func (b *browser) fill(update, input string) {
 	b.t.Helper()
-	b.press("button", "More Actions", "document.querySelector('[role=menuitem]')?.checkVisibility()")
-	b.click("[role=menuitem]", "Send an Update")
+	b.choose("More Actions", "Send an Update", updateForm)
 	b.click(updateForm+" [data-testid=update-select-button]", "")
 	b.click(updateForm+" [role=option] span", update)
 	b.shows("document.querySelector('" + updateForm + " [data-testid=update-select]')?.value === '" + update + "'")
