@@ -37,7 +37,6 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 		return at, classify("read how the batches go", err)
 	}
 	if s.until == 0 {
-		in.Adapt = false
 		return a.slice(ctx, in, order)
 	}
 	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
@@ -98,7 +97,7 @@ func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Wate
 			return at, err
 		}
 	}
-	b.Batch, b.Until = s.course.Size(), s.until
+	b.Batch, b.Until, b.Together = s.course.Size(), s.until, false
 	next, err := m.Apply(ctx, at, b)
 	var change string
 	if err != nil {

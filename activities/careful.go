@@ -127,7 +127,7 @@ type stepFunc func(*store.Mover, context.Context, resilience.Watermark, store.Bo
 // tried often: the batch gets smaller, and a while passes.
 func (c *careful) stepping(step stepFunc) stepFunc {
 	return func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-		b.Batch, b.Gentle = c.servo.Size, true
+		b.Batch, b.Gentle, b.Together = c.servo.Size, true, false
 		next, err := step(m, ctx, at, b)
 		trouble := store.TroubleOf(err)
 		if err != nil && (trouble == resilience.NoTrouble || ctx.Err() != nil) {

@@ -94,7 +94,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		order.step = c.stepping(order.step)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
-	in.Together = in.Servo == nil && !in.Adapt // else each batch is measured
+	in.Together = true // whose step measures each batch lets it go alone
 	watch := a.minding(in, c)
 	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
@@ -117,7 +117,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		}
 		rows := max(next.Last-at.Last, at.Last-next.Last)
 		metrics.Counter(movedMetric).Inc(rows)
-		for range mover.Batches() {
+		for range mover.Batches() { // of those that went together the mean is known
 			metrics.Timer(batchMetric).Record(mover.Took() / time.Duration(mover.Batches()))
 		}
 		at = next

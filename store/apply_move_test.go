@@ -101,6 +101,21 @@ func TestAMoveThatMakesAnotherRowIsFound(t *testing.T) {
 	}
 }
 
+// Two rows under one id, as there may be once the index on it is gone, are not taken for one.
+func TestARowThatIsThereTwiceIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.Mapping{Schema: "public", Table: "loose", ID: "id", IDType: "bigint", Content: "content", Locators: []resilience.Locator{{Column: "path", Type: "text"}}})
+	m.exec(`CREATE TABLE public.loose (id bigint PRIMARY KEY, path text, content text)`)
+	m.exec(`INSERT INTO public.loose SELECT i, 'a.md', 'text ' || i FROM generate_series(1, 3) i`)
+	mover, at := m.readied()
+	m.exec(`ALTER TABLE public.loose DROP CONSTRAINT loose_pkey`)
+	m.exec(`INSERT INTO public.loose VALUES (1, 'a.md', 'another text')`)
+	start := m.rows("public.loose")
+	_, err := mover.Apply(t.Context(), at, store.Bounds{})
+	require.ErrorIs(t, err, store.ErrVerify)
+	require.Equal(t, start, m.rows("public.loose"))
+}
+
 // TestMetadataMadeOfThePathFollowsIt, also where the text is made of another column.
 func TestMetadataMadeOfThePathFollowsIt(t *testing.T) {
 	t.Parallel()

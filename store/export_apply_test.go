@@ -34,10 +34,10 @@ func (m *Mover) Explain(ctx context.Context) (map[string]string, error) {
 
 // Join lets the next step of a mover be of that many batches, as short ones would,
 // however long they take.
-func (m *Mover) Join(batches int) {
-	m.onward = time.Minute
-	m.took, m.done = m.onward/time.Duration(batches), 1
-}
+func (m *Mover) Join(batches int) { m.JoinWithin(time.Minute, batches) }
 
-// Hurry says how long batches of the next step may follow each other, however many there are.
-func (m *Mover) Hurry(d time.Duration) { m.took, m.onward = d*m.took/m.onward, d }
+// JoinWithin lets the next step of a mover be of that many batches, if none of them
+// begins later than that after the first.
+func (m *Mover) JoinWithin(onward time.Duration, batches int) {
+	m.onward, m.took, m.done = onward, onward/time.Duration(batches), 1
+}

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rehome/resilience"
+)
+
+// A batch is one transaction, in which the watermark advances and the rows it passes
+// move.
+
+// batchGuards bound what a batch may do to others: it gives up rather than
+// queue for long before a lock, or let a statement run for long, unless it is all
+// rows at once. It finds its rows by index and in the journal's order, whatever the
+// planner believes of a journal it has no statistics of, without compiling the
+// statement first; what it gathers of them stays in memory. The advisory lock tells
+// whoever looks at pg_locks that the session is a batch of this plan.
+const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
+	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
+	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
+	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
+	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
+	set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// unawaited lets a batch commit without waiting for the disk. The watermark is in
+// the batch's transaction, so a server that crashes before it is written has both
+// the watermark and the rows of an earlier batch, from which the plan goes on. What
+// anybody is told of, Settle has awaited.
+const unawaited = `, set_config('synchronous_commit', 'off', true)`
+
+// A step tells its first batch where it begins, and until when others may follow it.
+// These begin where the one before them in the session ended.
+const begins = `, set_config('rehome.at', coalesce(@at::bigint::text, current_setting('rehome.at')), false),
+	set_config('rehome.until', CASE WHEN @at::bigint IS NULL THEN current_setting('rehome.until') ELSE extract(epoch FROM clock_timestamp() + @onward)::text END, false)`
+
+// reached is the watermark that a batch begins at.
+const reached = `(SELECT current_setting('rehome.at')::bigint)`
+
+// timely lets a batch that follows another pass only while there is time, and no rate
+// to be kept: whoever keeps it sees each batch.
+const timely = `(@at::bigint IS NOT NULL OR p.rate = 0 AND extract(epoch FROM clock_timestamp()) < current_setting('rehome.until')::numeric)`
+
+// passing are the bounds of the rows (lo, hi] that an advance passes, kept for
+// the statement that follows it in the same transaction, and the watermark it
+// leaves, kept for the next batch.
+func passing(lo, hi string) string {
+	return fmt.Sprintf(`set_config('rehome.lo', (%s)::text, true)::bigint, set_config('rehome.hi', (%s)::text, true)::bigint,
+			set_config('rehome.at', g.last::text, false)::bigint`, lo, hi)
+}
+
+// ofPassed lets a statement read these bounds, once each, not for every row. They
+// are NULL when nothing was passed.
+var ofPassed = strings.NewReplacer("@lo", "(SELECT nullif(current_setting('rehome.lo', true), '')::bigint)", "@hi", "(SELECT nullif(current_setting('rehome.hi', true), '')::bigint)")
+
+// ofBatch picks the rows (lo, hi] of the journal m of a plan: the runs they are in,
+// which an index finds, and then the rows. Plan and bounds are SQL.
+func ofBatch(plan, lo, hi string) string {
+	return runsOf("m", plan, lo, hi) + fmt.Sprintf(" AND m.ordinal > %s AND m.ordinal <= %s", lo, hi)
+}
+
+// runsOf picks the runs that the rows (lo, hi] of a plan are in. The last of them is
+// not a min, which the planner may take from all the runs that follow.
+func runsOf(runs, plan, lo, hi string) string {
+	return fmt.Sprintf(`%[1]s.plan = %[2]s AND %[1]s.last > %[3]s AND %[1]s.last <= (
+				SELECT l.last FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s ORDER BY l.last LIMIT 1)`, runs, plan, lo, hi)
+}
+
+// batch advances the watermark and moves the rows it passes, and the batches that may
+// follow it do so after it. All of one sees one snapshot: an application's write to one
+// of the rows meanwhile fails the transaction, which is then tried again on what the
+// application wrote. One that holds its rows locks them first instead, and then sees
+// what is there.
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, together int, move, advance string) (resilience.Watermark, error) {
+	m.took, m.done = 0, 0
+	step := passage{m: m, next: at, move: move, advance: advance}
+	conn, err := m.store.pool.Acquire(ctx)
+	if err != nil {
+		return at, err
+	}
+	defer conn.Release()
+	began := time.Now() // the wait for a connection is over
+	if how == (manner{}) {
+		err = step.swift(ctx, conn, together)
+	} else {
+		err = step.careful(ctx, conn, how)
+	}
+	m.took, m.done = time.Since(began), step.done
+	return step.next, err
+}
+
+// passage is one batch on its way, or several that go together.
+type passage struct {
+	m             *Mover
+	move, advance string
+	next          resilience.Watermark // where the last batch that is done came to
+	done          int
+}
+
+// passed is what an advance passes.
+type passed struct {
+	lo, hi int64
+	to     resilience.Watermark
+}
+
+// some says that it passed any: there were some left, and what was known of the plan still held.
+func (by passed) some() bool { return by.lo < by.hi }
+
+// swift sends batches all at once, each a transaction: what small ones cost is mostly
+// the way there and back. The server commits a batch only when the account of its rows
+// is right, and after one that fails it does none of the others.
+func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) error {
+	all, move := &pgx.Batch{}, insisting(p.move)
+	for n := range batches {
+		var by passed
+		var r batchResult
+		all.Queue(`begin isolation level repeatable read`)
+		p.queue(all, n == 0, &by)
+		all.Queue(move, p.m.args).QueryRow(r.scan)
+		all.Queue(`commit`).Exec(func(pgconn.CommandTag) error {
+			if by.some() {
+				p.account(by, r)
+			}
+			return nil
+		})
+	}
+	err := conn.SendBatch(ctx, all).Close()
+	if conn.Conn().PgConn().TxStatus() == 'E' {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), `rollback`) // the pool drops a connection that cannot do even that
+	}
+	if err == nil && p.done == 0 {
+		return errMoved
+	}
+	return err
+}
+
+// careful moves a batch statement by statement.
+func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) error {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead}
+	if how.hold {
+		options.IsoLevel = pgx.ReadCommitted
+	}
+	var by passed
+	var r batchResult
+	err := pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+		first := &pgx.Batch{}
+		p.queue(first, true, &by)
+		if err := tx.SendBatch(ctx, first).Close(); err != nil {
+			return err
+		}
+		if !by.some() {
+			return errMoved
+		}
+		if how.leave != nil && p.m.apart != "" {
+			if _, err := tx.Exec(ctx, p.m.apart); err != nil {
+				return err
+			}
+		}
+		if how.hold {
+			p.m.args["lo"], p.m.args["hi"] = by.lo, by.hi
+			if _, err := tx.Exec(ctx, p.m.lock, p.m.args); err != nil {
+				return err
+			}
+		}
+		var err error
+		if how.leave == nil {
+			r, err = p.m.pieces(ctx, tx, p.move, by.lo, by.hi)
+		} else {
+			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
+		}
+		return err
+	})
+	if err == nil {
+		p.account(by, r)
+	}
+	return err
+}
+
+// queue lets a batch begin: at the watermark that is known, or unseen where the one
+// before it ends.
+func (p *passage) queue(batch *pgx.Batch, known bool, by *passed) {
+	args := maps.Clone(p.m.args)
+	args["at"], args["epoch"] = nil, p.next.Epoch
+	if known {
+		args["at"] = p.next.Last
+	}
+	batch.Queue(batchGuards+unawaited+begins, args)
+	if p.m.before != "" {
+		batch.Queue(p.m.before)
+	}
+	batch.Queue(p.advance, args).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&by.lo, &by.hi, &by.to.Last, &by.to.Total, &by.to.Epoch, &by.to.Wish, &by.to.Rate)
+		if errors.Is(err, pgx.ErrNoRows) { // no error: after one, the driver forgets the statements that it has prepared
+			return nil
+		}
+		return err
+	})
+}
+
+// account takes a batch that is committed into what is known: also what stayed where
+// it was, on the way there.
+func (p *passage) account(by passed, r batchResult) {
+	by.to.Drifted, by.to.Vanished = p.next.Drifted, p.next.Vanished
+	if p.move == p.m.apply {
+		by.to.Drifted += r.present - r.here
+		by.to.Vanished += r.planned - r.present
+	}
+	p.next = by.to
+	p.done++
+}
+
+// pieces moves rows (lo, hi] of the journal by as many statements as that takes,
+// the last ones first on the way back.
+func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
+	all := batchResult{verified: true}
+	for lo < hi {
+		from, to := lo, min(lo+piece, hi)
+		if move == m.revert {
+			from, to = max(lo, hi-piece), hi
+			hi = from
+		} else {
+			lo = to
+		}
+		r, err := m.rows(ctx, tx, move, from, to)
+		if err != nil {
+			return all, err
+		}
+		all = all.and(r)
+	}
+	return all, nil
+}
+
+// moving is rows as something that may be done but for some of them.
+func (m *Mover) moving(move string) doing {
+	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
+		return m.rows(ctx, tx, move, lo, hi)
+	}
+}
+
+// rows moves rows (lo, hi] of the journal and accounts for all of them.
+func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
+	m.args["lo"], m.args["hi"] = lo, hi
+	if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
+		return r, err
+	}
+	return r, r.check(lo, hi)
+}
+
+// A statement that moves rows ends with the account of them, a batchResult. It tells
+// it, or, where nobody looks before the commit, insists that it is right.
+const (
+	accounted = `account (planned, present, here, moved, verified)`
+	told      = `SELECT * FROM account`
+	insisted  = `SELECT planned, present, here, moved, CASE WHEN moved = here AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
+)
+
+// insisting is a move of the rows that an advance passed, which fails where its account
+// is not right.
+func insisting(move string) string {
+	return strings.TrimSuffix(ofPassed.Replace(move), told) + insisted
+}
+
+// refused says that the account of a batch was not right.
+func refused(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "RH001"
+}
+
+// batchResult accounts for every planned row of a batch.
+type batchResult struct {
+	planned  int64 // rows the journal has
+	present  int64 // of these, rows the table has
+	here     int64 // of these, rows at the journalled path
+	moved    int64
+	verified bool // every moved row is at its target and, where compared, path apart what it was
+}
+
+// and is the account of two parts of a batch.
+func (r batchResult) and(other batchResult) batchResult {
+	return batchResult{
+		planned: r.planned + other.planned, present: r.present + other.present, here: r.here + other.here,
+		moved: r.moved + other.moved, verified: r.verified && other.verified,
+	}
+}
+
+func (r *batchResult) scan(row pgx.Row) error {
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified)
+}
+
+func (r batchResult) check(lo, hi int64) error {
+	switch {
+	case r.moved != r.here:
+		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated", lo+1, hi, r.here, r.moved)
+	case !r.verified:
+		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger or a generated column of the table changes more than the path", lo+1, hi)
+	}
+	return nil
+}
+
+// lockStatement locks the rows (@lo, @hi] of the journal, in its order.
+func lockStatement(t table) string {
+	return fmt.Sprintf(`
+		SELECT count(*) FROM (
+			SELECT FROM rehome.migration_moves m JOIN %s t ON %s AND %s
+			WHERE %s ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
+		t.name(), t.hasID("m.chunk_id"), t.scope(), ofBatch("@number", "@lo", "@hi"))
+}
