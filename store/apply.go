@@ -196,4 +196,3 @@ type manner struct {
 
 // errMoved says that the watermark is not where the caller thought.
 var errMoved = errors.New("the watermark is elsewhere")
-
