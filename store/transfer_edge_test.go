@@ -202,6 +202,32 @@ func TestBothSidesChanged(t *testing.T) {
 	require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'other'`))
 }
 
+// TestATransferKeepsItsPrint: one that was planned when copies had digests goes on with
+// them, to the undo of it.
+func TestATransferKeepsItsPrint(t *testing.T) {
+	t.Parallel()
+	for name, bytes := range map[string]int{"digest": 32, "hash": 8} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := copied(t, 5, 0)
+			if name == "digest" {
+				m.exec(`UPDATE rehome.migration_transfers SET fit = fit - 'print'`)
+			}
+			m.apply(id, -1)
+			m.exec(`UPDATE rehome.chunks SET content = 'later' WHERE memory = 'docs' AND ordinal = 2`)
+			require.EqualValues(t, 5, m.finish(id).Moved)
+			require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.migration_copies WHERE octet_length(made) = $1`, bytes))
+			m.exec(`UPDATE rehome.chunks SET content = 'edited' WHERE memory = 'other' AND ordinal = 3`)
+
+			plan := m.homeAgain("docs", id)
+			count, why := m.listed(plan.ID)
+			require.Equal(t, map[resilience.Outcome]int{resilience.Edited: 1}, count, why)
+			require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs'`))
+			require.Equal(t, 2, m.count(`SELECT count(*) FROM rehome.chunks WHERE content IN ('later', 'edited')`))
+		})
+	}
+}
+
 // TestAStaleBatchOfATransferDoesNothing: an attempt that was given up for dead
 // has an old watermark, or an old epoch.
 func TestAStaleBatchOfATransferDoesNothing(t *testing.T) {
