@@ -126,18 +126,7 @@ type Fit struct {
 	KeepID    bool     `json:"keep_id,omitempty"`   // where it is free
 	FreshID   string   `json:"fresh_id,omitempty"`  // the expression that makes an id; empty: there is none
 	Dimension int      `json:"dimension,omitempty"` // that an embedding must have; 0: any
-	Print     Print    `json:"print,omitempty"`     // of the copies
 }
-
-// Print is how a copy is told from one that somebody else has written to since.
-// It stays that of a transfer as long as its copies can be taken back.
-type Print string
-
-// The prints; transfers that were planned when there was only one have the first.
-const (
-	PrintDigest Print = ""     // sha256, 32 bytes
-	PrintHash   Print = "hash" // Postgres's hash, 8 bytes
-)
 
 // fitting is a Fit in the making.
 type fitting struct {
@@ -151,7 +140,7 @@ type fitting struct {
 // FitTables matches the columns of two memories by their meaning. The error
 // names every column that does not fit.
 func FitTables(from, to Shape) (Fit, error) {
-	f := &fitting{from: from, to: to, held: map[string]bool{}, filled: map[string]bool{}, fit: Fit{Print: PrintHash}}
+	f := &fitting{from: from, to: to, held: map[string]bool{}, filled: map[string]bool{}}
 	f.id()
 	f.pair(MeansContent, from.Mapping.Content, to.Mapping.Content)
 	f.vector()

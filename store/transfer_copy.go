@@ -49,7 +49,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
-		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN f0 IS NOT NULL AND "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
+		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
 // putAway is what quarantine keeps of the source row of p. Its key alone is looked
@@ -108,10 +108,10 @@ func (t *transfer) copyStatement(undoing bool) string {
 		noted_again AS (
 			UPDATE rehome.migration_copies c SET (target_id, made, here) = (s.f0::text, s.expected, true)
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
-		there AS (SELECT count(*) AS rows, {written sum} AS sum FROM made),
+		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
 		{account} AS (
 		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
-			count(*) FILTER (WHERE held) + (SELECT rows FROM there), {reread sum} = (SELECT sum FROM there)
+			count(*) FILTER (WHERE held) + (SELECT copies FROM wrote), {reread sum} = (SELECT prints FROM wrote)
 		FROM state b)
 		{told}`)
 }

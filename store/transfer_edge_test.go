@@ -206,23 +206,32 @@ func TestBothSidesChanged(t *testing.T) {
 // them, to the undo of it.
 func TestATransferKeepsItsPrint(t *testing.T) {
 	t.Parallel()
-	for name, bytes := range map[string]int{"digest": 32, "hash": 8} {
+	const columns = `record_send(ROW(t.id, t.content, hash_array_extended(t.embedding, %d), t.path, t.memory, t.metadata, t.ordinal, t.created_at))`
+	for name, is := range map[string]struct {
+		hash64 bool
+		print  string
+		edits  int // seen, of two
+	}{
+		"digest": {false, fmt.Sprintf(`sha256(`+columns+`)`, 0), 1}, // takes a number that is missing for 0
+		"hash":   {true, fmt.Sprintf(`int8send(hash_array_extended(ARRAY[`+columns+`], 0))`, 1), 2},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := copied(t, 5, 0)
-			if name == "digest" {
-				m.exec(`UPDATE rehome.migration_transfers SET fit = fit - 'print'`)
-			}
+			m.exec(`UPDATE rehome.migration_transfers SET hash64 = $1`, is.hash64)
+			m.exec(`UPDATE rehome.chunks SET embedding = '{0,1}'`)
 			m.apply(id, -1)
 			m.exec(`UPDATE rehome.chunks SET content = 'later' WHERE memory = 'docs' AND ordinal = 2`)
 			require.EqualValues(t, 5, m.finish(id).Moved)
-			require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.migration_copies WHERE octet_length(made) = $1`, bytes))
+			require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.migration_copies c JOIN rehome.chunks t ON t.id::text = c.target_id WHERE c.made = `+is.print))
 			m.exec(`UPDATE rehome.chunks SET content = 'edited' WHERE memory = 'other' AND ordinal = 3`)
+			m.exec(`UPDATE rehome.chunks SET embedding = '{NULL,1}' WHERE memory = 'other' AND ordinal = 4`)
 
 			plan := m.homeAgain("docs", id)
 			count, why := m.listed(plan.ID)
-			require.Equal(t, map[resilience.Outcome]int{resilience.Edited: 1}, count, why)
-			require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs'`))
+			require.Equal(t, map[resilience.Outcome]int{resilience.Edited: is.edits}, count, why)
+			require.Empty(t, m.ids("other"))
+			require.Len(t, m.ids("docs"), 5)
 			require.Equal(t, 2, m.count(`SELECT count(*) FROM rehome.chunks WHERE content IN ('later', 'edited')`))
 		})
 	}

@@ -36,6 +36,7 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 type carriage struct {
 	from, to table
 	fit      resilience.Fit
+	hash64   bool // prints are hashes of 8 bytes; else sha256, as they were at first
 }
 
 // args are the parameters of both sides.
@@ -235,7 +236,7 @@ func (c carriage) compared(name func(int, resilience.Fill) string) string {
 			columns = append(columns, c.withoutAccess(column))
 		case resilience.MeansVector:
 			if strings.HasSuffix(f.Type, "[]") { // by the numbers' own hashes: to send them costs three times that
-				column = "hash_array_extended(" + column + ", 0)"
+				column = "hash_array_extended(" + column + ", " + c.seed() + ")"
 			}
 			columns = append(columns, column)
 		default:
@@ -245,14 +246,24 @@ func (c carriage) compared(name func(int, resilience.Fill) string) string {
 	return c.printOf(strings.Join(columns, ", "))
 }
 
-// printOf hashes columns as they are sent, bit for bit. A print is only ever compared
-// with another of the same copy, for which 64 bits are enough: a digest costs many times that.
+// printOf hashes columns as they are sent. A print tells a copy from what somebody
+// made of that very copy, not from a forgery, so 64 bits do; sha256 takes several times as
+// long. In an array, since no function of SQL hashes bytes by themselves.
 func (c carriage) printOf(columns string) string {
 	sent := "record_send(ROW(" + columns + "))"
-	if c.fit.Print == resilience.PrintHash {
+	if c.hash64 {
 		return "int8send(hash_array_extended(ARRAY[" + sent + "], 0))"
 	}
 	return "sha256(" + sent + ")"
+}
+
+// seed of the hash of an array: a number that is nothing has the seed for its hash, one
+// that is missing always 0.
+func (c carriage) seed() string {
+	if c.hash64 {
+		return "1"
+	}
+	return "0"
 }
 
 // sumOf adds up prints, so that two sets of rows can be compared without joining them.
