@@ -221,7 +221,7 @@ func (p *passage) account(by passed, r batchResult) {
 // pieces moves rows (lo, hi] of the journal by as many statements as that takes,
 // the last ones first on the way back.
 func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-	all := batchResult{verified: true}
+	all := batchResult{}
 	for lo < hi {
 		from, to := lo, min(lo+piece, hi)
 		if move == m.revert {
@@ -258,9 +258,9 @@ func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) 
 // A statement that moves rows ends with the account of them, a batchResult. It tells
 // it, or, where nobody looks before the commit, insists that it is right.
 const (
-	accounted = `account (planned, present, here, moved, verified)`
+	accounted = `account (planned, present, here, moved, whole, verified)`
 	told      = `SELECT * FROM account`
-	insisted  = `SELECT planned, present, here, moved, CASE WHEN moved = here AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
+	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
 )
 
 // insisting is a move of the rows that an advance passed, which fails where its account
@@ -281,23 +281,26 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
+	whole    bool // the journal has every row of the batch, if it passed any
 	verified bool // every moved row is at its target and, where compared, path apart what it was
 }
 
-// and is the account of two parts of a batch.
+// and is the account of two parts of a batch, each of which was right.
 func (r batchResult) and(other batchResult) batchResult {
 	return batchResult{
 		planned: r.planned + other.planned, present: r.present + other.present, here: r.here + other.here,
-		moved: r.moved + other.moved, verified: r.verified && other.verified,
+		moved: r.moved + other.moved,
 	}
 }
 
 func (r *batchResult) scan(row pgx.Row) error {
-	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.verified)
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified)
 }
 
 func (r batchResult) check(lo, hi int64) error {
 	switch {
+	case !r.whole:
+		return problem(ErrVerify, "rows %d to %d: the journal does not have them all; somebody changed tables of schema rehome. Nothing of them was moved; restore what the journal lacks and retry", lo+1, hi)
 	case r.moved != r.here:
 		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated", lo+1, hi, r.here, r.moved)
 	case !r.verified:

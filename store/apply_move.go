@@ -111,9 +111,9 @@ func moveStatement(t table, d direction, some bool) string {
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
 			ON CONFLICT DO NOTHING),
 		{account} AS (
-		SELECT (SELECT planned FROM size), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, d.verified
+		SELECT (SELECT planned FROM size), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, (d.moved + o.rows + {left} = @hi - @lo) IS NOT FALSE, d.verified
 		FROM done d, (
-			SELECT count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
+			SELECT count(*) AS rows, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
 			FROM others) o)
 		{told}`)
 }

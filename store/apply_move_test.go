@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -114,6 +115,57 @@ func TestARowThatIsThereTwiceIsRefused(t *testing.T) {
 	_, err := mover.Apply(t.Context(), at, store.Bounds{})
 	require.ErrorIs(t, err, store.ErrVerify)
 	require.Equal(t, start, m.rows("public.loose"))
+}
+
+// TestAJournalThatLacksRowsIsRefused: a batch whose rows are not all accounted for is
+// not committed, on its way there or back.
+func TestAJournalThatLacksRowsIsRefused(t *testing.T) {
+	t.Parallel()
+	plans := map[string]func(m *migrations) (string, error){
+		"rename": func(m *migrations) (string, error) { return m.plan("", rule("guide", "book")) },
+		"transfer": func(m *migrations) (string, error) {
+			return m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+		},
+	}
+	for what, lose := range map[string]string{
+		"a run":  `DELETE FROM rehome.migration_runs WHERE first > 1`,
+		"a path": `UPDATE rehome.migration_runs SET path_id = -1 WHERE first > 1`,
+	} {
+		for kind, plan := range plans {
+			t.Run(kind+" without "+what, func(t *testing.T) {
+				t.Parallel()
+				m := newMigrations(t, resilience.BuiltinMapping("docs"))
+				m.memory("other", resilience.BuiltinMapping("other"))
+				m.fill(2, "guide/a.md", "guide/b.md")
+				id, err := plan(m)
+				require.NoError(t, err)
+				at := m.apply(id, 0)
+				mover, err := m.store.Mover(t.Context(), id)
+				require.NoError(t, err)
+				refused := func(move func(context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)) {
+					before := m.rows("rehome.chunks")
+					for _, together := range []bool{false, true} {
+						_, err := move(t.Context(), at, store.Bounds{Together: together})
+						require.ErrorIs(t, err, store.ErrVerify)
+						require.ErrorContains(t, err, "the journal does not have them all")
+					}
+					require.Equal(t, before, m.rows("rehome.chunks"))
+				}
+
+				m.exec(`CREATE TABLE public.kept AS SELECT * FROM rehome.migration_runs`)
+				m.exec(lose)
+				refused(mover.Apply)
+				m.exec(`DELETE FROM rehome.migration_runs`)
+				m.exec(`INSERT INTO rehome.migration_runs SELECT * FROM public.kept`)
+				at = m.apply(id, 1)
+				require.Greater(t, at.Last, int64(2))
+				m.exec(lose)
+				at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+				require.NoError(t, err)
+				refused(mover.Revert)
+			})
+		}
+	}
 }
 
 // TestMetadataMadeOfThePathFollowsIt, also where the text is made of another column.

@@ -59,7 +59,7 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 		case !ofRow(failure, l.person):
 			return r, failure
 		case hi-lo == 1:
-			return batchResult{verified: true}, l.leave(ctx, tx, hi, failure)
+			return batchResult{}, l.leave(ctx, tx, hi, failure)
 		}
 	}
 	middle := (lo + hi) / 2
@@ -67,7 +67,7 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 	if l.undoing {
 		slices.Reverse(halves)
 	}
-	all := batchResult{verified: true}
+	all := batchResult{}
 	for _, h := range halves {
 		r, err := l.without(ctx, tx, do, h[0], h[1])
 		if err != nil {

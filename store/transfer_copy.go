@@ -38,12 +38,14 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		sets = append(sets, fmt.Sprintf("%s = b.f%d", c, i+1))
 	}
 	lo, hi := t.passed()
-	skipped := ""
+	skipped, left := "", "0"
 	if undoing { // what did not go there does not come back
-		skipped = "AND NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = " + t.ordinal() + " AND NOT e.undoing AND e.outcome <> 'edited' OFFSET 0)"
+		const excepted = "FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND NOT e.undoing AND e.outcome <> 'edited'"
+		skipped = "AND NOT EXISTS (SELECT " + excepted + " AND e.ordinal = " + t.ordinal() + " OFFSET 0)"
+		left = "(SELECT count(*) " + excepted + " AND e.ordinal > @lo AND e.ordinal <= @hi)"
 	}
 	return strings.NewReplacer(
-		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", ofBatch("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped,
+		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", ofBatch("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
@@ -111,7 +113,8 @@ func (t *transfer) copyStatement(undoing bool) string {
 		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
 		{account} AS (
 		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
-			count(*) FILTER (WHERE held) + (SELECT copies FROM wrote), {reread sum} = (SELECT prints FROM wrote)
+			count(*) FILTER (WHERE held) + (SELECT copies FROM wrote),
+			(count(*) + {left} = @hi - @lo) IS NOT FALSE, {reread sum} = (SELECT prints FROM wrote)
 		FROM state b)
 		{told}`)
 }
@@ -152,7 +155,7 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			WHERE c.ctid = p.noted_at AND (p.ours OR NOT p.present OR p.ordinal IN (SELECT ordinal FROM brought))),
 		{account} AS (
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
-			(SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)
+			((SELECT count(*) FROM planned) = @hi - @lo) IS NOT FALSE, (SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)
 		FROM state)
 		{told}`)
 }

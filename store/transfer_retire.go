@@ -137,7 +137,7 @@ func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 		if err := r.freshen(ctx, tx, args, undoing); err != nil {
 			return batchResult{}, err
 		}
-		return batchResult{verified: true}, r.retire(ctx, tx, args)
+		return batchResult{}, r.retire(ctx, tx, args)
 	}
 }
 
