@@ -21,11 +21,11 @@ func (b *bundle) single() *bundle {
 }
 
 // planned makes a plan that waits for approval, and returns its id.
-func (b *bundle) planned() (id string, shown answer) {
+func (b *bundle) planned(flags ...string) (id string, shown answer) {
 	b.t.Helper()
 	b.memory("default")
 	b.chunks("default", 200, "guide/a.md", "other.md")
-	shown = b.ok("migrate", "--rename", "guide=handbook", "--plan-only")
+	shown = b.ok(append([]string{"migrate", "--rename", "guide=handbook", "--plan-only"}, flags...)...)
 	require.NoError(b.t, b.pool.QueryRow(b.t.Context(), `SELECT plan_id FROM rehome.migration_plans`).Scan(&id))
 	return id, shown
 }

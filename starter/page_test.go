@@ -42,10 +42,16 @@ func TestTheWorkflowPageShowsTheProgress(t *testing.T) {
 func TestTheUpdateFormSteersAMigration(t *testing.T) {
 	t.Parallel()
 	page, b := openBrowser(t), setupWithUI(t)
-	id := b.slow()
-	var shown struct{ Link string }
+	id, _ := b.planned("--rate", "1", "--batch-size", "1")
+	var shown struct {
+		Link string
+		Hash string `json:"plan_hash"`
+	}
 	b.result(&shown, "migration", "show", id)
 	page.open(shown.Link)
+	page.fill("approve", `{"plan_hash": "`+shown.Hash+`", "author": "ana"}`)
+	page.send()
+	b.await(id, "executing")
 	page.fill("pause", `{"author": "ana", "reason": "a busy hour"}`)
 	page.send()
 	b.await(id, "paused")
@@ -65,7 +71,7 @@ func TestTheUpdateFormSteersAMigration(t *testing.T) {
 	page.send()
 	b.await(id, "completed")
 	told := b.ok("migration", "show", id).out
-	for _, event := range []string{"paused by ana: a busy hour", "resumed by ben", "throttled by ana"} {
+	for _, event := range []string{"approved by ana: " + shown.Hash, "paused by ana: a busy hour", "resumed by ben", "throttled by ana"} {
 		require.Contains(t, told, event)
 	}
 }
