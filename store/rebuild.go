@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -124,7 +125,7 @@ func (s *Store) BuildIndexes(ctx context.Context, plan string) (int, error) {
 		return 0, fmt.Errorf("reach Postgres: %w", interpret(err))
 	}
 	// The lock and the settings belong to the session, so it ends with them.
-	b := builder{conn: pooled.Hijack(), plan: plan, table: t}
+	b := builder{store: s, conn: pooled.Hijack(), plan: plan, table: t}
 	defer func() { _ = b.conn.Close(context.WithoutCancel(ctx)) }() // nothing is left to lose on it
 	for i, index := range away {
 		if err := b.build(ctx, index); err != nil {
@@ -136,6 +137,7 @@ func (s *Store) BuildIndexes(ctx context.Context, plan string) (int, error) {
 
 // builder builds indexes outside transactions, in a session of its own.
 type builder struct {
+	store *Store
 	conn  *pgx.Conn
 	plan  string
 	table table
@@ -163,7 +165,7 @@ func (b builder) build(ctx context.Context, index missing) error {
 	if definition == "" {
 		create := strings.Replace(index.Definition, "CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
 		if _, err := b.conn.Exec(ctx, create); err != nil {
-			return err
+			return errors.Join(err, b.discard(ctx, name))
 		}
 		if valid, definition, err = b.look(ctx, index.Name); err != nil {
 			return err
@@ -173,6 +175,23 @@ func (b builder) build(ctx context.Context, index missing) error {
 		return problem(ErrVerify, "the index %s is not what it was: %s; it should be %s. Rename or drop it, then `starter migration rollback %s`", name, definition, index.Definition, b.plan)
 	}
 	return b.record(ctx, index, name)
+}
+
+// discard drops the half of an index that a build which failed or was cancelled has left:
+// nobody searches it, and all who write would keep it up. The session of the build may
+// be gone by now.
+func (b builder) discard(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	var half bool
+	err := b.store.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)`, name).Scan(&half)
+	if err == nil && half {
+		_, err = b.store.pool.Exec(ctx, `DROP INDEX CONCURRENTLY IF EXISTS `+name)
+	}
+	if err != nil {
+		return fmt.Errorf("drop what there is of it: %w", interpret(err))
+	}
+	return nil
 }
 
 // look finds an index of the table's schema by name; without one, the

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -86,6 +88,41 @@ func TestAHalfBuiltIndexIsBuiltAnew(t *testing.T) {
 	_, err = m.pool.Exec(t.Context(), `CREATE INDEX CONCURRENTLY tags ON rehome.chunks USING gin (public.fail(public_tags))`)
 	require.ErrorContains(t, err, "cut off")
 	require.Contains(t, indexes()["tags"], " f")
+	_, err = m.store.BuildIndexes(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, before, indexes())
+}
+
+// TestABuildThatIsCancelledLeavesNoHalfIndex: an index that is not whole yet would cost
+// whoever writes meanwhile what a whole one does.
+func TestABuildThatIsCancelledLeavesNoHalfIndex(t *testing.T) {
+	t.Parallel()
+	m, indexes := indexed(t)
+	before := indexes()
+	id := m.begun()
+	_, err := m.store.TakeIndexes(t.Context(), id, 1, []string{"gin"})
+	require.NoError(t, err)
+	without := indexes()
+
+	writer, err := m.pool.Begin(t.Context()) // the build waits for it
+	require.NoError(t, err)
+	_, err = writer.Exec(t.Context(), `UPDATE rehome.chunks SET ordinal = ordinal`)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.store.BuildIndexes(ctx, id)
+		ended <- err
+	}()
+	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
+	cancel()
+	require.Eventually(t, func() bool {
+		return m.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'`) == 0
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, writer.Rollback(t.Context()))
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.Equal(t, without, indexes())
+
 	_, err = m.store.BuildIndexes(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, before, indexes())

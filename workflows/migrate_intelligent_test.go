@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -211,4 +213,41 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 			require.Equal(t, c.last, ran[len(ran)-len(c.last):])
 		})
 	}
+}
+
+// builder is an analyst whose first build of the indexes lasts until it is cancelled.
+type builder struct {
+	*analyst
+	began bool
+}
+
+func (b *builder) BuildIndexes(ctx context.Context, _ activities.PlanInput) (int, error) {
+	err := b.do("BuildIndexes")
+	if !b.began {
+		b.began = true
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return 1, err
+}
+
+// TestAnAbortStopsTheBuildOfItsIndexes: rows go back without them, and then they are built.
+func TestAnAbortStopsTheBuildOfItsIndexes(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &builder{analyst: &analyst{actor: base}}
+	env.RegisterActivity(a)
+	base.plan = resilience.Plan{Hash: "h", Way: resilience.Rebuild, Physics: resilience.Physics{VectorIndexes: []string{"hnsw"}}}
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "BuildIndexes" && !a.began {
+			env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
+		}
+	})
+	in := planned()
+	in.Approve, in.Policy.Way = true, resilience.Rebuild
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
+	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
+	ran := slices.DeleteFunc(slices.Compact(a.did()), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
+	last := []string{"TakeIndexes", "MoveSlice", "VerifyMigration", "BuildIndexes", "BeginUndo", "RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}
+	require.Equal(t, last, ran[len(ran)-len(last):])
 }

@@ -37,8 +37,20 @@ func (m *migration) buildIndexes(ctx workflow.Context) error {
 		}
 	}
 	m.progress.set(ctx, Progress{Phase: "Building the vector indexes again"})
-	return workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Build the vector indexes again, and check them"), database.BuildIndexes, m.named(Order{})).Get(ctx, nil)
+	work, stop := workflow.WithCancel(ctx)
+	build := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, "Build the vector indexes again, and check them"), database.BuildIndexes, m.named(Order{}))
+	// It may take hours, and its rows go back faster without it. A cancel of the run reaches it by itself.
+	_ = workflow.Await(ctx, func() bool { return build.IsReady() || m.abandoned() })
+	if m.abandoned() {
+		stop()
+		_ = build.Get(ctx, nil) // what it was about is void
+		return m.abortion()
+	}
+	return build.Get(ctx, nil)
 }
+
+// abandoned says that a person aborted the migration on its way forward.
+func (m *migration) abandoned() bool { return m.aborted != nil && m.phase != undoing }
 
 // askRebuild says why a person has to approve a plan that takes indexes away.
 // Who named the way and approved beforehand has said yes to it.
