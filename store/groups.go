@@ -91,22 +91,23 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 	if whole {
 		name = `'all chunks'`
 	}
-	t := j.table
 	rows, err := j.tx.Query(ctx, fmt.Sprintf(`
 		WITH named AS MATERIALIZED (
 			SELECT p.path_id, %s COLLATE "C" AS name
 			FROM rehome.migration_paths p LEFT JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
 			WHERE p.plan_id = @plan),
 		summed AS (
-			SELECT n.name, count(*) AS rows, round(sum(m.bytes)) AS bytes, sum(%s) AS uses, max(%s) AS used
-			FROM rehome.migration_moves m JOIN named n USING (path_id) LEFT JOIN %s t ON %s AND %s
-			LEFT JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = m.chunk_id
+			SELECT n.name, sum(m.left) AS rows, round(sum(m.bytes::float8 * m.left / cardinality(m.chunk_ids))) AS bytes
+			FROM (SELECT *, last - greatest(first - 1, @last) AS left FROM rehome.migration_runs WHERE plan = @number AND last > @last) m
+			JOIN named n USING (path_id) GROUP BY n.name),
+		used AS (
+			SELECT n.name, sum(%s) AS uses, max(%s) AS used
+			FROM rehome.migration_moves m JOIN named n USING (path_id) %s
 			WHERE m.plan = @number AND m.ordinal > @last GROUP BY n.name),
-		ranked AS (SELECT *, row_number() OVER (ORDER BY rows DESC, name) <= @most AS large FROM summed)
+		ranked AS (SELECT *, row_number() OVER (ORDER BY rows DESC, name) <= @most AS large FROM summed LEFT JOIN used USING (name))
 		SELECT CASE WHEN large THEN name ELSE 'the smallest directories' END, sum(rows)::bigint, coalesce(sum(bytes), 0)::bigint,
 			coalesce(sum(uses), 0)::bigint, CASE WHEN max(used) IS NOT NULL THEN greatest(now() - max(used), interval '0') END, large
-		FROM ranked GROUP BY 1, large ORDER BY 1`,
-		name, t.uses(), t.accessed(), t.name(), t.hasID("m.chunk_id"), t.scope()),
+		FROM ranked GROUP BY 1, large ORDER BY 1`, name, j.table.uses(), j.table.accessed(), j.table.withAccess()),
 		j.args(pgx.NamedArgs{"last": last, "most": mostDirectories}))
 	if err != nil {
 		return nil, err
@@ -121,6 +122,16 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 		return nil
 	})
 	return directories, err
+}
+
+// withAccess joins what is known of the use of the chunks m: where only rehome counts
+// it, of those that were used, which are few or none.
+func (t table) withAccess() string {
+	const counted = "JOIN rehome.chunk_access a ON a.memory = @memory AND a.chunk_id = m.chunk_id"
+	if t.m.Accessed == "" && t.m.AccessCount == "" {
+		return counted
+	}
+	return fmt.Sprintf("LEFT JOIN %s t ON %s AND %s LEFT %s", t.name(), t.hasID("m.chunk_id"), t.scope(), counted)
 }
 
 // inTurns reports whether rows of a page are moved in turns.
@@ -195,7 +206,8 @@ func (j *journal) arranged(ctx context.Context, args pgx.NamedArgs) (rows int64,
 	return rows, arranged, err
 }
 
-// renumber writes the journal anew in the order of the groups.
+// renumber writes the journal anew in the order of the groups, which the plan's hash
+// takes in.
 func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args pgx.NamedArgs) (rows int64, err error) {
 	runs := wholeRuns
 	if inTurns(groups) {
@@ -209,7 +221,19 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args 
 		runs AS (%s),
 		put AS (%s)
 		%s`, runs, writeRuns("runs", "position, turn, last"), writtenRuns), args).Scan(&rows, &bytes)
+	if err == nil {
+		err = j.rehash(ctx)
+	}
 	return rows, err
+}
+
+// rehash takes the new order of the journal into the plan's hash.
+func (j *journal) rehash(ctx context.Context) error {
+	hash, digest, err := j.hash(ctx)
+	if err == nil {
+		_, err = j.tx.Exec(ctx, `UPDATE rehome.migration_plans SET plan_hash = $2, journal = $3 WHERE plan_id = $1`, j.plan, hash, digest)
+	}
+	return err
 }
 
 // recordGroups stores the groups, whose rows come after the last one that is
@@ -230,14 +254,10 @@ func (j *journal) recordGroups(ctx context.Context, last int64, groups []resilie
 	if err := recordEvent(ctx, j.tx, decided); err != nil {
 		return err
 	}
-	hash, digest, err := j.hash(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = j.tx.Exec(ctx, `
+	_, err := j.tx.Exec(ctx, `
 		UPDATE rehome.migration_plans
-		SET plan_hash = @hash, journal = @journal, way = @way, rollback = CASE WHEN @way = 'rebuild' THEN @rebuilding::text[] ELSE rollback END, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
-		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"hash": hash, "journal": digest, "way": way, "rebuilding": rebuilding}))
+		SET way = @way, rollback = CASE WHEN @way = 'rebuild' THEN @rebuilding::text[] ELSE rollback END, planning_ms = planning_ms + (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"way": way, "rebuilding": rebuilding}))
 	return err
 }
 
