@@ -18,6 +18,7 @@ import (
 
 	"rehome/internal/dev"
 	"rehome/internal/dev/devtest"
+	"rehome/workflows"
 )
 
 // slow starts a migration that would take long, and returns its id once it moves.
@@ -111,6 +112,10 @@ func TestTemporalsOwnCommandLineApprovesAndAborts(t *testing.T) {
 	for _, event := range []string{"approved by ana: " + hash, "paused by ana", "gradual", "rolling back by ana: another plan"} {
 		require.Contains(t, shown, event)
 	}
+	run, err := devtest.Temporal(t).DescribeWorkflow(t.Context(), b.has("migration show "+id, "workflow_id")["workflow_id"].(string), "")
+	require.NoError(t, err)
+	strategy, _ := run.TypedSearchAttributes.GetKeyword(workflows.StrategyAttribute)
+	require.Equal(t, "gradual", strategy, "it is found by what it has become")
 }
 
 func TestAbortPutsEverythingBack(t *testing.T) {

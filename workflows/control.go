@@ -138,6 +138,9 @@ func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
 	return nil
 }
 
+// strategyShown is the change by which a run is found by its new strategy, too.
+const strategyShown = "strategy-shown"
+
 // change lets another workflow go on with the plan, at the same watermark.
 func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) {
 	var hash string
@@ -147,6 +150,11 @@ func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) 
 		return Answer{}, err
 	}
 	m.hash, m.next = hash, n.Strategy
+	if workflow.GetVersion(ctx, strategyShown, workflow.DefaultVersion, 1) == 1 {
+		if err := workflow.UpsertTypedSearchAttributes(ctx, StrategyAttribute.ValueSet(string(n.Strategy))); err != nil {
+			return Answer{}, err
+		}
+	}
 	if m.paused {
 		return Answer{resilience.Paused}, nil
 	}
