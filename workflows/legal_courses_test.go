@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -18,6 +19,7 @@ type course struct {
 	strategy      resilience.Strategy
 	transfer      bool
 	rebuild       bool // of the vector index, around the moves
+	undoes        bool // a completed plan
 	forward, back []string
 	breaks        string // the step that fails where all others are to be undone
 }
@@ -32,6 +34,8 @@ func courses() []course {
 		forward: slices.Concat(begin, move, []string{"SwitchAliases"}, end),
 		back:    append([]string{"BeginUndo", "UndoSwitchAliases"}, back...), breaks: "SwitchAliases",
 	}
+	undoing := rename // neither a person nor a slot is waited for
+	undoing.undoes, undoing.forward = true, slices.Concat([]string{"PlanMigration", "QueueMigration", "BeginMigration"}, move, []string{"SwitchAliases"}, end)
 	carried := course{
 		transfer: true,
 		forward:  slices.Concat(begin, move, []string{"SwitchReferences", "ReadRetired", "RetireSlice"}, end),
@@ -56,6 +60,7 @@ func courses() []course {
 		of(rename, "intelligent", resilience.Intelligent, "AnalyseMigration", "CheckHealth"),
 		of(rebuilt, "rebuild", resilience.Intelligent),
 		of(rebuiltBack, "undone rebuild", resilience.Intelligent),
+		of(undoing, "rollback", resilience.Batch),
 		of(carried, "transfer", resilience.Batch),
 		of(carried, "gradual transfer", resilience.Gradual, "CheckHealth"),
 	}
@@ -70,6 +75,20 @@ func (c course) input() workflows.MigrateInput {
 		in.To = "archive"
 	}
 	return in
+}
+
+// run carries the plan of a course out, or undoes it.
+func (c course) run(env *testsuite.TestWorkflowEnvironment) {
+	if c.undoes {
+		env.ExecuteWorkflow(workflows.Rollback, workflows.RollbackInput{Memory: "docs", Migration: "m-0", Undo: "m-1"})
+		return
+	}
+	env.ExecuteWorkflow(workflows.MigrateName(c.strategy), c.input())
+}
+
+// TakeOverMigration finds a plan that was carried out.
+func (k *keeper) TakeOverMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
+	return resilience.Plan{ID: "m-0", Status: resilience.Completed, Strategy: resilience.Batch}, k.do("TakeOverMigration")
 }
 
 // CheckHealth finds a server that bears all of it.

@@ -222,7 +222,7 @@ func legal(t *testing.T, c course, name, step string, order func(*testing.T, *te
 			order(t, env)
 		}
 	})
-	env.ExecuteWorkflow(workflows.MigrateName(c.strategy), c.input())
+	c.run(env)
 	require.True(t, given || step == "ApproveMigration", "the step never ran")
 	require.True(t, env.IsWorkflowCompleted())
 	err := env.GetWorkflowError()
