@@ -159,11 +159,23 @@ type journal struct {
 // it would be compiled first.
 const bulkSettings = `SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true)`
 
-// openJournal locks the memory against other planning, so that of two plans
-// for the same paths the later one sees the earlier one's.
+// lockMemories locks the memories of a plan against other planning. All plans do so
+// in the order of names, so that no two wait for each other.
+const lockMemories = `
+		SELECT FROM rehome.memories
+		WHERE name IN (
+			SELECT memory FROM rehome.migration_plans WHERE plan_id = $1
+			UNION ALL SELECT target FROM rehome.migration_transfers WHERE plan_id = $1)
+		ORDER BY name FOR UPDATE`
+
+// openJournal locks the memories first, so that of two plans for the same paths
+// the later one sees the earlier one's.
 func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) {
 	j := &journal{tx: tx, plan: plan}
 	if _, err := tx.Exec(ctx, bulkSettings); err != nil {
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, lockMemories, plan); err != nil {
 		return nil, err
 	}
 	err := tx.QueryRow(ctx, `
@@ -171,8 +183,7 @@ func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) 
 		FROM rehome.migration_plans p
 		JOIN rehome.memories m ON m.name = p.memory
 		LEFT JOIN rehome.migration_progress g USING (plan_id)
-		WHERE p.plan_id = $1
-		FOR UPDATE OF m`, plan).
+		WHERE p.plan_id = $1`, plan).
 		Scan(&j.number, &j.memory, &j.undoes, &j.strategy, &j.policy, &j.table.m, &j.total, &j.exists)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s, or its memory was removed; see `starter migration list`", plan)
@@ -186,8 +197,16 @@ func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) 
 func (j *journal) args(extra pgx.NamedArgs) pgx.NamedArgs {
 	args := j.table.args(extra)
 	args["plan"], args["number"] = j.plan, j.number
-	args["memory"] = j.memory
+	args["memory"], args["memories"] = j.memory, j.memories()
 	return args
+}
+
+// memories are those in which the plan takes chunks away or puts them.
+func (j *journal) memories() []string {
+	if j.transfer != nil {
+		return []string{j.memory, j.transfer.target}
+	}
+	return []string{j.memory}
 }
 
 // digest stands for all that a plan's journal says. Each run is hashed with its

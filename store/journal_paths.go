@@ -175,24 +175,32 @@ func (j *journal) findMisfits(ctx context.Context) error {
 	return nil
 }
 
-// findOwners looks for other live plans of the memory that touch a path, or
-// something above or below it, that this plan touches too.
+// places are those that plans p own while they are live: what a rename leaves and what
+// it takes, in its memory, and what a transfer takes along, in both of its memories.
+func places(of string) string {
+	return `
+			SELECT * FROM (
+				SELECT p.plan_id, p.workflow_id, r.ordinal, r.old_path, r.new_path,
+					unnest(ARRAY[p.memory, p.memory, x.target]) AS memory, unnest(ARRAY[r.old_path, r.new_path, r.new_path]) AS path
+				FROM rehome.migration_plans p JOIN rehome.migration_renames r USING (plan_id)
+				LEFT JOIN rehome.migration_transfers x USING (plan_id)
+				WHERE (p.memory = ANY (@memories) OR x.target = ANY (@memories)) AND ` + of + `) p
+			WHERE memory = ANY (@memories)`
+}
+
+// findOwners looks for other live plans that touch a path of a memory, or something
+// above or below it, that this plan touches there too. One without a journal owns
+// nothing yet, and will see ours.
 func (j *journal) findOwners(ctx context.Context) error {
 	_, err := j.find(ctx, `
-		WITH live AS (
-			SELECT r.plan_id, p.workflow_id, unnest(ARRAY[r.old_path, r.new_path]) AS path
-			FROM rehome.migration_plans p JOIN rehome.migration_renames r USING (plan_id)
-			JOIN rehome.migration_progress USING (plan_id) -- one without a journal owns nothing yet, and will see ours
-			WHERE @memory IN (p.memory, (SELECT target FROM rehome.migration_transfers x WHERE x.plan_id = p.plan_id))
-				AND p.plan_id <> @plan AND p.status = ANY (@live)),
-		mine AS (
-			SELECT ordinal, old_path, new_path, unnest(ARRAY[old_path, new_path]) AS path FROM rehome.migration_renames WHERE plan_id = @plan),
+		WITH live AS (`+places(`p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`)+`),
+		mine AS (`+places(`p.plan_id = @plan`)+`),
 		met AS (
-			SELECT m.*, l.plan_id, l.workflow_id
-			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path
+			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
+			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path AND l.memory = m.memory
 			UNION ALL
-			SELECT m.*, l.plan_id, l.workflow_id
-			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path),
+			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
+			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory),
 		owned AS (
 			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
 		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)

@@ -264,23 +264,3 @@ func TestAStaleBatchOfATransferDoesNothing(t *testing.T) {
 	require.Equal(t, int64(4), at.Last, "nothing retires after the epoch was raised")
 	require.ErrorIs(t, m.store.SwitchReferences(t.Context(), id), store.ErrFenced)
 }
-
-func TestATransferOwnsItsPathsInBothMemories(t *testing.T) {
-	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("other", resilience.BuiltinMapping("other"))
-	m.fill(3, "guide/a.md", "zoo.md")
-	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('other', 'there.md', 1, 'x')`)
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "guide"})
-	require.NoError(t, err)
-	m.apply(id, 1)
-
-	_, err = m.plan("", rule("guide/a.md", "b.md"))
-	require.ErrorIs(t, err, store.ErrConflict)
-	require.ErrorContains(t, err, id)
-	_, err = m.plan("", rule("zoo.md", "animals.md"))
-	require.NoError(t, err)
-	_, err = m.transfer("other", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
-	require.Error(t, err, "they are on their way there")
-	require.ErrorIs(t, m.store.RemoveMemory(t.Context(), "other"), store.ErrRefused)
-}

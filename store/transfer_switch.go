@@ -83,19 +83,19 @@ func (s *Store) UndoSwitchReferences(ctx context.Context, plan string) error {
 
 func (s *Store) repoint(ctx context.Context, plan string, undoing bool) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		t, err := readTransfer(ctx, tx, plan)
+		if err != nil || t == nil {
+			return err
+		}
+		if err := lockMemory(ctx, tx, t.target); err != nil { // before its plan, as who plans does
+			return err
+		}
 		var status resilience.Status
 		if err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan).Scan(&status); err != nil {
 			return err
 		}
 		if (status == resilience.RollingBack) != undoing {
 			return problem(ErrFenced, "migration %s is %s: another run goes on with it; see `starter migration show %s`", plan, status, plan)
-		}
-		t, err := readTransfer(ctx, tx, plan)
-		if err != nil || t == nil {
-			return err
-		}
-		if err := lockMemory(ctx, tx, t.target); err != nil {
-			return err
 		}
 		if _, err := tx.Exec(ctx, bulkSettings); err != nil {
 			return err

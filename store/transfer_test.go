@@ -29,16 +29,22 @@ func (m *migrations) memory(name string, mapping resilience.Mapping) {
 // transfer plans a transfer in batches of 4, or the undo of one, and returns its id.
 func (m *migrations) transfer(from, undoes string, order resilience.TransferOrder) (string, error) {
 	m.Helper()
-	m.made++
-	id := fmt.Sprintf("t-%d", m.made)
-	err := m.store.CreatePlan(m.Context(), store.NewPlan{
-		ID: id, Memory: from, Strategy: resilience.Batch, Undoes: undoes, Transfer: order,
-		Policy: resilience.Policy{BatchSize: 4}, WorkflowID: "w/" + id, RunID: "r-" + id, Rollback: []string{"undo"},
-	})
+	id, err := m.ask(from, undoes, order)
 	if err != nil {
 		return id, err
 	}
 	return id, m.store.Journal(m.Context(), id)
+}
+
+// ask makes the plan of a transfer, without its journal.
+func (m *migrations) ask(from, undoes string, order resilience.TransferOrder) (string, error) {
+	m.Helper()
+	m.made++
+	id := fmt.Sprintf("t-%d", m.made)
+	return id, m.store.CreatePlan(m.Context(), store.NewPlan{
+		ID: id, Memory: from, Strategy: resilience.Batch, Undoes: undoes, Transfer: order,
+		Policy: resilience.Policy{BatchSize: 4}, WorkflowID: "w/" + id, RunID: "r-" + id, Rollback: []string{"undo"},
+	})
 }
 
 // retire does n batches of the last step, all when n is negative; back takes them back.

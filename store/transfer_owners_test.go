@@ -1,0 +1,171 @@
+package store_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// put gives each path of a builtin memory one chunk.
+func (m *migrations) put(memory string, paths ...string) {
+	m.Helper()
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT $1, path, 1, 'text of ' || path FROM unnest($2::text[]) path`, memory, paths)
+}
+
+// owned says that a plan was refused for what another owns.
+func (m *migrations) owned(err error, owner string) {
+	m.Helper()
+	require.ErrorIs(m, err, store.ErrConflict)
+	require.ErrorContains(m, err, "is being moved by migration "+owner)
+}
+
+func TestATransferOwnsItsPathsInBothMemories(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(3, "guide/a.md", "zoo.md")
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('other', 'there.md', 1, 'x')`)
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "guide"})
+	require.NoError(t, err)
+	m.apply(id, 1)
+
+	_, err = m.plan("", rule("guide/a.md", "b.md"))
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, id)
+	_, err = m.plan("", rule("zoo.md", "animals.md"))
+	require.NoError(t, err)
+	_, err = m.transfer("other", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
+	require.Error(t, err, "they are on their way there")
+	require.ErrorIs(t, m.store.RemoveMemory(t.Context(), "other"), store.ErrRefused)
+}
+
+// TestATransferTakesNoPlaceOfALivePlan: what a rename leaves or takes in the target,
+// and what another transfer puts there, is not for a second plan to write to.
+func TestATransferTakesNoPlaceOfALivePlan(t *testing.T) {
+	t.Parallel()
+	guide := resilience.TransferOrder{To: "docs", Prefix: "guide"}
+	for name, c := range map[string]struct {
+		rename resilience.RenameRule
+		says   bool
+	}{
+		"TheTargetOfARename":  {rule("notes.md", "guide/notes.md"), true},
+		"AboveATarget":        {rule("notes", "guide"), true},
+		"TheSourceOfARename":  {rule("guide/b.md", "elsewhere.md"), true},
+		"AnotherPlaceOfIt":    {rule("notes.md", "guides/notes.md"), false},
+		"AnotherNameOfPlaces": {rule("notes", "others"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.memory("other", resilience.BuiltinMapping("other"))
+			m.put("docs", "notes.md", "notes/c.md", "guide/b.md")
+			m.put("other", "guide/a.md")
+			owner, err := m.plan("", c.rename)
+			require.NoError(t, err)
+			id, err := m.transfer("other", "", guide)
+			if !c.says {
+				require.NoError(t, err)
+				return
+			}
+			m.owned(err, owner)
+			require.Equal(t, resilience.OtherPlan, m.conflicts(id)[0].Kind)
+
+			// And the other way round.
+			require.NoError(t, m.store.CancelPlan(t.Context(), owner, "", "a test"))
+			require.NoError(t, m.store.Journal(t.Context(), id))
+			_, err = m.plan("", c.rename)
+			m.owned(err, id)
+		})
+	}
+}
+
+func TestTwoTransfersShareATargetAtDifferentPlaces(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("one", resilience.BuiltinMapping("one"))
+	m.memory("two", resilience.BuiltinMapping("two"))
+	m.put("one", "guide/a.md")
+	m.put("two", "guide/b.md", "zoo/a.md")
+	owner, err := m.transfer("one", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
+	require.NoError(t, err)
+	_, err = m.transfer("two", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
+	m.owned(err, owner)
+	_, err = m.transfer("two", "", resilience.TransferOrder{To: "docs"})
+	m.owned(err, owner)
+	other, err := m.transfer("two", "", resilience.TransferOrder{To: "docs", Prefix: "zoo"})
+	require.NoError(t, err)
+	m.apply(owner, -1)
+	m.apply(other, -1)
+	require.EqualValues(t, 1, m.finish(owner).Moved)
+	require.EqualValues(t, 1, m.finish(other).Moved)
+
+	// An undo owns its places in both memories, too.
+	undo, err := m.transfer("one", owner, resilience.TransferOrder{})
+	require.NoError(t, err)
+	_, err = m.plan("", rule("guide/a.md", "guide/c.md"))
+	m.owned(err, undo)
+}
+
+// together journals plans at once: each waits for the lock of a memory that an
+// application holds until all of them do, in the order in which they are named.
+func (m *migrations) together(memory string, plans ...string) []error {
+	m.Helper()
+	holder := m.session()
+	_, err := holder.Exec(m.Context(), `SELECT FROM rehome.memories WHERE name = $1 FOR UPDATE`, memory)
+	require.NoError(m, err)
+	answers := make([]error, len(plans))
+	var all sync.WaitGroup
+	for i, id := range plans {
+		all.Go(func() { answers[i] = m.store.Journal(m.Context(), id) })
+		require.Eventually(m, func() bool {
+			return m.count(`
+				SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%rehome.memories%'`) == i+1
+		}, 20*time.Second, 2*time.Millisecond, id)
+	}
+	require.NoError(m, holder.Rollback(m.Context()))
+	all.Wait()
+	return answers
+}
+
+// TestOfTwoTransfersToOnePlaceOneWins: the later one sees what the other came to own
+// while it waited.
+func TestOfTwoTransfersToOnePlaceOneWins(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	var plans []string
+	for _, from := range []string{"one", "two"} {
+		m.memory(from, resilience.BuiltinMapping(from))
+		m.put(from, "guide/a.md")
+		id, err := m.ask(from, "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
+		require.NoError(t, err)
+		plans = append(plans, id)
+	}
+	answers := m.together("docs", plans...)
+	if answers[0] != nil {
+		plans[0], plans[1], answers[0], answers[1] = plans[1], plans[0], answers[1], answers[0]
+	}
+	require.NoError(t, answers[0])
+	m.owned(answers[1], plans[0])
+}
+
+// TestTransfersThatCrossDoNotWaitForEachOther: both lock both memories.
+func TestTransfersThatCrossDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.put("docs", "guide/a.md")
+	m.put("other", "zoo/a.md")
+	there, err := m.ask("docs", "", resilience.TransferOrder{To: "other", Prefix: "guide"})
+	require.NoError(t, err)
+	back, err := m.ask("other", "", resilience.TransferOrder{To: "docs", Prefix: "zoo"})
+	require.NoError(t, err)
+	for _, err := range m.together("docs", there, back) {
+		require.NoError(t, err)
+	}
+}
