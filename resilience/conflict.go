@@ -18,6 +18,7 @@ const (
 	NestedScope     ConflictKind = "nested_scope"     // source and target lie in one another
 	SamePath        ConflictKind = "same_path"        // source equal to target
 	TooLong         ConflictKind = "too_long"         // the column of paths does not take the target
+	TakenID         ConflictKind = "taken_id"         // the table of a transfer's target has the id, and makes none by itself
 )
 
 // KeptConflicts is how many conflicts of a plan are kept. All are counted.
@@ -32,27 +33,36 @@ type Conflict struct {
 }
 
 // Explain words a conflict. What stands in the way is another path, for OtherPlan
-// the other migration, and for TooLong the type of the column.
+// the other migration, for TooLong the type of the column, and for TakenID the id.
 func (c Conflict) Explain(inTheWay string) string {
+	stays := fmt.Sprintf("%s cannot go to %s", c.Source, c.Target)
+	if c.Source == c.Target { // a transfer keeps the path
+		stays = c.Source + " cannot go to the other memory"
+	}
 	switch c.Kind {
 	case TargetTaken:
-		return fmt.Sprintf("%s cannot go to %s: the target is taken, there already are chunks of %s", c.Source, c.Target, inTheWay)
+		return fmt.Sprintf("%s: the target is taken, there already are chunks of %s", stays, inTheWay)
 	case DuplicateTarget:
 		return fmt.Sprintf("%s and %s would both go to %s", c.Source, inTheWay, c.Target)
 	case Lookalike:
-		return fmt.Sprintf("%s cannot go to %s: it is %s but for case or Unicode form", c.Source, c.Target, inTheWay)
+		return fmt.Sprintf("%s: it is %s but for case or Unicode form", stays, inTheWay)
 	case OtherPlan:
 		return fmt.Sprintf("%s is being moved by migration %s", c.Source, inTheWay)
 	case NoSource:
+		if c.Source == "" { // all of a memory was asked for
+			return "there is no chunk with a path"
+		}
 		return "there is no chunk at or under " + c.Source
 	case NestedScope:
-		return fmt.Sprintf("%s cannot go to %s: one lies in the other", c.Source, c.Target)
+		return stays + ": one lies in the other"
 	case SamePath:
 		return c.Source + " would go to where it is"
 	case TooLong:
-		return fmt.Sprintf("%s cannot go to %s: that is too long for the column of paths, which is %s", c.Source, c.Target, inTheWay)
+		return fmt.Sprintf("%s: that is too long for the column of paths, which is %s", stays, inTheWay)
+	case TakenID:
+		return fmt.Sprintf("%s: the id %s of a chunk of it is taken in the table there, whose column of ids makes none by itself; give it a default", stays, inTheWay)
 	}
-	return fmt.Sprintf("%s cannot go to %s: %s", c.Source, c.Target, c.Kind)
+	return fmt.Sprintf("%s: %s", stays, c.Kind)
 }
 
 // ConflictRefusal is what a plan with these conflicts, of so many in all, is
@@ -67,5 +77,5 @@ func ConflictRefusal(plan string, first []Conflict, total int64) string {
 	if more := total - int64(len(words)); more > 0 {
 		said += fmt.Sprintf("; and %d more", more)
 	}
-	return fmt.Sprintf("%s. Nothing was moved; see `starter migration show %s`, change the renames or what stands in their way, and plan again", said, plan)
+	return fmt.Sprintf("%s. Nothing was moved; see `starter migration show %s`, change what you ask for or what stands in its way, and plan again", said, plan)
 }

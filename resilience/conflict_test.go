@@ -19,9 +19,24 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",
 		resilience.TooLong:         "a.md cannot go to B.md: that is too long for the column of paths, which is x",
+		resilience.TakenID:         "a.md cannot go to B.md: the id x of a chunk of it is taken in the table there, whose column of ids makes none by itself; give it a default",
 	} {
 		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "B.md"}.Explain("x"))
 	}
+}
+
+// TestConflictsOfATransferAreExplained, in which a path stays what it is.
+func TestConflictsOfATransferAreExplained(t *testing.T) {
+	t.Parallel()
+	for kind, says := range map[resilience.ConflictKind]string{
+		resilience.TargetTaken: "a.md cannot go to the other memory: the target is taken, there already are chunks of x",
+		resilience.Lookalike:   "a.md cannot go to the other memory: it is x but for case or Unicode form",
+		resilience.NoSource:    "there is no chunk at or under a.md",
+		resilience.TooLong:     "a.md cannot go to the other memory: that is too long for the column of paths, which is x",
+	} {
+		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "a.md"}.Explain("x"))
+	}
+	require.Equal(t, "there is no chunk with a path", resilience.Conflict{Kind: resilience.NoSource}.Explain(""))
 }
 
 func TestConflictRefusalNamesThree(t *testing.T) {

@@ -120,6 +120,26 @@ func TestConflictsAreShown(t *testing.T) {
 	require.Regexp(t, `(?m)^conflict +c\.md cannot go to B\.MD: it is b\.md but for case or Unicode form \(lookalike\)$`, text)
 }
 
+// TestConflictsOfATransferAreShown, also when it is only to be planned.
+func TestConflictsOfATransferAreShown(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.memory("archive")
+	b.chunks("default", 1, "a.md", "c.md")
+	b.chunks("archive", 1, "a.md", "C.MD")
+	a := b.run("migrate", "--to-memory", "archive", "--plan-only")
+	require.Equal(t, exitConflict, a.code, a.err)
+	require.Contains(t, a.err, "a.md cannot go to the other memory: the target is taken, there already are chunks of a.md")
+	var id string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans`).Scan(&id))
+	require.Contains(t, a.err, "see `starter migration show "+id+"`")
+	require.EqualValues(t, 2, b.has("migration show "+id, "conflict_list[].kind conflict_list[].source conflict_list[].target conflict_list[].detail")["conflicts"])
+	text := b.ok("migration", "show", id).out
+	require.Regexp(t, `(?m)^conflict +a\.md cannot go to the other memory: .* \(target_taken\)$`, text)
+	require.Regexp(t, `(?m)^conflict +c\.md cannot go to the other memory: it is C\.MD but for case or Unicode form \(lookalike\)$`, text)
+}
+
 func TestChunksThatStayedBehindAreShown(t *testing.T) {
 	t.Parallel()
 	b := setup(t).serve()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,25 +48,23 @@ func (j *journal) list(ctx context.Context) error {
 	if err := j.findOwners(ctx); err != nil {
 		return err
 	}
-	if j.undoes == "" && j.transfer == nil {
-		return j.listRenamed(ctx)
+	if j.undoes == "" {
+		return j.listAsked(ctx)
 	}
 	if j.inTheWay > 0 {
 		return nil
 	}
-	if j.undoes != "" {
-		if err := j.checkUndone(ctx); err != nil {
-			return err
-		}
+	if err := j.checkUndone(ctx); err != nil {
+		return err
 	}
 	if j.transfer != nil {
-		return j.listTransferred(ctx)
+		return j.listReturning(ctx)
 	}
 	return j.listUndone(ctx)
 }
 
-// listRenamed journals the chunks that lie at or under the old path of a rename.
-func (j *journal) listRenamed(ctx context.Context) error {
+// listAsked journals the chunks that a rename or a transfer is asked to take.
+func (j *journal) listAsked(ctx context.Context) error {
 	if _, err := j.listPaths(ctx); err != nil {
 		return err
 	}
@@ -73,6 +72,9 @@ func (j *journal) listRenamed(ctx context.Context) error {
 		return err
 	}
 	found, err := j.listMoves(ctx)
+	if err == nil && j.transfer != nil {
+		err = j.checkRows(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -194,10 +196,15 @@ func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) 
 	return j, err
 }
 
+// args are the parameters of the plan's statements; a transfer's are of both tables.
 func (j *journal) args(extra pgx.NamedArgs) pgx.NamedArgs {
-	args := j.table.args(extra)
+	args := j.table.args(nil)
+	if j.transfer != nil {
+		args = j.transfer.args(nil)
+	}
 	args["plan"], args["number"] = j.plan, j.number
 	args["memory"], args["memories"] = j.memory, j.memories()
+	maps.Copy(args, extra)
 	return args
 }
 
@@ -207,6 +214,14 @@ func (j *journal) memories() []string {
 		return []string{j.memory, j.transfer.target}
 	}
 	return []string{j.memory}
+}
+
+// goal is the table in which the chunks are to be.
+func (j *journal) goal() table {
+	if j.transfer != nil {
+		return j.transfer.to
+	}
+	return j.table
 }
 
 // digest stands for all that a plan's journal says. Each run is hashed with its

@@ -62,37 +62,19 @@ func (j *journal) leaveTaken(ctx context.Context, before int64, found *listed) e
 	})
 }
 
-// findTaken returns the paths of rows after one of the journal whose targets hold
-// chunks that are not of this plan, at them, above or below, or in look-alikes.
+// findTaken returns the paths of rows after one of the journal that cannot go where
+// they should.
 func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, err error) {
 	fold, err := j.folding(ctx)
 	if err != nil {
 		return nil, err
 	}
-	args := j.args(nil)
-	if j.transfer != nil {
-		args = j.transfer.args(pgx.NamedArgs{"number": j.number})
-	}
-	args["before"] = before
-	rows, err := j.tx.Query(ctx, fmt.Sprintf(`
-		WITH late AS MATERIALIZED (
-			SELECT l.*, %[1]s AS fold, %[2]s AS was FROM (
+	rows, err := j.tx.Query(ctx, `
+		WITH `+j.clashes(fold, `
 				SELECT DISTINCT p.path_id, p.old_key AS key, p.new_key AS target_key, p.new_path
 				FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id)
-				WHERE m.plan = @number AND m.last > @before) l),
-		others AS MATERIALIZED (
-			SELECT raw, key, %[3]s AS fold FROM (%[4]s) o WHERE key IS NOT NULL),
-		met AS (
-			SELECT l.*, o.raw, o.key AS other, o.fold AS other_fold
-			FROM late l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.fold)) AS way (path) JOIN others o ON o.fold = way.path
-			UNION ALL
-			SELECT l.*, o.raw, o.key, o.fold
-			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN late l ON l.fold = way.path),
-		judged AS (
-			SELECT *, raw = new_path OR starts_with(target_key, other || '/') OR starts_with(other, target_key || '/') AS same FROM met)
-		SELECT DISTINCT ON (key, path_id) path_id, CASE WHEN same THEN 'target_taken' ELSE 'lookalike' END, key, target_key, other
-		FROM judged WHERE same OR was <> other_fold ORDER BY key, path_id, same DESC, other`,
-		fold("target_key"), fold("key"), fold("key"), j.others()), args)
+				WHERE m.plan = @number AND m.last > @before`)+`
+		SELECT path_id, kind, source, target, other FROM clashes ORDER BY source, path_id`, j.args(pgx.NamedArgs{"before": before}))
 	if err != nil {
 		return nil, err
 	}
@@ -108,21 +90,4 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 	})
 	j.inTheWay = int64(len(paths))
 	return paths, err
-}
-
-// others lists where chunks are that are not of this plan, where its targets lie.
-func (j *journal) others() string {
-	if t := j.transfer; t != nil {
-		return fmt.Sprintf(`
-			SELECT raw, coalesce(rehome.path_key(raw, @to_prefix), raw) COLLATE "C" AS key
-			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s AND NOT EXISTS (
-				SELECT FROM rehome.migration_copies c WHERE c.plan = @number AND c.target_id = %s)) r`,
-			t.targetPath(), t.to.name(), t.targetScope(), t.to.id())
-	}
-	t := j.table
-	return fmt.Sprintf(`
-			SELECT raw, rehome.path_key(raw, @prefix) COLLATE "C" AS key
-			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s AND NOT EXISTS (
-				SELECT FROM rehome.migration_moves m WHERE m.plan = @number AND m.chunk_id = %s)) r`,
-		t.path(), t.name(), t.scope(), t.id())
 }

@@ -27,25 +27,34 @@ func keyOf(rest string) string {
 	return fmt.Sprintf(`CASE WHEN octet_length(%[1]s) = length(%[1]s) THEN %[1]s ELSE normalize(%[1]s, NFC) END COLLATE "C"`, rest)
 }
 
-// listPaths finds the source paths of the memory that a rename moves, and for
+// listPaths finds the source paths of the memory that the plan moves, and for
 // each of them another file, if there is one, that is where it would go, above
 // that, or below it; or would be, for people and file systems that do not tell
-// case or Unicode forms apart, unless the two look alike already. The longest
-// rename wins, so that a file can go another way than its directory. It returns
-// the first three of what is in the way.
+// case or Unicode forms apart. It returns the first three of what is in the way.
 func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
-	if j.transfer != nil {
-		return j.listTaken(ctx)
-	}
 	fold, err := j.folding(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if j.transfer != nil {
+		taken, err = j.listTransferred(ctx, fold)
+	} else {
+		taken, err = j.listRenamed(ctx, fold)
+	}
+	slices.Sort(taken)
+	taken = slices.Compact(taken)
+	return taken[:min(3, len(taken))], err
+}
+
+// listRenamed lists the paths that a rename moves. The longest one wins, so that a
+// file can go another way than its directory. What looks like another already may
+// do so where it goes.
+func (j *journal) listRenamed(ctx context.Context, fold folder) (taken []string, err error) {
 	rules, err := j.rules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	taken, err = j.find(ctx, `
+	return j.find(ctx, `
 		WITH `+j.sources()+`,
 		ruled AS (
 			SELECT DISTINCT ON (s.raw) s.*, r.ordinal, r.old_path, r.new_path FROM sources s `+rules+`
@@ -79,9 +88,6 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 			SELECT DISTINCT ON (key) CASE WHEN same THEN 'target_taken' ELSE 'lookalike' END AS kind, key AS source, target_key AS target, other
 			FROM judged WHERE same OR NOT alike ORDER BY key, same DESC, other)
 		SELECT kind, source, target, other, count(*) OVER () FROM clashes ORDER BY source LIMIT @kept`)
-	slices.Sort(taken)
-	taken = slices.Compact(taken)
-	return taken[:min(3, len(taken))], err
 }
 
 // fewRules are compared with each path; of more, each path looks for its own.
@@ -99,9 +105,12 @@ func (j *journal) rules(ctx context.Context) (string, error) {
 			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path`, err
 }
 
-// folding returns what makes equal of paths that differ in nothing but case or
-// Unicode form. How to tell the case of a letter depends on what this server has.
-func (j *journal) folding(ctx context.Context) (func(path string) string, error) {
+// folder makes equal of paths that differ in nothing but case or Unicode form.
+type folder func(path string) string
+
+// folding returns the folder of this server: how to tell the case of a letter
+// depends on what it has.
+func (j *journal) folding(ctx context.Context) (folder, error) {
 	var collation string
 	err := j.tx.QueryRow(ctx, `
 		SELECT coalesce((
@@ -116,6 +125,45 @@ func (j *journal) folding(ctx context.Context) (func(path string) string, error)
 	}, err
 }
 
+// misnamed lists the renames that move nothing, and of those to one place all but
+// the first.
+const misnamed = `
+		WITH bad AS (
+			SELECT ordinal, CASE WHEN old_path = new_path THEN 'same_path' ELSE 'nested_scope' END AS kind, old_path, new_path, '' AS other
+			FROM rehome.migration_renames
+			WHERE plan_id = @plan AND (old_path = new_path OR starts_with(new_path, old_path || '/') OR starts_with(old_path, new_path || '/'))
+			UNION ALL
+			SELECT ordinal, 'duplicate_target', old_path, new_path, first
+			FROM (
+				SELECT ordinal, old_path, new_path, first_value(old_path) OVER same AS first, row_number() OVER same AS nth
+				FROM rehome.migration_renames WHERE plan_id = @plan WINDOW same AS (PARTITION BY new_path ORDER BY ordinal)) r
+			WHERE nth > 1)
+		SELECT kind, old_path, new_path, other, count(*) OVER () FROM bad ORDER BY ordinal LIMIT @kept`
+
+// unmatched lists the renames that no file is found for.
+const unmatched = `
+		SELECT 'no_source', old_path, new_path, '', count(*) OVER () FROM rehome.migration_renames r
+		WHERE plan_id = @plan AND NOT EXISTS (
+			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
+		ORDER BY ordinal LIMIT @kept`
+
+// twoToOne lists the files that would go where another goes.
+func twoToOne(fold folder) string {
+	return `
+		WITH going AS (
+			SELECT DISTINCT old_key, new_key, new_path, ` + fold("old_key") + ` AS was, ` + fold("new_key") + ` AS fold
+			FROM rehome.migration_paths WHERE plan_id = @plan),
+		compared AS (
+			SELECT *, first_value(old_key) OVER same AS other, first_value(new_key) OVER same AS other_key,
+				first_value(new_path) OVER same AS other_path, first_value(was) OVER same AS other_was
+			FROM going WINDOW same AS (PARTITION BY fold ORDER BY old_key)),
+		bad AS (
+			SELECT DISTINCT ON (old_key) new_path = other_path AS same, old_key, new_key, other, other_key
+			FROM compared WHERE old_key <> other AND (new_key = other_key OR was <> other_was) ORDER BY old_key)
+		SELECT CASE WHEN same THEN 'duplicate_target' ELSE 'lookalike' END, old_key, new_key, CASE WHEN same THEN other ELSE other_key END, count(*) OVER ()
+		FROM bad ORDER BY old_key LIMIT @kept`
+}
+
 // tooLong lists the new paths that the columns of paths do not take.
 const tooLong = `
 		WITH narrow AS ( -- the narrowest of them
@@ -128,41 +176,16 @@ const tooLong = `
 			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
 		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`
 
-// findMisfits looks for renames that move nothing or cannot be true, for files that
-// would go to one place, and for paths that are too long where they are to stand.
+// findMisfits looks for orders that move nothing or cannot be true, for files that
+// would go to one place, and for what is too long, or taken, where it is to stand.
 func (j *journal) findMisfits(ctx context.Context) error {
 	fold, err := j.folding(ctx)
 	if err != nil {
 		return err
 	}
-	queries := []string{
-		`WITH bad AS (
-			SELECT ordinal, CASE WHEN old_path = new_path THEN 'same_path' ELSE 'nested_scope' END AS kind, old_path, new_path, '' AS other
-			FROM rehome.migration_renames
-			WHERE plan_id = @plan AND (old_path = new_path OR starts_with(new_path, old_path || '/') OR starts_with(old_path, new_path || '/'))
-			UNION ALL
-			SELECT ordinal, 'duplicate_target', old_path, new_path, first
-			FROM (
-				SELECT ordinal, old_path, new_path, first_value(old_path) OVER same AS first, row_number() OVER same AS nth
-				FROM rehome.migration_renames WHERE plan_id = @plan WINDOW same AS (PARTITION BY new_path ORDER BY ordinal)) r
-			WHERE nth > 1)
-		SELECT kind, old_path, new_path, other, count(*) OVER () FROM bad ORDER BY ordinal LIMIT @kept`,
-		`WITH going AS (
-			SELECT DISTINCT old_key, new_key, new_path, ` + fold("old_key") + ` AS was, ` + fold("new_key") + ` AS fold
-			FROM rehome.migration_paths WHERE plan_id = @plan),
-		compared AS (
-			SELECT *, first_value(old_key) OVER same AS other, first_value(new_key) OVER same AS other_key,
-				first_value(new_path) OVER same AS other_path, first_value(was) OVER same AS other_was
-			FROM going WINDOW same AS (PARTITION BY fold ORDER BY old_key)),
-		bad AS (
-			SELECT DISTINCT ON (old_key) new_path = other_path AS same, old_key, new_key, other, other_key
-			FROM compared WHERE old_key <> other AND (new_key = other_key OR was <> other_was) ORDER BY old_key)
-		SELECT CASE WHEN same THEN 'duplicate_target' ELSE 'lookalike' END, old_key, new_key, CASE WHEN same THEN other ELSE other_key END, count(*) OVER ()
-		FROM bad ORDER BY old_key LIMIT @kept`,
-		`SELECT 'no_source', old_path, new_path, '', count(*) OVER () FROM rehome.migration_renames r
-		WHERE plan_id = @plan AND NOT EXISTS (
-			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
-		ORDER BY ordinal LIMIT @kept`,
+	queries := []string{misnamed, twoToOne(fold), unmatched}
+	if j.transfer != nil {
+		queries = j.transferMisfits(fold)
 	}
 	if j.policy.Way != resilience.AliasOnly { // which writes none
 		queries = append(queries, tooLong)
@@ -211,7 +234,7 @@ func (j *journal) findOwners(ctx context.Context) error {
 // what is in the way, and of how many in all it is one.
 func (j *journal) find(ctx context.Context, query string) (inTheWay []string, err error) {
 	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{
-		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.table.name(), "locators": j.table.pathColumns(),
+		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.goal().name(), "locators": j.goal().pathColumns(),
 	}))
 	if err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func readTransfer(ctx context.Context, q querier, plan string) (*transfer, error
 func (t *transfer) args(extra pgx.NamedArgs) pgx.NamedArgs {
 	args := t.carriage.args(extra)
 	args["plan"], args["origin"], args["origin_plan"], args["total"] = t.plan, t.number, t.origin, t.total
-	args["source"], args["target"] = t.source, t.target
+	args["source"], args["target"], args["only"] = t.source, t.target, t.prefix
 	return args
 }
 

@@ -66,7 +66,7 @@ func TestIDsAreKeptWhereTheTargetTakesThem(t *testing.T) {
 	m.exec(`INSERT INTO public.notes SELECT max(id)::text, 'taken', NULL, '{"loc": {"source": "/srv/x.md"}}', 'red' FROM rehome.chunks`)
 	_, err = m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
 	require.ErrorIs(t, err, store.ErrConflict)
-	require.ErrorContains(t, err, "ids")
+	require.ErrorContains(t, err, "makes none by itself")
 }
 
 func TestWhatHasNoColumnGoesIntoTheMetadata(t *testing.T) {

@@ -10,78 +10,30 @@ import (
 	"rehome/resilience"
 )
 
-// listTransferred journals the chunks that a transfer takes, unless something
-// of them does not fit where they are to go.
-func (j *journal) listTransferred(ctx context.Context) error {
-	if j.transfer.plan != j.transfer.origin {
-		return j.listReturning(ctx)
-	}
-	taken, err := j.listTaken(ctx)
-	if err != nil {
-		return err
-	}
-	found, err := j.listMoves(ctx)
-	if err != nil {
-		return err
-	}
-	if found.Moves == 0 {
-		return problem(ErrNotFound, "memory %s has no chunk %s; paths are relative to the memory's root (`starter memory show %s`)", j.memory, j.where(), j.memory)
-	}
-	if len(taken) > 0 {
-		return problem(ErrConflict, "the target is taken: memory %s already has chunks of %s; move or clean those up first. Nothing was moved", j.transfer.target, strings.Join(taken, ", "))
-	}
-	for _, check := range []func(context.Context) error{j.checkIDs, j.checkValues, j.checkPointers} {
-		if err := check(ctx); err != nil {
-			return err
-		}
-	}
-	_, err = j.tx.Exec(ctx, `
-		UPDATE rehome.migration_plans SET moves = @moves, disagree = @disagree, bytes = @bytes WHERE plan_id = @plan`,
-		j.args(pgx.NamedArgs{"moves": found.Moves, "disagree": found.Disagree, "bytes": found.Bytes}))
-	return err
-}
-
-func (j *journal) where() string {
-	if j.transfer.prefix == "" {
-		return "with a path"
-	}
-	return "at or under " + j.transfer.prefix
-}
-
-// listTaken lists the source paths of a transfer. What names no file of the
-// tree, a URL say, goes along with the whole memory, as it is written. It returns
-// some paths that the target has chunks of already.
-func (j *journal) listTaken(ctx context.Context) ([]string, error) {
+// listTransferred lists the source paths of a transfer. What names no file of the
+// tree, a URL say, goes along with the whole memory, as it is written.
+func (j *journal) listTransferred(ctx context.Context, fold folder) (taken []string, err error) {
 	t := j.table
-	_, err := j.tx.Exec(ctx, fmt.Sprintf(`
+	_, err = j.tx.Exec(ctx, fmt.Sprintf(`
 		WITH spelled AS MATERIALIZED (SELECT DISTINCT %s AS raw FROM %s t WHERE %s),
 		sources AS MATERIALIZED (
 			SELECT raw, rest, coalesce(`+keyOf("rest")+`, raw) COLLATE "C" AS key
 			FROM (SELECT raw, rehome.path_rest(raw, @prefix) AS rest FROM spelled WHERE raw IS NOT NULL OFFSET 0) r)
 		INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
-		SELECT @plan, raw, key, CASE WHEN rest IS NULL THEN raw ELSE @to_prefix || rest END, key, 1 FROM sources s
+		SELECT @plan, raw, key, CASE WHEN rest IS NULL THEN raw ELSE @to_prefix || rest END,
+			CASE WHEN rest IS NULL THEN coalesce(rehome.path_key(raw, @to_prefix), raw) ELSE key END, 1 -- it may name a file there
+		FROM sources s
 		WHERE (@only = '' OR key = @only OR starts_with(key, @only || '/'))
 			AND NOT EXISTS (SELECT FROM rehome.migration_paths k WHERE k.plan_id = @plan AND k.old_path = s.raw)`,
-		t.path(), t.name(), t.scope()), j.transfer.args(pgx.NamedArgs{"only": j.transfer.prefix}))
+		t.path(), t.name(), t.scope()), j.args(nil))
 	if err != nil {
 		return nil, err
 	}
-	return j.takenPlaces(ctx)
-}
-
-// takenPlaces lists some paths of the target that the plan has too, or that lie
-// above or below one of it.
-func (j *journal) takenPlaces(ctx context.Context) ([]string, error) {
-	to := j.transfer.to
-	return j.found(ctx, fmt.Sprintf(`
-		WITH others AS MATERIALIZED (
-			SELECT coalesce(rehome.path_key(raw, @to_prefix), raw) COLLATE "C" AS key
-			FROM (SELECT DISTINCT %s AS raw FROM %s t WHERE %s) r WHERE raw IS NOT NULL),
-		ours AS MATERIALIZED (SELECT DISTINCT new_key AS key FROM rehome.migration_paths WHERE plan_id = @plan)
-		SELECT key FROM others WHERE key IN (SELECT unnest(rehome.path_prefixes(key)) FROM ours)
-		UNION
-		SELECT key FROM others, unnest(rehome.path_prefixes(key)) AS way (path) WHERE way.path IN (SELECT key FROM ours)
-		ORDER BY 1 LIMIT 3`, j.transfer.targetPath(), to.name(), j.transfer.targetScope()))
+	return j.find(ctx, `
+		WITH `+j.clashes(fold, `
+				SELECT path_id, old_key AS key, new_key AS target_key, new_path FROM rehome.migration_paths WHERE plan_id = @plan`)+`
+		SELECT kind, source, target, other, count(*) OVER ()
+		FROM (SELECT DISTINCT kind, source, target, other FROM clashes) c ORDER BY source LIMIT @kept`)
 }
 
 // targetPath is the path of a row of the target; its keys are written out, since
@@ -93,27 +45,31 @@ func (t *transfer) targetPath() string {
 	return t.to.path()
 }
 
-// checkIDs refuses ids that are taken in a target that makes none by itself.
-func (j *journal) checkIDs(ctx context.Context) error {
-	if j.transfer.fit.FreshID != "" {
-		return nil
+// transferMisfits look for what keeps chunks from a transfer beside clashes of paths.
+func (j *journal) transferMisfits(fold folder) []string {
+	queries := []string{twoToOne(fold), fmt.Sprintf(`
+		SELECT 'no_source', @only::text, @only::text, '', 1::bigint WHERE NOT EXISTS (SELECT %s)`, j.atSources("", "TRUE"))}
+	if j.transfer.fit.FreshID == "" {
+		queries = append(queries, j.takenIDs())
 	}
-	to := j.transfer.to
-	taken, err := j.found(ctx, fmt.Sprintf(`
-		SELECT m.chunk_id FROM rehome.migration_moves m JOIN %s t ON %s WHERE m.plan = @number ORDER BY m.ordinal LIMIT 3`, to.name(), to.hasID("m.chunk_id")))
-	if err != nil || len(taken) == 0 {
-		return err
-	}
-	return problem(ErrConflict, "the ids %s are taken in the table of memory %s, whose column %q makes none by itself; give it a default. Nothing was moved",
-		strings.Join(taken, ", "), j.transfer.target, to.m.ID)
+	return queries
 }
 
-func (j *journal) found(ctx context.Context, query string) ([]string, error) {
-	rows, err := j.tx.Query(ctx, query, j.transfer.args(pgx.NamedArgs{"number": j.number}))
-	if err != nil {
-		return nil, err
+// takenIDs lists the chunks whose ids are taken in a target that makes none by itself.
+func (j *journal) takenIDs() string {
+	to := j.transfer.to
+	return fmt.Sprintf(`
+		SELECT 'taken_id', old_key, new_key, chunk_id, count(*) OVER ()
+		FROM (SELECT p.old_key, p.new_key, %s AS chunk_id %s OFFSET 0) m JOIN %s t ON %s
+		ORDER BY old_key, chunk_id LIMIT @kept`, j.table.id(), j.atSources("", "TRUE"), to.name(), to.hasID("m.chunk_id"))
+}
+
+// checkRows refuses chunks that could not be copied as they are, or not leave.
+func (j *journal) checkRows(ctx context.Context) error {
+	if err := j.checkValues(ctx); err != nil {
+		return err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return j.checkPointers(ctx)
 }
 
 // checkValues refuses rows with a value that the target cannot take, by the
@@ -152,7 +108,7 @@ func (j *journal) checkValues(ctx context.Context) error {
 		into[i] = &found[i]
 	}
 	err := j.tx.QueryRow(ctx, fmt.Sprintf(`SELECT %s FROM rehome.migration_moves m JOIN %s t ON %s AND %s WHERE m.plan = @number`,
-		strings.Join(counts, ", "), c.from.name(), c.from.hasID("m.chunk_id"), c.from.scope()), j.transfer.args(pgx.NamedArgs{"number": j.number})).Scan(into...)
+		strings.Join(counts, ", "), c.from.name(), c.from.hasID("m.chunk_id"), c.from.scope()), j.args(nil)).Scan(into...)
 	if err != nil {
 		return err
 	}
@@ -197,7 +153,7 @@ func (j *journal) checkPointers(ctx context.Context) error {
 			SELECT count(*) FROM rehome.migration_moves m JOIN %s t ON %s AND %s
 			WHERE m.plan = @number AND EXISTS (SELECT FROM %s p WHERE %s %s)`,
 			from.name(), from.hasID("m.chunk_id"), from.scope(), quote(k.Schema, k.Table), strings.Join(points, " AND "), each),
-			j.transfer.args(pgx.NamedArgs{"number": j.number})).Scan(&held)
+			j.args(nil)).Scan(&held)
 		if err != nil {
 			return err
 		}
@@ -212,7 +168,7 @@ func (j *journal) checkPointers(ctx context.Context) error {
 // listReturning journals the origin's rows from the last to the first; for the
 // undo of an undo they come in their first order again.
 func (j *journal) listReturning(ctx context.Context) error {
-	args := j.transfer.args(pgx.NamedArgs{"number": j.number, "undoes": j.undoes, "back": j.transfer.back})
+	args := j.args(pgx.NamedArgs{"undoes": j.undoes, "back": j.transfer.back})
 	_, err := j.tx.Exec(ctx, `
 		INSERT INTO rehome.migration_paths (plan_id, old_path, old_key, new_path, new_key, rule)
 		SELECT @plan, new_path, new_key, old_path, old_key, rule FROM rehome.migration_paths WHERE plan_id = @undoes`, args)
