@@ -29,3 +29,17 @@ func (p Policy) Check(by Strategy) error {
 	}
 	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
 }
+
+// ToUndo is the policy of the undo of a plan that went by a strategy: as it went, at
+// its rate and in its hours. What becomes of an undo of which a batch fails is its
+// own, and so is its way.
+func (p Policy) ToUndo(by Strategy) Policy {
+	undo := Policy{BatchSize: p.BatchSize, Rate: p.Rate, Hours: p.Hours}
+	if by == Immediate { // a rate it has was lifted before the plan became immediate
+		undo.Rate = 0
+	}
+	if by != Gradual {
+		undo.Hours = ""
+	}
+	return undo
+}

@@ -38,3 +38,16 @@ func TestPolicyCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestAnUndoGoesAsItsPlanWent(t *testing.T) {
+	t.Parallel()
+	asked := resilience.Policy{BatchSize: 7, Rate: 10, OnFailure: resilience.UndoGroup, GroupSize: 5, Way: resilience.Rebuild, Hours: "22:00-06:00", Author: "ana"}
+	for by, want := range map[resilience.Strategy]resilience.Policy{
+		resilience.Immediate:   {BatchSize: 7},
+		resilience.Batch:       {BatchSize: 7, Rate: 10},
+		resilience.Gradual:     {BatchSize: 7, Rate: 10, Hours: "22:00-06:00"},
+		resilience.Intelligent: {BatchSize: 7, Rate: 10},
+	} {
+		require.Equal(t, want, asked.ToUndo(by), by)
+	}
+}

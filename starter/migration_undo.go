@@ -63,7 +63,10 @@ func migrationRollback(s *session) *cobra.Command {
 		Long: `Undo a migration. A completed one is undone by a new migration, whose id is
 shown, for as long as the setting undo_window says, 7 days unless it was changed;
 one that still runs or waits is aborted; one whose run was terminated is brought
-back to its start.`,
+back to its start.
+
+The new migration goes as the one it undoes went: by its strategy, at its rate and
+in its hours. To let it go faster, throttle it: --rate 0 is no bound.`,
 		Example: "  starter migration rollback m-20261124-1532-x7k2",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])

@@ -50,6 +50,22 @@ func TestMigrationCarriesChunksToTheirFilesAndBack(t *testing.T) {
 	require.Equal(t, activities.Conflict, ends(t, run, nil), "it is undone already")
 }
 
+// TestAnUndoGoesAtTheRateOfItsPlan: who asked for it had reasons that hold on the way
+// back. Hours are kept, too; what to do when a batch fails is not.
+func TestAnUndoGoesAtTheRateOfItsPlan(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 40)
+	start := in.checksum()
+	all := "00:00-12:00, 12:00-00:00"
+	id, run := in.migrateBy(resilience.Gradual, resilience.Policy{Rate: 40, Hours: all, OnFailure: resilience.Stop, Author: "ana"}, theGuide)
+	require.Empty(t, ends(t, run, nil))
+	undo, run := in.rollback(id)
+	require.Empty(t, ends(t, run, nil))
+	require.Equal(t, start, in.checksum())
+	require.Equal(t, resilience.Policy{BatchSize: 10, Rate: 40, Hours: all}, in.plan(undo).Policy)
+}
+
 func TestEachStepFailingPutsEverythingBack(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)

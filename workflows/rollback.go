@@ -16,7 +16,7 @@ import (
 func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 	undo := MigrateInput{
 		Origin: in.Origin, Memory: in.Memory, Migration: in.Undo, Undoes: in.Migration,
-		Policy: resilience.Policy{BatchSize: in.BatchSize, Author: in.Author}, Tuning: in.Tuning,
+		Tuning: in.Tuning,
 	}
 	var plan resilience.Plan
 	named := activities.PlanInput{Origin: in.Origin, Migration: in.Migration, Author: in.Author, Reason: "rolled back by " + cmp.Or(in.Author, "an operator")}
@@ -26,7 +26,8 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 	}
 	switch plan.Status {
 	case resilience.Completed:
-		undo.Policy.BatchSize = cmp.Or(in.BatchSize, plan.Policy.BatchSize) // it goes back as it went
+		undo.Policy = plan.Policy.ToUndo(plan.Strategy)
+		undo.Policy.BatchSize, undo.Policy.Author = cmp.Or(in.BatchSize, undo.Policy.BatchSize), in.Author
 		m, err := newMigration(ctx, plan.Strategy, undo)
 		if err != nil {
 			return resilience.Plan{}, err
