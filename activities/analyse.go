@@ -76,14 +76,9 @@ func (a *Database) costs(ctx context.Context, plan resilience.Plan) (resilience.
 // reassess judges the plan by the way that was decided on, while a person can
 // still be asked.
 func (a *Database) reassess(ctx context.Context, plan resilience.Plan) error {
-	facts, err := a.Store.Facts(ctx, plan)
+	found, err := a.judgeAgain(ctx, plan)
 	if err != nil {
 		return err
 	}
-	facts.Way = plan.Way
-	past, err := a.Store.PastRuns(ctx, plan.Alike())
-	if err != nil {
-		return err
-	}
-	return a.Store.SaveAssessment(ctx, plan.ID, plan.Assess(facts, past))
+	return a.Store.SaveAssessment(ctx, plan.ID, found)
 }

@@ -150,6 +150,81 @@ func TestAPlanCannotBecomeOneThatWouldBeRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// change lets a plan go on by another strategy.
+func (p *planner) change(id string, next resilience.Strategy, approve bool) error {
+	p.Helper()
+	_, err := p.env.ExecuteActivity(p.act.ChangeStrategy, activities.ChangeInput{
+		PlanInput: activities.PlanInput{Migration: id, Author: "ana"}, Strategy: next, Approve: approve,
+	})
+	return err
+}
+
+// now is a plan as it stands.
+func (p *planner) now(id string) resilience.Plan {
+	p.Helper()
+	plan, err := p.store.Plan(p.Context(), id)
+	require.NoError(p, err)
+	return plan
+}
+
+// TestAnotherStrategyIsApprovedLikeAPlan: thousands of chunks with a vector index are
+// a medium risk in batches and a high one at once. An access method of its name
+// stands in for pgvector.
+func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	for _, s := range []string{
+		`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
+		`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
+		`CREATE INDEX near_i ON rehome.chunks USING hnsw (id public.near_ops)`,
+		`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'guide/large.md', i, 'text ' || i FROM generate_series(1, 4000) i`,
+	} {
+		_, err := p.pool.Exec(t.Context(), s)
+		require.NoError(t, err)
+	}
+	planned, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, resilience.MediumRisk, planned.Risk.Level, planned.Risk.Reasons)
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+
+	refused(t, p.change("m-1", resilience.Immediate, false), "by immediate the risk of migration m-1 is high", "strategy immediate",
+		"nobody has approved it", "`starter migration strategy m-1 immediate --approve`")
+	require.Equal(t, planned.Risk, p.now("m-1").Risk)
+	require.Equal(t, resilience.Batch, p.now("m-1").Strategy)
+
+	require.NoError(t, p.change("m-1", resilience.Immediate, true))
+	atOnce := p.now("m-1")
+	require.Equal(t, resilience.Immediate, atOnce.Strategy)
+	require.Equal(t, resilience.HighRisk, atOnce.Risk.Level, "it is shown as it is now")
+	require.Contains(t, atOnce.Risk.Reasons, "15 points: strategy immediate")
+	require.NotEqual(t, planned.Estimate, atOnce.Estimate)
+	require.Equal(t, "ana", atOnce.Approval.By)
+	require.Equal(t, atOnce.Hash, atOnce.Approval.Hash)
+	events, err := p.store.Events(t.Context(), "m-1")
+	require.NoError(t, err)
+	said := events[len(events)-1]
+	require.Equal(t, [3]string{"approved", "ana", atOnce.Hash + ", with the change of strategy"}, [3]string{said.What, said.Author, said.Detail})
+
+	require.NoError(t, p.change("m-1", resilience.Batch, false))
+	back := p.now("m-1")
+	require.Equal(t, planned.Risk, back.Risk)
+	require.Equal(t, planned.Hash, back.Hash)
+	require.Equal(t, back.Hash, back.Approval.Hash, "a yes to more is one to less")
+	refused(t, p.change("m-1", resilience.Immediate, false), "it was approved at a risk that is medium")
+}
+
+// TestAnotherStrategyKeepsWhatWasAskedOfAPlan: or does not take it over.
+func TestAnotherStrategyKeepsWhatWasAskedOfAPlan(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	planned, err := p.plan("m-1", resilience.Gradual, resilience.Policy{Hours: "22:00-06:00 Europe/Berlin"})
+	require.NoError(t, err)
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+	refused(t, p.change("m-1", resilience.Batch, true), "m-1 stays with gradual", "only the strategy gradual waits for hours", "plan it anew")
+	require.Equal(t, planned.Hash, p.now("m-1").Hash)
+	require.Equal(t, resilience.Gradual, p.now("m-1").Strategy)
+}
+
 func refused(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	app, ok := errors.AsType[*temporal.ApplicationError](err)

@@ -3,10 +3,12 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"go.temporal.io/sdk/temporal"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // PlanInput names a plan, who wants something of it, and why.
@@ -65,26 +67,57 @@ func (a *Database) ReadWatermark(ctx context.Context, in PlanInput) (resilience.
 type ChangeInput struct {
 	PlanInput
 	Strategy resilience.Strategy `json:"strategy"`
+	Approve  bool                `json:"approve,omitempty"` // its author says yes to what the plan is by it
 }
 
 // ChangeStrategy lets a queued or paused plan go on by another strategy, and
-// returns its hash, of which the strategy is part. One that would lock chunks
-// for minutes is Refused.
+// returns its hash, of which the strategy is part. The plan is judged anew: what
+// would lock chunks for minutes is Refused, and so are a strategy that does not keep
+// what was asked of the plan, and a risk that nobody has approved.
 func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, error) {
 	plan, err := a.Store.Plan(ctx, in.Migration)
 	if err != nil {
 		return "", classify("read the plan", err)
 	}
-	plan.Strategy, plan.Moves = in.Strategy, plan.Moves-plan.Moved // what is left
-	found, err := a.judge(ctx, plan)
-	if err == nil {
-		err = refusal(found)
+	if plan.Strategy == in.Strategy { // an answer that was lost is given again
+		return plan.Hash, nil
 	}
+	found, err := a.judgeChange(ctx, plan, in)
 	if err != nil {
 		return "", classify("judge the plan under "+string(in.Strategy), err)
 	}
-	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, in.Strategy, in.Author)
+	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, store.StrategyChange{
+		Strategy: in.Strategy, Risk: found.Risk, Estimate: found.Estimate, Author: in.Author, Approve: in.Approve,
+	})
 	return hash, classify("change the strategy", err)
+}
+
+// judgeChange says what a plan is by another strategy, or why it may not go on by
+// it. The risk is of what is left, the estimate of the whole, as those of plans are.
+func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in ChangeInput) (resilience.Assessment, error) {
+	if err := plan.CheckStrategy(in.Strategy); err != nil {
+		return resilience.Assessment{}, refused("%s", err)
+	}
+	next := plan
+	next.Strategy = in.Strategy
+	whole, err := a.judgeAgain(ctx, next)
+	if err != nil {
+		return whole, err
+	}
+	next.Moves -= plan.Moved
+	found, err := a.judgeAgain(ctx, next)
+	if err != nil {
+		return found, err
+	}
+	found.Estimate = whole.Estimate
+	if err := refusal(found); err != nil {
+		return found, err
+	}
+	if why := plan.Unapproved(found.Risk); why != "" && !in.Approve {
+		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; say yes to that with the order, `starter migration strategy %s %s --approve`, or leave the strategy as it is",
+			in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why, plan.ID, in.Strategy)
+	}
+	return found, nil
 }
 
 // SweepMigration journals chunks that appeared at the old paths since the plan

@@ -77,7 +77,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	twice(a.TakeSlot, named)
 	twice(a.BeginMigration, activities.BeginInput{PlanInput: named, Recheck: true})
 	twice(a.PauseMigration, named)
-	twice(a.ChangeStrategy, activities.ChangeInput{PlanInput: named, Strategy: resilience.Immediate})
+	twice(a.ChangeStrategy, activities.ChangeInput{PlanInput: named, Strategy: resilience.Gradual, Approve: true})
 	twice(a.ResumeMigration, named)
 	twice(a.ReadWatermark, named)
 	twice(a.ThrottleMigration, activities.ThrottleInput{Migration: "m-1", Pace: resilience.Pace{BatchSize: 6}})

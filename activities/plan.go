@@ -73,6 +73,19 @@ func (a *Database) judge(ctx context.Context, plan resilience.Plan) (resilience.
 	if err != nil {
 		return resilience.Assessment{}, err
 	}
+	return a.weigh(ctx, plan, facts)
+}
+
+// judgeAgain is judge for a plan whose way was decided on.
+func (a *Database) judgeAgain(ctx context.Context, plan resilience.Plan) (resilience.Assessment, error) {
+	facts, err := a.Store.Facts(ctx, plan)
+	if err != nil {
+		return resilience.Assessment{}, err
+	}
+	return a.weigh(ctx, plan, plan.GoingOn(facts))
+}
+
+func (a *Database) weigh(ctx context.Context, plan resilience.Plan, facts resilience.Facts) (resilience.Assessment, error) {
 	plan.Physics, plan.Way = facts.Physics, facts.Way
 	past, err := a.Store.PastRuns(ctx, plan.Alike())
 	if err != nil {
@@ -85,5 +98,5 @@ func refusal(found resilience.Assessment) error {
 	if found.Refusal == "" {
 		return nil
 	}
-	return &store.Problem{Kind: store.ErrRefused, Message: found.Refusal}
+	return refused("%s", found.Refusal)
 }

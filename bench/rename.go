@@ -94,7 +94,7 @@ func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming,
 
 func (b *renaming) contest(l limits) contest {
 	return contest{kind: "rename", reset: b.reset, plain: b.plain, ours: []side{
-		b.side("immediate", 1000, l.immediate),
+		b.side("immediate", 0, l.immediate), // it has no size to be told
 		b.batchAndBack(l),
 		b.side("batch", 50, l.small),
 		b.side("intelligent", 1000, l.intelligent),

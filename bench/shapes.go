@@ -233,7 +233,11 @@ func (s *shaped) plain(ctx context.Context) (float64, error) {
 // ours is the time that a strategy takes for its rows and, where it took them
 // away, for its indexes.
 func (s *shaped) ours(ctx context.Context, strategy resilience.Strategy) (float64, error) {
-	plan, err := s.approved(ctx, "migrate", "--memory", s.table, "--strategy", string(strategy), "--rename", s.at+"="+s.to, "--batch-size", "1000")
+	size := "1000"
+	if strategy == resilience.Immediate {
+		size = "0" // it has none to be told
+	}
+	plan, err := s.approved(ctx, "migrate", "--memory", s.table, "--strategy", string(strategy), "--rename", s.at+"="+s.to, "--batch-size", size)
 	if err != nil {
 		return 0, err
 	}

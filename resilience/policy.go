@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Check refuses a policy that cannot be carried out by a strategy.
+// Check refuses a policy that cannot be carried out by a strategy. It is of what was
+// asked for, before defaults are filled in.
 func (p Policy) Check(by Strategy) error {
 	if p.OnFailure != "" {
 		if _, err := ParseOnFailure(string(p.OnFailure)); err != nil {
@@ -23,11 +24,46 @@ func (p Policy) Check(by Strategy) error {
 		return fmt.Errorf("way %s: only the strategy %s chooses among ways, not %s", p.Way, Intelligent, by)
 	case p.Hours != "" && by != Gradual:
 		return fmt.Errorf("hours %q: only the strategy %s waits for hours, not %s", p.Hours, Gradual, by)
+	case p.Rate > 0 && by == Immediate:
+		return fmt.Errorf("rate %g: the strategy %s moves all in one transaction, and keeps to no rate; %s does", p.Rate, Immediate, Batch)
+	case p.BatchSize > 0 && by == Immediate:
+		return fmt.Errorf("batch size %d: the strategy %s moves all in one transaction, of whatever size; %s has batches", p.BatchSize, Immediate, Batch)
 	}
 	if _, err := ParseHours(p.Hours); err != nil {
 		return err
 	}
 	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
+}
+
+// CheckStrategy refuses to let a plan go on by a strategy that would not keep what
+// was asked of it, and says what to do. The size of batches is no matter: it is
+// with each plan, asked for or not, and each strategy has its own use for it.
+func (p Plan) CheckStrategy(next Strategy) error {
+	asked := p.Policy
+	asked.BatchSize = 0
+	if t := p.Throttle; t != nil {
+		asked.BatchSize = t.BatchSize
+		if t.Rate > 0 || t.Until == nil { // else the plan's own rate comes back
+			asked.Rate = t.Rate
+		}
+	}
+	err := asked.Check(next)
+	switch {
+	case err == nil:
+		return nil
+	case next == Immediate && (asked.Rate > 0 || asked.BatchSize > 0):
+		return fmt.Errorf("migration %s stays with %s: %w; once it moves, pause it and lift its pace for good, `starter migration throttle %s --rate 0`, or leave the strategy as it is", p.ID, p.Strategy, err, p.ID)
+	}
+	return fmt.Errorf("migration %s stays with %s: %w; to do without, put it back with `starter migration abort %s` and plan it anew, or leave the strategy as it is", p.ID, p.Strategy, err, p.ID)
+}
+
+// CheckThrottle refuses a pace that a plan's strategy does not keep to. One without
+// bounds is always fine.
+func (p Pace) CheckThrottle(plan string, by Strategy) error {
+	if err := (Policy{Rate: p.Rate, BatchSize: p.BatchSize}).Check(by); err != nil {
+		return fmt.Errorf("migration %s is not throttled: %w; pause it, let it go on by that with `starter migration strategy %s %s`, and throttle it then", plan, err, plan, Batch)
+	}
+	return nil
 }
 
 // ToUndo is the policy of the undo of a plan that went by a strategy: as it went, at

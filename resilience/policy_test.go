@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,6 +28,10 @@ func TestPolicyCheck(t *testing.T) {
 		{resilience.Policy{OnFailure: "shrug"}, resilience.Batch, `failure policy "shrug"`},
 		{resilience.Policy{GroupSize: -1, OnFailure: resilience.UndoGroup}, resilience.Batch, "group size -1"},
 		{resilience.Policy{GroupSize: 10}, resilience.Batch, "only the failure policy undo_group has groups"},
+		{resilience.Policy{Rate: 10}, resilience.Immediate, "rate 10: the strategy immediate moves all in one transaction"},
+		{resilience.Policy{BatchSize: 10}, resilience.Immediate, "batch size 10: the strategy immediate moves all in one transaction"},
+		{resilience.Policy{Rate: 10, BatchSize: 10}, resilience.Intelligent, ""},
+		{resilience.Policy{Rate: -1}, resilience.Immediate, "rate -1"},
 		{resilience.Policy{Rate: -1}, resilience.Batch, "rate -1"},
 		{resilience.Policy{BatchSize: -1}, resilience.Batch, "batch size -1"},
 	} {
@@ -36,6 +41,54 @@ func TestPolicyCheck(t *testing.T) {
 		} else {
 			require.ErrorContains(t, err, c.says, c.policy)
 		}
+	}
+}
+
+func TestAPlanKeepsWhatWasAskedOfIt(t *testing.T) {
+	t.Parallel()
+	later := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	throttled := func(rate float64, size int, until *time.Time) *resilience.Throttle {
+		return &resilience.Throttle{Pace: resilience.Pace{Rate: rate, BatchSize: size}, Until: until}
+	}
+	hours := resilience.Policy{BatchSize: 50, Hours: "22:00-06:00"}
+	rated := resilience.Policy{BatchSize: 50, Rate: 10}
+	lift := "`starter migration throttle m-1 --rate 0`"
+	for _, c := range []struct {
+		policy   resilience.Policy
+		throttle *resilience.Throttle
+		next     resilience.Strategy
+		says     []string // none: fine
+	}{
+		{resilience.Policy{BatchSize: 50}, nil, resilience.Immediate, nil},
+		{rated, nil, resilience.Gradual, nil},
+		{rated, nil, resilience.Immediate, []string{"m-1 stays with batch", "rate 10", lift}},
+		{rated, throttled(0, 0, nil), resilience.Immediate, nil},
+		{rated, throttled(0, 0, &later), resilience.Immediate, []string{"rate 10", lift}},
+		{resilience.Policy{}, throttled(7, 0, &later), resilience.Immediate, []string{"rate 7", lift}},
+		{resilience.Policy{}, throttled(0, 9, nil), resilience.Immediate, []string{"batch size 9", lift}},
+		{resilience.Policy{}, throttled(7, 9, nil), resilience.Intelligent, nil},
+		{hours, nil, resilience.Batch, []string{"only the strategy gradual waits for hours", "`starter migration abort m-1`", "plan it anew"}},
+		{hours, nil, resilience.Intelligent, []string{"only the strategy gradual waits for hours"}},
+		{resilience.Policy{Way: resilience.AliasOnly}, nil, resilience.Gradual, []string{"only the strategy intelligent chooses among ways", "plan it anew"}},
+	} {
+		err := resilience.Plan{ID: "m-1", Strategy: resilience.Batch, Policy: c.policy, Throttle: c.throttle}.CheckStrategy(c.next)
+		if c.says == nil {
+			require.NoError(t, err, "%+v", c)
+		}
+		for _, part := range c.says {
+			require.ErrorContains(t, err, part, "%+v", c)
+		}
+	}
+}
+
+func TestImmediateIsNotThrottled(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, resilience.Pace{Rate: 5, BatchSize: 5}.CheckThrottle("m-1", resilience.Batch))
+	require.NoError(t, resilience.Pace{Expires: 60}.CheckThrottle("m-1", resilience.Immediate), "it bounds nothing")
+	for _, pace := range []resilience.Pace{{Rate: 5}, {BatchSize: 5}} {
+		err := pace.CheckThrottle("m-1", resilience.Immediate)
+		require.ErrorContains(t, err, "m-1 is not throttled")
+		require.ErrorContains(t, err, "`starter migration strategy m-1 batch`")
 	}
 }
 

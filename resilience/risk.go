@@ -3,6 +3,7 @@ package resilience
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -26,6 +27,12 @@ type Risk struct {
 
 // NeedsApproval reports whether a person has to say yes first.
 func (r Risk) NeedsApproval() bool { return r.Level == HighRisk || r.Level == CriticalRisk }
+
+// above reports whether the level is higher than another.
+func (r Risk) above(other Risk) bool {
+	levels := []RiskLevel{LowRisk, MediumRisk, HighRisk, CriticalRisk}
+	return slices.Index(levels, r.Level) > slices.Index(levels, other.Level)
+}
 
 // Facts are what the risk of a plan is made of.
 type Facts struct {

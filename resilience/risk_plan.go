@@ -1,6 +1,10 @@
 package resilience
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
 
 // Assessment is what planning finds out about a plan beside its moves.
 type Assessment struct {
@@ -22,6 +26,33 @@ func (p Plan) Assess(f Facts, past []PastRun) Assessment {
 		a.Refusal = f.Refusal()
 	}
 	return a
+}
+
+// Unapproved says why a person has to say yes before a plan goes on at another
+// risk. It is empty when nobody has to: the yes to a plan holds while the level of
+// its risk does not rise.
+func (p Plan) Unapproved(next Risk) string {
+	approved := p.Approval != nil && p.Approval.Hash == p.Hash
+	switch {
+	case p.Undoes != "" || !next.NeedsApproval() || approved && !next.above(p.Risk):
+		return ""
+	case approved:
+		return fmt.Sprintf("it was approved at a risk that is %s (%d of 100)", p.Risk.Level, p.Risk.Score)
+	}
+	return "nobody has approved it"
+}
+
+// GoingOn are the facts of a plan that was planned by another strategy than it has
+// now: it goes on by the way that was decided on.
+func (p Plan) GoingOn(f Facts) Facts {
+	f.Way = cmp.Or(p.Way, f.Way)
+	switch {
+	case p.Way == Rebuild: // the indexes may be away
+		f.Physics = p.Physics
+	case p.Way == Turns && p.Strategy != Intelligent: // only its batches are one turn each
+		f.Way = Update
+	}
+	return f
 }
 
 // ByRuleMS is what a plan costs from its start to its end as the rules

@@ -168,3 +168,54 @@ func TestWhatLocksForMinutesIsRefusedWithWhatWouldDo(t *testing.T) {
 		}
 	}
 }
+
+// TestAYesReachesAsFarAsItsRisk: what is beyond it is asked about again.
+func TestAYesReachesAsFarAsItsRisk(t *testing.T) {
+	t.Parallel()
+	yes, none := &resilience.Approval{Hash: "h1", By: "ana"}, (*resilience.Approval)(nil)
+	for _, c := range []struct {
+		approval  *resilience.Approval
+		undoes    string
+		was, next resilience.RiskLevel
+		says      string // empty: nobody is asked
+	}{
+		{none, "", resilience.LowRisk, resilience.MediumRisk, ""},
+		{none, "", resilience.MediumRisk, resilience.HighRisk, "nobody has approved it"},
+		{none, "", resilience.HighRisk, resilience.HighRisk, "nobody has approved it"},
+		{none, "m-0", resilience.MediumRisk, resilience.CriticalRisk, ""},
+		{yes, "", resilience.MediumRisk, resilience.HighRisk, "it was approved at a risk that is medium (42 of 100)"},
+		{yes, "", resilience.HighRisk, resilience.HighRisk, ""},
+		{yes, "", resilience.CriticalRisk, resilience.HighRisk, ""},
+		{yes, "", resilience.HighRisk, resilience.CriticalRisk, "it was approved at a risk that is high"},
+		{&resilience.Approval{Hash: "h0"}, "", resilience.HighRisk, resilience.HighRisk, "nobody has approved it"},
+	} {
+		plan := resilience.Plan{Hash: "h1", Approval: c.approval, Undoes: c.undoes, Risk: resilience.Risk{Level: c.was, Score: 42}}
+		said := plan.Unapproved(resilience.Risk{Level: c.next})
+		require.Equal(t, c.says == "", said == "", "%+v: %s", c, said)
+		require.Contains(t, said, c.says)
+	}
+}
+
+// TestAPlanGoesOnByItsWay: whatever strategy takes it over.
+func TestAPlanGoesOnByItsWay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		had, goes resilience.Way
+		by        resilience.Strategy
+	}{
+		{"", resilience.Update, resilience.Batch},
+		{resilience.AliasOnly, resilience.AliasOnly, resilience.Batch},
+		{resilience.Turns, resilience.Turns, resilience.Intelligent},
+		{resilience.Turns, resilience.Update, resilience.Immediate},
+		{resilience.Rebuild, resilience.Rebuild, resilience.Batch},
+	} {
+		f := facts(c.by, plain, 100, 50)
+		on := resilience.Plan{Strategy: c.by, Way: c.had, Physics: vectored}.GoingOn(f)
+		require.Equal(t, c.goes, on.Way, c)
+		if c.had == resilience.Rebuild {
+			require.Equal(t, vectored, on.Physics, "as they were before they were taken away")
+		} else {
+			require.Equal(t, plain, on.Physics, c)
+		}
+	}
+}

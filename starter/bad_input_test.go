@@ -73,6 +73,8 @@ func TestBadInput(t *testing.T) {
 		{"migrate --rename guide=b --group-size 10", exitUsage, "only the failure policy undo_group has groups"},
 		{"migrate --rename guide=b --hours 22:00-06:00", exitUsage, "only the strategy gradual waits for hours"},
 		{"migrate --rename guide=b --strategy gradual --hours night", exitUsage, "night"},
+		{"migrate --rename guide=b --strategy immediate --rate 10", exitUsage, "keeps to no rate"},
+		{"migrate --rename guide=b --strategy immediate --batch-size 10", exitUsage, "of whatever size"},
 		{"migrate --rename guide=b --rate +Inf", exitUsage, "rate +Inf"},
 		{"migrate --rename guide", exitUsage, "want OLD=NEW"},
 		{"migrate --rename guide=guide", exitUsage, "the old and the new path are the same"},

@@ -104,19 +104,28 @@ does one that has not begun within %s.`, hours(resilience.ApprovalLasts)),
 }
 
 func migrationStrategy(s *session) *cobra.Command {
-	return &cobra.Command{
+	var approve bool
+	c := &cobra.Command{
 		Use: "strategy ID NEW", Short: "Let a queued or paused migration go on by another strategy", Args: exactly(2),
 		Long: `Let a queued or paused migration go on by another strategy, from where it is.
-An approval that the plan has holds. A paused one stays paused: resume it.`,
-		Example: "  starter migration strategy m-20261124-1532-x7k2 gradual",
+A paused one stays paused: resume it.
+
+The plan is judged anew. An approval that it has holds while the level of its risk
+does not rise; a high risk that nobody approved is refused without --approve. So is
+a strategy that does not keep what was asked of the plan: hours and ways are for
+one strategy each, and immediate keeps to no rate.`,
+		Example: `  starter migration strategy m-20261124-1532-x7k2 gradual
+  starter migration strategy m-20261124-1532-x7k2 immediate --approve`,
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			next, err := resilience.ParseStrategy(args[1])
 			if err != nil {
 				return fail(exitUsage, "%w", err)
 			}
-			return s.orderAndShow(ctx, args[0], workflows.StrategyUpdate, workflows.NewStrategy{Strategy: next, Author: author()})
+			return s.orderAndShow(ctx, args[0], workflows.StrategyUpdate, workflows.NewStrategy{Strategy: next, Approve: approve, Author: author()})
 		}),
 	}
+	c.Flags().BoolVar(&approve, "approve", false, "approve the plan as it is by the new strategy, whatever its risk")
+	return c
 }
 
 // orderAndShow sends an update and shows the migration as it is then.

@@ -138,20 +138,24 @@ func (s *Store) Resume(ctx context.Context, plan, author, reason string, gone []
 
 // Throttle bounds a plan's pace from its next batch on, until the pace expires.
 // A rate of 0 rows a second means no bound; a batch size of 0 leaves the size
-// as it is.
+// as it is. What the plan's strategy does not keep to is ErrRefused.
 func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
+		var by resilience.Strategy
+		err := tx.QueryRow(ctx, `
 			UPDATE rehome.migration_progress
 			SET throttle_rate = $2, throttle_batch = nullif($3, 0),
 				throttle_until = CASE WHEN $4::bigint > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
-			WHERE plan_id = $1`,
-			plan, pace.Rate, pace.BatchSize, int64(pace.Expires.Seconds()))
+			WHERE plan_id = $1 RETURNING (SELECT strategy FROM rehome.migration_plans p WHERE p.plan_id = $1)`,
+			plan, pace.Rate, pace.BatchSize, int64(pace.Expires.Seconds())).Scan(&by)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return problem(ErrConflict, "migration %s is not planned yet; try again in a moment", plan)
+		}
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return problem(ErrConflict, "migration %s is not planned yet; try again in a moment", plan)
+		if err := pace.CheckThrottle(plan, by); err != nil {
+			return &Problem{Kind: ErrRefused, Message: err.Error()}
 		}
 		return recordEvent(ctx, tx, event{Plan: plan, What: "throttled", Author: pace.Author, Detail: pace.String()})
 	})
@@ -161,10 +165,20 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 	return nil
 }
 
+// StrategyChange is the strategy by which a plan is to go on, and what it was found
+// to be under it.
+type StrategyChange struct {
+	Strategy resilience.Strategy
+	Risk     resilience.Risk
+	Estimate resilience.Estimate
+	Author   string
+	Approve  bool // the author says yes to it with the order
+}
+
 // ChangeStrategy lets a queued or paused plan go on by another strategy, and
-// returns its new hash. A person approved the moves, so what was approved is
-// approved still.
-func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resilience.Strategy, author string) (string, error) {
+// returns its new hash. A yes that the plan has is a yes to the new hash: whether it
+// reaches that far is for the caller to know, see resilience.Plan.Unapproved.
+func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyChange) (string, error) {
 	var hash string
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		j, err := openJournal(ctx, tx, plan)
@@ -172,8 +186,8 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resili
 			return err
 		}
 		before := j.strategy
-		j.strategy = strategy
-		if hash, _, err = j.hash(ctx); err != nil || before == strategy {
+		j.strategy = next.Strategy
+		if hash, _, err = j.hash(ctx); err != nil || before == next.Strategy {
 			return err
 		}
 		var status resilience.Status
@@ -185,18 +199,31 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, strategy resili
 			return problem(ErrConflict, "migration %s is %s; its strategy can be changed while it is queued or paused", plan, status)
 		}
 		_, err = tx.Exec(ctx, `
-			UPDATE rehome.migration_plans
-			SET strategy = $2, plan_hash = $3, approved_hash = CASE WHEN approved_hash = plan_hash THEN $3 ELSE approved_hash END
-			WHERE plan_id = $1`, plan, strategy, hash)
+			UPDATE rehome.migration_plans SET strategy = $2, risk = $3, estimate = $4, plan_hash = $5, approved_hash = `+approvedStill("$5")+`
+			WHERE plan_id = $1`, plan, next.Strategy, next.Risk, next.Estimate, hash)
 		if err != nil {
 			return err
 		}
-		return recordEvent(ctx, tx, event{Plan: plan, What: "strategy changed", Author: author, Detail: fmt.Sprintf("from %s to %s", before, strategy)})
+		if err := recordEvent(ctx, tx, event{Plan: plan, What: "strategy changed", Author: next.Author, Detail: fmt.Sprintf("from %s to %s", before, next.Strategy)}); err != nil || !next.Approve {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET approved_hash = plan_hash, approved_by = $2, approved_at = now() WHERE plan_id = $1`, plan, next.Author)
+		if err != nil {
+			return err
+		}
+		return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: next.Author, Detail: hash + ", with the change of strategy"})
 	})
 	if err != nil {
 		return "", fmt.Errorf("change the strategy of plan %s: %w", plan, err)
 	}
 	return hash, nil
+}
+
+// approvedStill is the approved hash of a plan that gets another hash: what was
+// approved is approved still.
+func approvedStill(hash string) string {
+	return "CASE WHEN approved_hash = plan_hash THEN " + hash + " ELSE approved_hash END"
 }
 
 // BeginUndo turns a plan round: its epoch is raised, which waits for the batch

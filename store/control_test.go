@@ -167,10 +167,10 @@ func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
 	ctx, id := t.Context(), plan.ID
 	require.NoError(t, m.store.Approve(ctx, id, plan.Hash, "ana"))
 	require.NoError(t, m.store.Queue(ctx, id))
-	_, err := m.store.ChangeStrategy(ctx, id, resilience.Immediate, "ben")
+	_, err := m.store.ChangeStrategy(ctx, id, store.StrategyChange{Strategy: resilience.Gradual, Author: "ben"})
 	require.NoError(t, err)
 	require.NoError(t, m.store.Begin(ctx, id))
-	_, err = m.store.ChangeStrategy(ctx, id, resilience.Batch, "ben")
+	_, err = m.store.ChangeStrategy(ctx, id, store.StrategyChange{Strategy: resilience.Batch, Author: "ben"})
 	require.ErrorIs(t, err, store.ErrConflict)
 	require.ErrorContains(t, err, "is executing; its strategy can be changed while it is queued or paused")
 	require.NoError(t, m.store.Pause(ctx, id, "cleo", "lunch"))
@@ -212,6 +212,23 @@ func TestAThrottleExpires(t *testing.T) {
 	require.Nil(t, m.read(id).Throttle)
 	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{BatchSize: 7}))
 	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: 7}}, m.read(id).Throttle, "for good")
+}
+
+// TestWhatGoesAtOnceHasNoPace: it would be several transactions.
+func TestWhatGoesAtOnceHasNoPace(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	id := m.queues(1)[0]
+	_, err := m.store.ChangeStrategy(t.Context(), id, store.StrategyChange{Strategy: resilience.Immediate})
+	require.NoError(t, err)
+	for _, pace := range []resilience.Pace{{Rate: 5}, {BatchSize: 5}} {
+		err := m.store.Throttle(t.Context(), id, pace)
+		require.ErrorIs(t, err, store.ErrRefused)
+		require.ErrorContains(t, err, "`starter migration strategy "+id+" batch`")
+		require.Nil(t, m.read(id).Throttle)
+	}
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{}))
+	require.ErrorIs(t, m.store.Throttle(t.Context(), "m-none", resilience.Pace{Rate: 5}), store.ErrConflict)
 }
 
 // TestALateUndoOfASwitchIsRefused: the undo of a migration was itself undone, and

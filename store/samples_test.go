@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // sampled reads what runs left behind.
@@ -85,6 +86,32 @@ func TestPausesAndThrottlesDoNotCount(t *testing.T) {
 	m.complete(throttled)
 	runs, _ = m.sampled(throttled)
 	require.Empty(t, runs)
+}
+
+// TestARunOfTwoStrategiesTeachesNothing: unless it was changed before it began.
+func TestARunOfTwoStrategiesTeachesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(10, "a.md", "b.md")
+	for source, taught := range map[string]int{"a.md": 0, "b.md": 1} {
+		id, err := m.plan("", rule(source, "c/"+source))
+		require.NoError(t, err)
+		require.NoError(t, m.store.Queue(t.Context(), id))
+		if taught == 0 {
+			m.apply(id, 1)
+			require.NoError(t, m.store.Pause(t.Context(), id, "", ""))
+		}
+		_, err = m.store.ChangeStrategy(t.Context(), id, store.StrategyChange{Strategy: resilience.Intelligent})
+		require.NoError(t, err)
+		if taught == 0 {
+			_, _, err = m.store.Resume(t.Context(), id, "", "", nil)
+			require.NoError(t, err)
+		}
+		m.apply(id, -1)
+		m.complete(id)
+		runs, _ := m.sampled(id)
+		require.Len(t, runs, taught, source)
+	}
 }
 
 func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {

@@ -120,7 +120,7 @@ func TestAbortInTheQueueCancels(t *testing.T) {
 func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)
-	a.at.Wish, a.at.Last = resilience.WishPause, 10
+	a.at.Wish, a.at.Last, a.now = resilience.WishPause, 10, risky()
 	env.RegisterDelayedCallback(func() {
 		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Immediate})
 	}, time.Hour)
@@ -131,6 +131,9 @@ func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
 	require.Equal(t, workflows.MigrateName(resilience.Immediate), again.WorkflowType.Name)
 	require.EqualValues(t, 10, a.at.Last)
+	var next workflows.MigrateInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
+	require.Equal(t, risky().Risk, next.Resume.Shown.Risk, "the web UI shows what it is by the new one")
 }
 
 func TestAStrategyIsNotChangedWhileChunksMove(t *testing.T) {

@@ -137,6 +137,7 @@ type Approval struct {
 // NewStrategy is the argument of the update strategy.
 type NewStrategy struct {
 	Strategy resilience.Strategy `json:"strategy"`
+	Approve  bool                `json:"approve,omitempty"` // yes to the risk that the plan has by it
 	Author   string              `json:"author,omitempty"`
 }
 

@@ -22,7 +22,7 @@ func (m *migration) handle(ctx workflow.Context) error {
 		{ResumeUpdate, "Go on after a pause.", m.resume, m.checkResume},
 		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again.", m.throttle, m.checkThrottle},
 		{ApproveUpdate, "Say yes to the plan with this plan_hash.", m.approve, m.checkApprove},
-		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused.", m.change, m.checkChange},
+		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused. With approve, yes to the risk that the plan has by it.", m.change, m.checkChange},
 		{AbortUpdate, "Stop and put every chunk back where it was.", m.abort, m.checkAbort},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler,
@@ -138,22 +138,36 @@ func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
 	return nil
 }
 
-// strategyShown is the change by which a run is found by its new strategy, too.
-const strategyShown = "strategy-shown"
+// judgedAnew is the change by which a plan that goes on by another strategy is found by
+// that one, and shows its risk and its estimate by it.
+const judgedAnew = "judged-anew"
+
+// knowAnew takes note of what a plan was found to be under another strategy.
+func (m *migration) knowAnew(ctx workflow.Context, strategy resilience.Strategy) error {
+	if workflow.GetVersion(ctx, judgedAnew, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	if err := workflow.UpsertTypedSearchAttributes(ctx, StrategyAttribute.ValueSet(string(strategy))); err != nil {
+		return err
+	}
+	var plan resilience.Plan
+	if err := ask(ctx, "Read what the plan is by it", "ReadMigration", m.named(Order{}), &plan); err != nil {
+		return err
+	}
+	return m.know(ctx, plan)
+}
 
 // change lets another workflow go on with the plan, at the same watermark.
 func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) {
 	var hash string
 	err := ask(ctx, wanted(fmt.Sprintf("Go on by strategy %s", n.Strategy), Order{Author: n.Author}), "ChangeStrategy",
-		activities.ChangeInput{PlanInput: m.named(Order{Author: n.Author}), Strategy: n.Strategy}, &hash)
+		activities.ChangeInput{PlanInput: m.named(Order{Author: n.Author}), Strategy: n.Strategy, Approve: n.Approve}, &hash)
 	if err != nil {
 		return Answer{}, err
 	}
 	m.hash, m.next = hash, n.Strategy
-	if workflow.GetVersion(ctx, strategyShown, workflow.DefaultVersion, 1) == 1 {
-		if err := workflow.UpsertTypedSearchAttributes(ctx, StrategyAttribute.ValueSet(string(n.Strategy))); err != nil {
-			return Answer{}, err
-		}
+	if err := m.knowAnew(ctx, n.Strategy); err != nil {
+		workflow.GetLogger(ctx).Error("risk of another strategy not shown", "migration", m.in.Migration, "error", err)
 	}
 	if m.paused {
 		return Answer{resilience.Paused}, nil

@@ -31,6 +31,7 @@ type actor struct {
 	slice  int64 // rows that one slice moves
 	sweeps []int64
 	plan   resilience.Plan // as planning returns it
+	now    resilience.Plan // as it stands later
 	busy   int             // how many times there is no slot
 	drifts []string        // why a beginning is refused, one for each try
 }
@@ -152,7 +153,7 @@ func (a *actor) ChangeStrategy(context.Context, activities.ChangeInput) (string,
 }
 
 func (a *actor) ReadMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
-	return resilience.Plan{}, a.do("ReadMigration")
+	return a.now, a.do("ReadMigration")
 }
 
 func (a *actor) BeginMigration(context.Context, activities.BeginInput) (b activities.Beginning, err error) {
