@@ -68,7 +68,7 @@ type Circumstances struct {
 	Policy  Policy
 	Settled bool // the rows have to keep their order
 	Undoing bool // the rows really moved, and have to move again
-	Late    bool // the plan was begun: nobody can be asked any more
+	Late    bool // the plan is queued or was begun: nobody is asked any more
 
 	Transfer bool // rows are copied to another table, where these indexes are not
 }

@@ -33,7 +33,7 @@ func (c Circumstances) notInTurns() string {
 	if closed := c.Physics.turns(Effort{}).Closed; closed != "" {
 		return closed
 	}
-	if c.Settled || c.Undoing || c.Late {
+	if c.Settled || c.Undoing {
 		return "the rows have to keep their order"
 	}
 	return ""

@@ -16,7 +16,7 @@ import (
 type Journalled struct {
 	Directories []resilience.Directory
 	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun
-	Late        bool // the plan was begun
+	Late        bool // the plan is queued or was begun
 	Undoing     bool // it puts back what another moved
 }
 
@@ -49,7 +49,7 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 	var found Journalled
 	var last int64
 	err := j.tx.QueryRow(ctx, `
-		SELECT g.last, p.status <> 'pending', EXISTS (
+		SELECT g.last, p.status <> 'pending', p.status NOT IN ('pending', 'queued') OR EXISTS (
 			SELECT FROM rehome.migration_paths leaves JOIN rehome.migration_paths takes ON takes.new_key = leaves.old_key
 			WHERE leaves.plan_id = @plan AND takes.plan_id = @plan)
 		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE plan_id = @plan`, j.args(nil)).
@@ -58,7 +58,7 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 		return err
 	}
 	found.Undoing = j.undoes != ""
-	found.Settled = found.Settled || found.Late || found.Undoing || j.transfer != nil
+	found.Settled = found.Settled || found.Undoing || j.transfer != nil
 	if found.Directories, err = j.directories(ctx, last, found.Settled); err != nil {
 		return err
 	}
@@ -231,7 +231,8 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args 
 func (j *journal) rehash(ctx context.Context) error {
 	hash, digest, err := j.hash(ctx)
 	if err == nil {
-		_, err = j.tx.Exec(ctx, `UPDATE rehome.migration_plans SET plan_hash = $2, journal = $3 WHERE plan_id = $1`, j.plan, hash, digest)
+		_, err = j.tx.Exec(ctx, `
+			UPDATE rehome.migration_plans SET plan_hash = $2, approved_hash = `+approvedStill("$2")+`, journal = $3 WHERE plan_id = $1`, j.plan, hash, digest)
 	}
 	return err
 }

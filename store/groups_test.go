@@ -90,6 +90,39 @@ func TestGroupsAreRangesOfTheJournal(t *testing.T) {
 	require.Equal(t, groups, again)
 }
 
+// TestAQueuedPlanIsSplitLikeANewOne: it came to be intelligent in the queue. Nobody is
+// asked any more; what was approved before is approved still.
+func TestAQueuedPlanIsSplitLikeANewOne(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(600, "d/hot/a.md", "d/cold/a.md")
+	m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'd/hot/%'))`)
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	require.NoError(t, m.store.RequestApproval(t.Context(), id, "its risk is high"))
+	require.NoError(t, m.store.Approve(t.Context(), id, m.read(id).Hash, "ana"))
+	require.NoError(t, m.store.Queue(t.Context(), id))
+	_, err = m.store.ChangeStrategy(t.Context(), id, store.StrategyChange{Strategy: resilience.Intelligent, Author: "ana"})
+	require.NoError(t, err)
+	var found store.Journalled
+	groups, err := m.store.Group(t.Context(), id, nil, func(j store.Journalled) []resilience.Group {
+		found = j
+		return inGroups(plainCosts())(j)
+	})
+	require.NoError(t, err)
+	require.False(t, found.Settled)
+	require.True(t, found.Late)
+	require.Len(t, groups, 2)
+	require.Equal(t, []string{"d/cold", "d/hot"}, m.ordered(id))
+	plan := m.read(id)
+	require.Equal(t, plan.Hash, plan.Approval.Hash)
+	why, err := m.store.Recheck(t.Context(), id)
+	require.NoError(t, err)
+	require.Empty(t, why)
+	m.apply(id, -1)
+	require.Equal(t, map[string]int{"e/hot/a.md": 600, "e/cold/a.md": 600}, m.at())
+}
+
 // TestRowsInTheOrderOfTheGroupsAreNotWrittenAgain: others are.
 func TestRowsInTheOrderOfTheGroupsAreNotWrittenAgain(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,9 @@ type admission struct {
 // admit waits until the plan may begin: for a person's yes where one is needed,
 // and for a slot. It lets the plan begin; from there on it has effects.
 func (m *migration) admit(ctx workflow.Context) error {
+	if err := m.analyseQueued(ctx); err != nil {
+		return err
+	}
 	for {
 		if err := m.awaitApproval(ctx); err != nil {
 			return err

@@ -42,6 +42,22 @@ func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, e
 	return a.Plan, err
 }
 
+// queuedAnalysis is the change by which a plan that came to be intelligent in the
+// queue is looked at before it begins, and not after, when its rows keep their order.
+const queuedAnalysis = "queued-analysis"
+
+// analyseQueued decides on the groups of a plan that came to be intelligent in the
+// queue.
+func (m *migration) analyseQueued(ctx workflow.Context) error {
+	p, ok := m.manner.(*phased)
+	if !ok || m.phase != queueing || workflow.GetVersion(ctx, queuedAnalysis, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	plan, err := p.analyse(ctx, m)
+	m.hash, m.way = plan.Hash, plan.Way
+	return err
+}
+
 // next goes on with the group in work. Rows that appeared since the groups were
 // made come last, at the plan's own size.
 func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {

@@ -65,6 +65,22 @@ func (a *analyst) BuildIndexes(context.Context, activities.PlanInput) (int, erro
 	return 1, a.do("BuildIndexes")
 }
 
+// TestAPlanThatBecameIntelligentInTheQueueIsLookedAtFirst: once it has begun, its rows
+// would have to keep their order.
+func TestAPlanThatBecameIntelligentInTheQueueIsLookedAtFirst(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, Way: resilience.Update, Strategy: resilience.Batch, BatchSize: 100, TargetMS: 100}}}
+	env.RegisterActivity(a)
+	in := planned()
+	in.Resume = &workflows.Resume{Phase: "queued"}
+	in.Resume.Admission.Queued = true
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, []string{"AnalyseMigration", "TakeSlot", "BeginMigration"}, a.did()[:3])
+	require.Equal(t, 1, a.looks)
+}
+
 func TestGroupsRunOneAfterAnother(t *testing.T) {
 	t.Parallel()
 	env, base := rehearsal(t)
