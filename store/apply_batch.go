@@ -297,14 +297,17 @@ func (r *batchResult) scan(row pgx.Row) error {
 	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified)
 }
 
+// sparing is what to do about a table that meddles with its rows.
+const sparing = "let it spare updates of the path (a WHEN condition), or disable it meanwhile, and then migrate again, or resume the migration where it is paused"
+
 func (r batchResult) check(lo, hi int64) error {
 	switch {
 	case !r.whole:
 		return problem(ErrVerify, "rows %d to %d: the journal does not have them all; somebody changed tables of schema rehome. Nothing of them was moved; restore what the journal lacks and retry", lo+1, hi)
 	case r.moved != r.here:
-		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated", lo+1, hi, r.here, r.moved)
+		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated; "+sparing, lo+1, hi, r.here, r.moved)
 	case !r.verified:
-		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger or a generated column of the table changes more than the path", lo+1, hi)
+		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger or a generated column of the table changes more than the path; "+sparing, lo+1, hi)
 	}
 	return nil
 }

@@ -128,6 +128,7 @@ func TestNothingFollowsABatchThatFails(t *testing.T) {
 			if c.says != "" {
 				require.ErrorIs(t, err, store.ErrVerify)
 				require.ErrorContains(t, err, c.says)
+				require.ErrorContains(t, err, "let it spare updates of the path")
 				require.Equal(t, map[string]int{"a.md": 24, "b.md": 6}, m.at())
 			} else {
 				require.NoError(t, err)

@@ -251,7 +251,7 @@ func (s *Store) EndUndo(ctx context.Context, plan string) error {
 		return err
 	}
 	if w.Last != 0 {
-		return problem(ErrConflict, "migration %s still has %d rows at their new place", plan, w.Last)
+		return problem(ErrConflict, "migration %s still has %d rows at their new place and is not rolled back; let them go back: `starter migration rollback %s`", plan, w.Last, plan)
 	}
 	return s.change(ctx, resilience.RolledBack, event{Plan: plan, What: "rolled back"})
 }
@@ -321,7 +321,8 @@ func (s *Store) Complete(ctx context.Context, plan string) error {
 			return err
 		}
 		if last != moves || journalled != moves {
-			return problem(ErrVerify, "migration %s planned %d rows, journalled %d and worked through %d", plan, moves, journalled, last)
+			return problem(ErrVerify, "migration %s planned %d rows, journalled %d and worked through %d: others changed its journal (rehome.migration_runs), so it is not completed; see that its chunks are back (`starter migration show %s`, `starter migration rollback %s`), and plan it again",
+				plan, moves, journalled, last, plan, plan)
 		}
 		if undoes != "" {
 			if err := become(ctx, tx, resilience.RolledBack, event{Plan: undoes, What: "undone", Detail: "undone by " + plan}); err != nil {

@@ -253,3 +253,30 @@ func TestALateUndoOfASwitchIsRefused(t *testing.T) {
 	require.Equal(t, aliases, m.rows("rehome.version_aliases"), "nobody is led to where nothing is")
 	require.Equal(t, files, m.rows("rehome.files"))
 }
+
+// TestWhatCannotGoOnSaysWhatToDo: a batch that the table refuses, and plans that
+// cannot be closed yet.
+func TestWhatCannotGoOnSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(20, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$`)
+	m.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
+	mover, at := m.mover(id)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 20})
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "refuses more than 10 rows of a batch of "+id+", the first of them with: not this one; change what refuses them")
+	m.exec(`DROP TRIGGER refuse ON rehome.chunks`)
+
+	m.apply(id, 2)
+	err = m.store.Complete(t.Context(), id)
+	require.ErrorIs(t, err, store.ErrVerify)
+	require.ErrorContains(t, err, "`starter migration rollback "+id+"`), and plan it again")
+	_, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	err = m.store.EndUndo(t.Context(), id)
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "let them go back: `starter migration rollback "+id+"`")
+}

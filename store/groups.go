@@ -191,7 +191,8 @@ func (j *journal) arrange(ctx context.Context, groups []resilience.Group) error 
 		rows, err = j.renumber(ctx, groups, args)
 	}
 	if err == nil && (rows != j.total || rows != groups[len(groups)-1].Until) {
-		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d", j.plan, groups[len(groups)-1].Until, rows, j.total)
+		err = problem(ErrVerify, "the groups of %s hold %d rows, and its journal %d of %d: others changed its journal (rehome.migration_runs) while it was planned; nothing has moved, so plan it again",
+			j.plan, groups[len(groups)-1].Until, rows, j.total)
 	}
 	return err
 }

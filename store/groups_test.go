@@ -234,6 +234,21 @@ func TestRowsThatStayNeedNoRollback(t *testing.T) {
 	require.Zero(t, exceptions)
 }
 
+// TestAJournalThatDoesNotFitItsGroupsIsRefused, and says that nothing has moved.
+func TestAJournalThatDoesNotFitItsGroupsIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(600, "d/a/x.md", "d/b/x.md")
+	m.planIntelligent("m-1", resilience.Policy{}, rule("d", "e"))
+	_, err := m.store.Group(t.Context(), "m-1", nil, func(found store.Journalled) []resilience.Group {
+		groups := inGroups(plainCosts())(found)
+		groups[len(groups)-1].Until--
+		return groups
+	})
+	require.ErrorIs(t, err, store.ErrVerify)
+	require.ErrorContains(t, err, "nothing has moved, so plan it again")
+}
+
 // TestACourseIsKeptBetweenSlices: where there is one.
 func TestACourseIsKeptBetweenSlices(t *testing.T) {
 	t.Parallel()

@@ -101,7 +101,8 @@ func (l *leaving) leave(ctx context.Context, tx pgx.Tx, ordinal int64, failure e
 	}
 	l.first = cmp.Or(l.first, detail)
 	if l.most--; l.most < 0 { // no retry mends that, whatever raised it
-		return problem(ErrConflict, "the table refuses too many rows of a batch of %s, the first of them with: %s", l.plan, l.first)
+		return problem(ErrConflict, "the table refuses more than %d rows of a batch of %s, the first of them with: %s; change what refuses them (a constraint, an index or a trigger) or leave them out, and then migrate again, or resume the migration where it is paused",
+			maxClashes, l.plan, l.first)
 	}
 	if l.reason != "" {
 		detail = l.reason + " (" + detail + ")"

@@ -76,7 +76,7 @@ func (m *migration) awaitApproval(ctx workflow.Context) error {
 	case m.aborted != nil:
 		return m.abortion()
 	case !answered:
-		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("nobody approved it within %s", approvalWait), activities.Refused, nil)
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("nobody approved it within %.0f days, so it was dropped, and nothing has moved; plan it again with `starter migrate`, and then `starter migration approve ID`", approvalWait.Hours()/24), activities.Refused, nil)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestAPlanThatNobodyApprovesIsDropped(t *testing.T) {
 	in := planned()
 	in.PlanOnly = true
 	env.ExecuteWorkflow(batch(), in)
-	require.ErrorContains(t, env.GetWorkflowError(), "nobody approved it")
+	require.ErrorContains(t, env.GetWorkflowError(), "nobody approved it within 7 days, so it was dropped, and nothing has moved; plan it again")
 	require.Contains(t, a.did(), "CancelMigration")
 	require.NotContains(t, a.did(), "MoveSlice")
 }
