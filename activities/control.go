@@ -104,7 +104,7 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 	if err != nil {
 		return whole, err
 	}
-	next.Moves -= plan.Moved
+	next.Moves -= plan.Moved + plan.Stayed
 	found, err := a.judgeAgain(ctx, next)
 	if err != nil {
 		return found, err

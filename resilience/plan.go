@@ -126,6 +126,7 @@ type Plan struct {
 	UndoneBy   string        `json:"undone_by,omitempty"`
 	Moves      int64         `json:"moves"`
 	Moved      int64         `json:"moved"`
+	Stayed     int64         `json:"stayed"` // by the way alias_only: rehome.current_path answers for them
 	Drifted    int64         `json:"drifted"`
 	Vanished   int64         `json:"vanished"`
 	Disagree   int64         `json:"disagree"`  // rows left out since their locators disagree

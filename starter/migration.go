@@ -41,9 +41,9 @@ func migrationList(s *session) *cobra.Command {
 				return err
 			}
 			return s.show(map[string]any{"migrations": orEmpty(plans)}, func(w io.Writer) {
-				row(w, "MIGRATION", "MEMORY", "STATUS", "CHUNKS", "MOVED", "CREATED", "UNDOES")
+				row(w, "MIGRATION", "MEMORY", "STATUS", "CHUNKS", "MOVED", "STAY", "CREATED", "UNDOES")
 				for _, p := range plans {
-					row(w, p.ID, p.Memory, p.Status, p.Moves, p.Moved, moment(p.CreatedAt), p.Undoes)
+					row(w, p.ID, p.Memory, p.Status, p.Moves, p.Moved, p.Stayed, moment(p.CreatedAt), p.Undoes)
 				}
 			})
 		}),

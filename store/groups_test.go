@@ -197,7 +197,7 @@ func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE path = 'd/cold/x.md' AND ordinal = 2`)
 	m.apply("p-1", -1)
 	plan := m.complete("p-1")
-	require.Equal(t, [3]int64{1198, 1, 1}, [3]int64{plan.Moved, plan.Drifted, plan.Vanished})
+	require.Equal(t, [4]int64{600, 598, 1, 1}, [4]int64{plan.Moved, plan.Stayed, plan.Drifted, plan.Vanished}, "what stays is not called moved")
 	require.Equal(t, map[string]int{"d/cold/x.md": 598, "elsewhere.md": 1, "e/hot/a.md": 600}, m.at())
 	var current string
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT rehome.current_path('docs', 'd/cold/x.md')`).Scan(&current))
@@ -225,9 +225,12 @@ func TestRowsThatStayNeedNoRollback(t *testing.T) {
 	plan, err := m.store.Plan(t.Context(), "m-1")
 	require.NoError(t, err)
 	require.Equal(t, resilience.AliasOnly, plan.Way)
-	m.apply("m-1", -1)
+	m.apply("m-1", 1)
+	some := m.read("m-1")
+	require.Equal(t, [2]int64{0, 40}, [2]int64{some.Moved, some.Stayed})
 	require.Equal(t, start, m.rows("rehome.chunks"))
 	m.revert("m-1")
+	require.Zero(t, m.read("m-1").Stayed)
 	require.Equal(t, start, m.rows("rehome.chunks"))
 	var exceptions int
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.migration_exceptions`).Scan(&exceptions))

@@ -136,7 +136,7 @@ const pausedSince = `(
 const selectPlans = `
 	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
 		coalesce((SELECT u.plan_id FROM rehome.migration_plans u WHERE u.undoes = p.plan_id AND u.status = 'completed' ORDER BY u.created_at DESC LIMIT 1), ''),
-		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished - x.clashed, x.drifted, x.vanished, p.disagree, p.conflicts + x.clashed, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
+		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished - x.clashed - (s.rows - x.staying), s.rows - x.staying, x.drifted, x.vanished, p.disagree, p.conflicts + x.clashed, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
 		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
 		p.plan_hash, p.policy,
 		(SELECT jsonb_build_object('to_memory', target, 'prefix', prefix, 'soak', soak, 'back', back, 'retired', retired) FROM rehome.migration_transfers t WHERE t.plan_id = p.plan_id),
@@ -148,15 +148,18 @@ const selectPlans = `
 	FROM rehome.migration_plans p
 	LEFT JOIN rehome.migration_progress g USING (plan_id)
 	CROSS JOIN LATERAL (
+		SELECT ranges, (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM unnest(ranges) r) AS rows
+		FROM (SELECT (` + staying + `)::int8multirange * int8multirange(int8range(0, coalesce(g.last, 0), '(]')) AS ranges) done) s
+	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished,
-			count(*) FILTER (WHERE outcome = 'conflict') AS clashed
+			count(*) FILTER (WHERE outcome = 'conflict') AS clashed, count(*) FILTER (WHERE ordinal <@ s.ranges AND outcome <> 'edited') AS staying
 		FROM rehome.migration_exceptions e
 		WHERE e.plan_id = p.plan_id AND NOT e.undoing AND e.ordinal <= g.last) x`
 
 func scanPlan(row pgx.CollectableRow) (resilience.Plan, error) {
 	var p resilience.Plan
 	err := row.Scan(&p.ID, &p.Memory, &p.Strategy, &p.Kind, &p.Status, &p.Undoes, &p.UndoneBy,
-		&p.Moves, &p.Moved, &p.Drifted, &p.Vanished, &p.Disagree, &p.Conflicts, &p.Bytes, &p.Physics, &p.Way, &p.Risk, &p.Estimate, &p.EstimateMS, &p.Approval,
+		&p.Moves, &p.Moved, &p.Stayed, &p.Drifted, &p.Vanished, &p.Disagree, &p.Conflicts, &p.Bytes, &p.Physics, &p.Way, &p.Risk, &p.Estimate, &p.EstimateMS, &p.Approval,
 		&p.Hash, &p.Policy, &p.Transfer, &p.Throttle,
 		&p.WorkflowID, &p.RunID, &p.Reason, &p.Steps, &p.CreatedAt, &p.PlanningMS, &p.ApplyMS, &p.DurationMS)
 	return p, err
