@@ -8,11 +8,16 @@ import (
 )
 
 // Analysis is what a look at a plan's journal led to: the plan as it stands now,
-// and its groups without what the decisions rest on.
+// and its groups, of which the first have all that people are shown.
 type Analysis struct {
 	Plan   resilience.Plan    `json:"plan"`
 	Groups []resilience.Group `json:"groups"`
 }
+
+// GroupsTold is how many groups a run is told the inputs and the alternatives of,
+// so that it can show them. Of the others it knows how they move; all are in
+// Postgres.
+const GroupsTold = 20
 
 // AnalyseInput names a plan, and what undoes one that rebuilds its indexes.
 type AnalyseInput struct {
@@ -48,13 +53,16 @@ func (a *Database) AnalyseMigration(ctx context.Context, in AnalyseInput) (Analy
 	}
 	for i := range result.Groups {
 		g := &result.Groups[i]
-		g.Inputs, g.Alternatives, g.Course = resilience.Inputs{}, nil, nil
+		g.Course = nil
+		if i >= GroupsTold {
+			g.Inputs, g.Alternatives = resilience.Inputs{}, nil
+		}
 	}
 	if result.Plan, err = a.Store.Plan(ctx, in.Migration); err != nil {
 		return Analysis{}, classify("read the plan", err)
 	}
 	if result.Plan.Way != plan.Way {
-		if err := a.reassess(ctx, result.Plan); err != nil {
+		if err := a.reassess(ctx, result.Plan, result.Groups); err != nil {
 			return Analysis{}, classify("judge the plan by what was decided", err)
 		}
 		result.Plan, err = a.Store.Plan(ctx, in.Migration)
@@ -73,12 +81,13 @@ func (a *Database) costs(ctx context.Context, plan resilience.Plan) (resilience.
 	return resilience.NewCosts(plan.Physics, learned, basis), nil
 }
 
-// reassess judges the plan by the way that was decided on, while a person can
+// reassess judges the plan by the ways that were decided on, while a person can
 // still be asked.
-func (a *Database) reassess(ctx context.Context, plan resilience.Plan) error {
+func (a *Database) reassess(ctx context.Context, plan resilience.Plan, groups []resilience.Group) error {
 	found, err := a.judgeAgain(ctx, plan)
 	if err != nil {
 		return err
 	}
+	found.Estimate = found.Estimate.TakenBy(groups)
 	return a.Store.SaveAssessment(ctx, plan.ID, found)
 }

@@ -99,6 +99,11 @@ func TestDecisionsAreLearned(t *testing.T) {
 			require.InDelta(t, c.rowMS, kept[0].Inputs.MSPerRow, 0.01)
 			require.Contains(t, kept[0].Inputs.Basis, "3 runs")
 			require.NotEmpty(t, kept[0].Alternatives)
+			require.Equal(t, kept[0].Inputs, found.Groups[0].Inputs, "the run can show what it decided by")
+			require.Equal(t, kept[0].Alternatives, found.Groups[0].Alternatives)
+			for _, w := range found.Plan.Estimate.Ways {
+				require.Equal(t, w.Way == c.way, w.Taken, w.Way)
+			}
 		})
 	}
 }
@@ -112,6 +117,24 @@ func TestAnalysisIsIdempotent(t *testing.T) {
 	require.Equal(t, once.Groups, again.Groups)
 	require.Equal(t, once.Plan.Hash, again.Plan.Hash)
 	require.Equal(t, state, snapshot(t, pool))
+}
+
+// TestARunIsToldOfManyGroupsWhatItNeeds: the first have their inputs and their
+// alternatives, the others how they move; Postgres has all.
+func TestARunIsToldOfManyGroupsWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	_, a, env := studiedIn(t, 22*510, 22)
+	groups := analysed(t, a, env).Groups
+	require.Len(t, groups, 22)
+	kept, err := a.Store.Groups(t.Context(), "m-1")
+	require.NoError(t, err)
+	for i, g := range groups {
+		require.NotEmpty(t, kept[i].Inputs.Basis)
+		require.Equal(t, i < activities.GroupsTold, g.Inputs.Basis != "", i)
+		require.Equal(t, i < activities.GroupsTold, len(g.Alternatives) > 0, i)
+		g.Inputs, g.Alternatives = kept[i].Inputs, kept[i].Alternatives
+		require.Equal(t, kept[i], g)
+	}
 }
 
 // TestAForecastThatIsOffIsSaid: the plan expects of each row ten thousand times

@@ -78,11 +78,45 @@ func TestAPlanSaysWhatItWillCost(t *testing.T) {
 	require.Equal(t, plan.ByRuleMS(), plan.EstimateMS)
 	require.Equal(t, plan.EstimateMS, plan.Estimate.P50MS)
 	require.Contains(t, plan.Estimate.Basis, "no run of this kind")
+	require.Len(t, plan.Estimate.Ways, len(resilience.Ways()))
+	require.Equal(t, resilience.WayCost{Way: resilience.Update, MS: plan.EstimateMS, Note: "rows change in place", Taken: true}, plan.Estimate.Ways[0])
 
 	again, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
 	require.NoError(t, err)
 	require.Equal(t, plan.Risk, again.Risk)
 	require.Equal(t, plan.Estimate, again.Estimate)
+}
+
+// TestAChainKeepsItsOrder: the way by which the rows of a page take turns is open to
+// a rename, and closed to renames of which one takes the place that another leaves.
+func TestAChainKeepsItsOrder(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	_, err := p.pool.Exec(t.Context(), `
+		CREATE TABLE public.notes (id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL);
+		INSERT INTO public.notes SELECT i, CASE WHEN i % 2 = 0 THEN 'a.md' ELSE 'b.md' END, 'text ' || i FROM generate_series(1, 20) i`)
+	require.NoError(t, err)
+	require.NoError(t, p.store.AddMemory(t.Context(), resilience.Memory{Name: "notes", Root: t.TempDir(), Mapping: resilience.Mapping{
+		Schema: "public", Table: "notes", ID: "id", IDType: "bigint", Content: "content", Locators: []resilience.Locator{{Column: "path", Type: "text"}},
+	}}))
+	for id, c := range map[string]struct {
+		renames []resilience.RenameRule
+		closed  string
+	}{
+		"m-1": {[]resilience.RenameRule{{Old: "a.md", New: "c.md"}}, ""},
+		"m-2": {[]resilience.RenameRule{{Old: "a.md", New: "b.md"}, {Old: "b.md", New: "c.md"}}, "the rows have to keep their order"},
+	} {
+		value, err := p.env.ExecuteActivity(p.act.PlanMigration, activities.PlanMigrationInput{
+			Owner: activities.Owner{WorkflowID: id, RunID: "r"}, Memory: "notes", Migration: id, Strategy: resilience.Batch, Renames: c.renames, Rollback: []string{"undo"},
+		})
+		require.NoError(t, err)
+		var plan resilience.Plan
+		require.NoError(t, value.Get(&plan))
+		require.Equal(t, resilience.Turns, plan.Estimate.Ways[1].Way)
+		require.Equal(t, c.closed, plan.Estimate.Ways[1].Closed, id)
+		_, err = p.env.ExecuteActivity(p.act.CancelMigration, activities.PlanInput{Migration: id, Reason: "a test"})
+		require.NoError(t, err)
+	}
 }
 
 func TestAPlanLearnsFromPastRuns(t *testing.T) {

@@ -31,9 +31,14 @@ type Group struct {
 	Rest         bool          `json:"-"`                // it also holds what is in no group's directories
 }
 
-// String says the decision in words.
-func (g Group) String() string {
-	return fmt.Sprintf("%d. %s: %d chunks by %s, %s, %d in a transaction, about %s. %s", g.Position, g.Name, g.Rows, g.Way, g.Strategy, g.BatchSize, ms(g.ExpectedMS), g.Reason)
+// Decision says how a group moves: by which strategy and way, in transactions of
+// which size and at which pace.
+func (g Group) Decision() string {
+	words := fmt.Sprintf("by strategy %s and way %s, %d in the first transaction", g.Strategy, g.Way, g.BatchSize)
+	if g.Rate > 0 {
+		words += fmt.Sprintf(", %g a second", g.Rate)
+	}
+	return words + ", about " + ms(g.ExpectedMS)
 }
 
 // GoesLike reports whether the batches of g, each of a size of its own that
@@ -54,11 +59,33 @@ type Inputs struct {
 	Basis      string     `json:"basis"`      // of that figure
 }
 
+// String says in words what the decision rests on.
+func (in Inputs) String() string {
+	return fmt.Sprintf("%s, %s bytes of text, index class %s in a table of about %s rows, %s for an update of a row (%s)",
+		in.use(), thousands(in.Bytes), in.IndexClass, thousands(in.TableRows), ms(in.MSPerRow), in.Basis)
+}
+
+// use says how much the chunks are in use.
+func (in Inputs) use() string {
+	switch {
+	case in.Heat == Unknown:
+		return "uses are not counted"
+	case in.IdleDays == nil:
+		return string(in.Heat) + ", never used"
+	}
+	return fmt.Sprintf("%s, used %s times, last %g days ago", in.Heat, thousands(in.Uses), *in.IdleDays)
+}
+
 // Alternative is something that a group could have been, and why it is not.
 type Alternative struct {
 	Way        Way     `json:"way"`
 	ExpectedMS float64 `json:"expected_ms"`
 	Why        string  `json:"why"`
+}
+
+// String says it in words.
+func (a Alternative) String() string {
+	return fmt.Sprintf("not %s, about %s: %s", a.Way, ms(a.ExpectedMS), a.Why)
 }
 
 // Circumstances of a decision: what is the same for all groups of a plan.
@@ -131,7 +158,7 @@ func (c Circumstances) common(rows int64) choice {
 	update := c.Costs.Update
 	busy := float64(rows) * update.MSPerRow
 	if c.Physics.Class() != VectorClass {
-		return choice{way: Update, why: fmt.Sprintf("An update touches %s: %s a row (%s).", classWords[c.Physics.Class()], ms(update.MSPerRow), update.Basis)}
+		return choice{way: Update, why: fmt.Sprintf("An update touches %s: %s a row (%s).", c.Physics.touched(), ms(update.MSPerRow), update.Basis)}
 	}
 	vectors := fmt.Sprintf("Each update puts the embedding into %s again: %s a row (%s), %s in all", nameSome(c.Physics.VectorIndexes), ms(update.MSPerRow), update.Basis, ms(busy))
 	rebuild := c.rebuildMS(rows)
@@ -283,10 +310,15 @@ func (c Circumstances) inputs(one Cluster) Inputs {
 
 func (in Inputs) rowBytes(rows int64) int64 { return in.Bytes / max(rows, 1) }
 
-var classWords = map[IndexClass]string{
-	HOTClass:   "no index",
-	PlainClass: "b-tree indexes only",
-	GINClass:   "an index that holds the whole document",
+// touched is the indexes that an update writes to, where none is over vectors.
+func (p Physics) touched() string {
+	switch {
+	case p.HOT:
+		return "no index"
+	case len(p.GINIndexes) > 0:
+		return p.GINs()
+	}
+	return "b-tree indexes only"
 }
 
 func nameSome(names []string) string {

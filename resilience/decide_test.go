@@ -139,6 +139,8 @@ func TestEachSituationHasItsWay(t *testing.T) {
 	t.Parallel()
 	plain := resilience.Physics{Rows: 100_000, PathIndexes: []string{"p"}}
 	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}, MayRebuild: true}
+	words := resilience.Physics{Rows: 100_000, GINIndexes: []string{"words"}}
+	document := resilience.Physics{Rows: 100_000, GINIndexes: []string{"document"}, PathIndexes: []string{"document"}}
 	foreign := vector
 	foreign.MayRebuild = false
 	for _, c := range []struct {
@@ -152,6 +154,8 @@ func TestEachSituationHasItsWay(t *testing.T) {
 		says     string
 	}{
 		{"plain", resilience.Unknown, 50_000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "b-tree indexes only"},
+		{"a GIN index of other columns", resilience.Unknown, 50_000, resilience.Circumstances{Physics: words, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "touches GIN words (without the path): "},
+		{"a GIN index with the path in it", resilience.Unknown, 50_000, resilience.Circumstances{Physics: document, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "touches GIN document: "},
 		{"cold and quick", resilience.Cold, 4000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Immediate, 4000, "one transaction"},
 		{"cold and long", resilience.Cold, 90_000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Batch, 4925, "Batches"},
 		{"hot", resilience.Hot, 4000, resilience.Circumstances{Physics: plain, Costs: costs(0.02)}, resilience.Update, resilience.Gradual, 1175, "in use just now"},
@@ -174,4 +178,17 @@ func TestEachSituationHasItsWay(t *testing.T) {
 			require.NotEmpty(t, a.Why, c.name)
 		}
 	}
+}
+
+func TestADecisionIsSaidInWords(t *testing.T) {
+	t.Parallel()
+	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}}
+	cold := cluster(resilience.Warm, 5000)
+	cold.Uses, cold.Idle = 1234, new(36*time.Hour)
+	g := resilience.Decide([]resilience.Cluster{cold}, resilience.Circumstances{Physics: vector, Costs: costs(2)})[0]
+	require.Equal(t, "by strategy gradual and way trickle, 24 in the first transaction, 250 a second, about 20.6s", g.Decision())
+	require.Equal(t, "warm, used 1,234 times, last 1.5 days ago, 5,000,000 bytes of text, index class vector in a table of about 100,000 rows, 2 ms for an update of a row (measured)", g.Inputs.String())
+	require.Equal(t, "not update, about 10s: dearer than what was chosen", g.Alternatives[0].String())
+	require.Contains(t, resilience.Inputs{Heat: resilience.Unknown}.String(), "uses are not counted, ")
+	require.Contains(t, resilience.Inputs{Heat: resilience.Cold}.String(), "cold, never used, ")
 }

@@ -13,6 +13,17 @@ type Estimate struct {
 	P50MS int64  `json:"p50_ms"`
 	P90MS int64  `json:"p90_ms"`
 	Basis string `json:"basis"` // what it rests on, in a sentence
+
+	Ways []WayCost `json:"ways,omitempty"` // that the plan goes or could go, and those that are closed to it
+}
+
+// TakenBy marks the ways that the groups of a plan go.
+func (e Estimate) TakenBy(groups []Group) Estimate {
+	e.Ways = slices.Clone(e.Ways)
+	for i := range e.Ways {
+		e.Ways[i].Taken = slices.ContainsFunc(groups, func(g Group) bool { return g.Way == e.Ways[i].Way })
+	}
+	return e
 }
 
 // Alike says which runs cost alike.

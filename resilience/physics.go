@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Way is how the rows of a plan physically come to their new path.
@@ -26,8 +27,8 @@ func Ways() []Way { return []Way{Update, Turns, Trickle, AliasOnly, Rebuild} }
 type Physics struct {
 	Rows          int64    `json:"rows"`           // of the table, as the planner believes
 	RowBytes      int64    `json:"row_bytes"`      // in the heap, without what is stored out of line; 0: not known
-	PathIndexes   []string `json:"path_indexes"`   // that hold the path, or an expression over its column
-	GINIndexes    []string `json:"gin_indexes"`    // written by every update that is not HOT, whatever they hold
+	PathIndexes   []string `json:"path_indexes"`   // that hold the path, or an expression over its column, whatever their kind
+	GINIndexes    []string `json:"gin_indexes"`    // written by every update that is not HOT, whether they hold the path or not
 	VectorIndexes []string `json:"vector_indexes"` // HNSW or IVFFlat, by name
 	HOTShare      float64  `json:"hot_share"`      // of updates, that need touch no index; 0 where one holds the path
 	HOT           bool     `json:"hot"`            // nearly all of them: none holds the path, and pages have room
@@ -82,15 +83,44 @@ func NewPhysics(indexes []Index, room float64) Physics {
 			p.VectorIndexes = append(p.VectorIndexes, i.Name)
 		case i.Method == "gin":
 			p.GINIndexes = append(p.GINIndexes, i.Name)
-		case i.Path:
-			p.PathIndexes = append(p.PathIndexes, i.Name)
 		}
 		if i.Path {
+			p.PathIndexes = append(p.PathIndexes, i.Name)
 			p.HOTShare, p.Unindexed = 0, false
 		}
 	}
 	p.HOT = p.HOTShare >= nearlyAll
 	return p
+}
+
+// PathIn says which indexes hold the path, and those inside which it is a part of
+// a document; it is empty where none does.
+func (p Physics) PathIn() string {
+	var direct, inside []string
+	for _, name := range p.PathIndexes {
+		if slices.Contains(p.GINIndexes, name) {
+			inside = append(inside, name)
+		} else {
+			direct = append(direct, name)
+		}
+	}
+	var places []string
+	if len(direct) > 0 {
+		places = append(places, "in "+strings.Join(direct, ", "))
+	}
+	if len(inside) > 0 {
+		places = append(places, "inside GIN "+strings.Join(inside, ", "))
+	}
+	return strings.Join(places, " and ")
+}
+
+// GINs names the GIN indexes, and says so where none of them holds the path.
+func (p Physics) GINs() string {
+	all := "GIN " + strings.Join(p.GINIndexes, ", ")
+	if slices.ContainsFunc(p.GINIndexes, func(name string) bool { return slices.Contains(p.PathIndexes, name) }) {
+		return all
+	}
+	return all + " (without the path)"
 }
 
 // Bytes of a page of Postgres that rows can use, and what each row takes of
@@ -197,6 +227,7 @@ type WayCost struct {
 	Rate   float64 `json:"rate,omitempty"`   // rows a second it keeps to
 	Closed string  `json:"closed,omitempty"` // why it cannot be taken; empty: it can
 	Note   string  `json:"note"`             // what it means for others
+	Taken  bool    `json:"taken,omitempty"`  // the plan goes it, or a group of the plan
 }
 
 // Ways lists all ways for an amount of work, each with its expected cost. It

@@ -41,9 +41,14 @@ func TestIndexesDecideWhatAnUpdateCosts(t *testing.T) {
 		require.Equal(t, c.class == resilience.HOTClass, p.HOT, c.name)
 	}
 	p := resilience.NewPhysics([]resilience.Index{path, document, words, hnsw, ivf}, 1)
-	require.Equal(t, []string{"by_path"}, p.PathIndexes)
+	require.Equal(t, []string{"by_path", "in_metadata"}, p.PathIndexes)
 	require.Equal(t, []string{"in_metadata", "words"}, p.GINIndexes)
+	require.Equal(t, "in by_path and inside GIN in_metadata", p.PathIn())
+	require.Equal(t, "GIN in_metadata, words", p.GINs())
 	require.Equal(t, []string{"near", "near2"}, p.VectorIndexes)
+	p = resilience.NewPhysics([]resilience.Index{key, words}, 0)
+	require.Empty(t, p.PathIn(), "a GIN index of other columns")
+	require.Equal(t, "GIN words (without the path)", p.GINs())
 }
 
 func TestRoomIsWhatWasMeasured(t *testing.T) {

@@ -43,6 +43,7 @@ type Facts struct {
 	Load       Load
 	References int64 // that have to be pointed to other chunks
 	First      bool  // no migration of the memory was ever completed
+	Settled    bool  // rows have to keep their order: some take the places that others leave
 }
 
 // Load is what others do to a memory's table.

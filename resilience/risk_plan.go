@@ -21,6 +21,7 @@ func (p Plan) Assess(f Facts, past []PastRun) Assessment {
 	byRule := p.ByRuleMS()
 	expected := Expect(byRule, p.Moves, p.Memory, past)
 	f.Effort.Slowness = float64(expected.P50MS) / float64(byRule)
+	expected.Ways = p.ways(f)
 	a := Assessment{Physics: f.Physics, Way: f.Way, Risk: Assess(f), Estimate: expected}
 	if p.Undoes == "" { // what was done can be undone, whatever it takes
 		a.Refusal = f.Refusal()
@@ -53,6 +54,41 @@ func (p Plan) GoingOn(f Facts) Facts {
 		f.Way = Update
 	}
 	return f
+}
+
+// ways are all that there are, each with what the whole plan would take by it, as
+// slow as the facts say, or why it is closed. Intelligent is the strategy that
+// chooses among them. A transfer has no choice: its rows are new ones.
+func (p Plan) ways(f Facts) []WayCost {
+	all := p.Physics.Ways(f.Effort)
+	if p.Kind == Transfer {
+		all = []WayCost{{Way: p.Way, Rate: f.Effort.Rate, Note: "rows are copied, and the old ones are taken away after the switch"}}
+	}
+	c := Circumstances{Physics: p.Physics, Settled: f.Settled, Undoing: p.Undoes != ""}
+	for i := range all {
+		w := &all[i]
+		if w.Closed == "" {
+			w.Closed = c.bars(w.Way)
+		}
+		by := p
+		by.Way, w.Taken = w.Way, w.Way == p.Way
+		w.MS = toMS(float64(by.ByRuleMS()) * f.Effort.slowness())
+	}
+	return all
+}
+
+// bars says why a plan cannot go a way that its table leaves open; it is empty
+// where it can.
+func (c Circumstances) bars(w Way) string {
+	switch {
+	case w == Turns:
+		return c.notInTurns()
+	case w == AliasOnly && c.Undoing:
+		return c.notStaying()
+	case w == Rebuild && !c.mayRebuild():
+		return c.notRebuilding()
+	}
+	return ""
 }
 
 // ByRuleMS is what a plan costs from its start to its end as the rules

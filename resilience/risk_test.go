@@ -219,3 +219,56 @@ func TestAPlanGoesOnByItsWay(t *testing.T) {
 		}
 	}
 }
+
+// TestAPlanKnowsItsWays: what it would take by each that is open to it, by the one
+// that it goes as much as is expected, and why the others are closed.
+func TestAPlanKnowsItsWays(t *testing.T) {
+	t.Parallel()
+	roomless := vectored
+	roomless.PathIndexes, roomless.Unindexed, roomless.RowBytes = nil, true, 800
+	ways := func(change func(p *resilience.Plan, f *resilience.Facts)) (resilience.Estimate, map[resilience.Way]resilience.WayCost) {
+		plan := resilience.Plan{Memory: "docs", Kind: resilience.Rename, Strategy: resilience.Batch, Moves: 20_000, Policy: resilience.Policy{BatchSize: 50}}
+		f := facts(resilience.Batch, roomless, plan.Moves, 50)
+		if change != nil {
+			change(&plan, &f)
+		}
+		f.Strategy, f.Effort = plan.Strategy, plan.Strategy.Effort(plan.Moves, plan.Policy)
+		e := plan.Assess(f, []resilience.PastRun{ran("docs", 20_000, 3000, 1000)}).Estimate
+		all := map[resilience.Way]resilience.WayCost{}
+		for _, w := range e.Ways {
+			require.NotEmpty(t, w.Note, w.Way)
+			all[w.Way] = w
+		}
+		return e, all
+	}
+	for _, s := range resilience.Strategies() {
+		e, all := ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Strategy = s })
+		require.Len(t, all, len(resilience.Ways()), s)
+		require.Equal(t, e.P50MS, all[resilience.Update].MS, s)
+		for way, w := range all {
+			require.Equal(t, way == resilience.Update, w.Taken, way)
+			require.Empty(t, w.Closed, way)
+		}
+		require.Greater(t, all[resilience.Update].MS, 5*all[resilience.Turns].MS, s)
+		require.Greater(t, all[resilience.Trickle].MS, all[resilience.Update].MS, s)
+	}
+	_, all := ways(func(_ *resilience.Plan, f *resilience.Facts) { f.Settled = true })
+	require.Equal(t, "the rows have to keep their order", all[resilience.Turns].Closed)
+	_, all = ways(func(_ *resilience.Plan, f *resilience.Facts) { f.Physics = plain })
+	require.Equal(t, "an index holds the path", all[resilience.Turns].Closed)
+	require.Equal(t, "the table has no vector index", all[resilience.Rebuild].Closed)
+	_, all = ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Undoes = "m-0" })
+	require.Equal(t, "rows that moved have to move back", all[resilience.AliasOnly].Closed)
+	require.Contains(t, all[resilience.Rebuild].Closed, "it needs an approval")
+	require.NotEmpty(t, all[resilience.Turns].Closed)
+	require.Empty(t, all[resilience.Trickle].Closed)
+	e, all := ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Kind = resilience.Transfer })
+	require.Len(t, all, 1, "new rows go one way only")
+	require.Equal(t, e.P50MS, all[resilience.Update].MS)
+	require.Contains(t, all[resilience.Update].Note, "copied")
+
+	e, _ = ways(nil)
+	for _, w := range e.TakenBy([]resilience.Group{{Way: resilience.AliasOnly}, {Way: resilience.Trickle}}).Ways {
+		require.Equal(t, w.Way == resilience.AliasOnly || w.Way == resilience.Trickle, w.Taken, w.Way)
+	}
+}

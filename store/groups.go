@@ -45,13 +45,16 @@ func (s *Store) Group(ctx context.Context, plan string, rebuilding []string, dec
 	return s.Groups(ctx, plan)
 }
 
+// chained says whether some rows of a plan take the places that others leave.
+const chained = `EXISTS (
+			SELECT FROM rehome.migration_paths leaves JOIN rehome.migration_paths takes ON takes.new_key = leaves.old_key
+			WHERE leaves.plan_id = @plan AND takes.plan_id = @plan)`
+
 func (j *journal) group(ctx context.Context, rebuilding []string, decide Grouping) error {
 	var found Journalled
 	var last int64
 	err := j.tx.QueryRow(ctx, `
-		SELECT g.last, p.status <> 'pending', p.status NOT IN ('pending', 'queued') OR EXISTS (
-			SELECT FROM rehome.migration_paths leaves JOIN rehome.migration_paths takes ON takes.new_key = leaves.old_key
-			WHERE leaves.plan_id = @plan AND takes.plan_id = @plan)
+		SELECT g.last, p.status <> 'pending', p.status NOT IN ('pending', 'queued') OR `+chained+`
 		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE plan_id = @plan`, j.args(nil)).
 		Scan(&last, &found.Late, &found.Settled)
 	if err != nil {

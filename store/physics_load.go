@@ -34,6 +34,11 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		if f.Load, err = lookAtLoad(ctx, tx, t); err != nil {
 			return err
 		}
+		if f.Physics.Cost(resilience.Turns, f.Effort).Closed == "" { // the only way that minds
+			if err := tx.QueryRow(ctx, `SELECT `+chained, pgx.NamedArgs{"plan": p.ID}).Scan(&f.Settled); err != nil {
+				return err
+			}
+		}
 		return tx.QueryRow(ctx, `
 			SELECT NOT EXISTS (SELECT FROM rehome.migration_plans WHERE memory = $1 AND status IN ('completed', 'rolled_back')),
 				CASE WHEN $2 = 'rename' THEN 0 ELSE (SELECT count(*) FROM (SELECT FROM rehome.chunk_references WHERE memory = $1 LIMIT $3) counted) END`,

@@ -84,7 +84,7 @@ func TestPhysicsOfRealTables(t *testing.T) {
 		{name: "unrelated", fillfactor: 45, after: `CREATE INDEX unrelated_i ON public.unrelated ((metadata->>'source'))`, path: pathColumn, class: resilience.HOTClass},
 		{name: "key", fillfactor: 45, after: `CREATE INDEX key_i ON public.key ((metadata->>'source'))`, path: inMetadata, class: resilience.PlainClass, touched: []string{"key_i"}},
 		{name: "other_key", fillfactor: 45, after: `CREATE INDEX other_key_i ON public.other_key ((metadata->>'title'))`, path: inMetadata, class: resilience.PlainClass, touched: []string{"other_key_i"}},
-		{name: "whole", fillfactor: 45, after: `CREATE INDEX whole_i ON public.whole USING gin (metadata)`, path: inMetadata, class: resilience.GINClass, gin: []string{"whole_i"}},
+		{name: "whole", fillfactor: 45, after: `CREATE INDEX whole_i ON public.whole USING gin (metadata)`, path: inMetadata, class: resilience.GINClass, touched: []string{"whole_i"}, gin: []string{"whole_i"}},
 		{name: "words", fillfactor: 100, after: `CREATE INDEX words_i ON public.words USING gin (to_tsvector('english', content))`, path: pathColumn, class: resilience.GINClass, gin: []string{"words_i"}},
 		{name: "few_words", fillfactor: 45, after: `CREATE INDEX few_words_i ON public.few_words USING gin (to_tsvector('english', content))`, path: pathColumn, class: resilience.HOTClass, gin: []string{"few_words_i"}},
 	} {
