@@ -113,7 +113,8 @@ type MigrateInput struct {
 
 // Resume is what one run of a migration hands to the next.
 type Resume struct {
-	Climb *climb `json:"climb,omitempty"` // of gradual
+	Climb  *climb             `json:"climb,omitempty"`  // of gradual
+	Groups []resilience.Group `json:"groups,omitempty"` // of intelligent
 
 	Phase     phase          `json:"phase"`
 	Hash      string         `json:"plan_hash"`

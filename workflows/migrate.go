@@ -137,6 +137,9 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 	if in.To != "" {
 		m.carrying = &carrying{}
 	}
+	if p, ok := m.manner.(*phased); ok { // of its groups, whatever the plan waits for
+		shown.beneath = func() string { return decisions(p.groups) }
+	}
 	if r := in.Resume; r != nil {
 		if l, ok := m.manner.(lasting); ok {
 			l.takeUp(*r)
@@ -182,7 +185,7 @@ func (m *migration) plan(ctx workflow.Context) error {
 	var plan resilience.Plan
 	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Find the chunks to move and journal them"), database.PlanMigration, activities.PlanMigrationInput{
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
-		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.owing(rollbackPlan(m.in.Policy.Way)),
+		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.readable(m.owing(rollbackPlan(m.in.Policy.Way))),
 	}).Get(ctx, &plan)
 	if p, ok := m.manner.(*phased); ok && err == nil {
 		plan, err = p.analyse(ctx, m)

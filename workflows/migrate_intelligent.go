@@ -19,18 +19,24 @@ func MigrateIntelligent(ctx workflow.Context, in MigrateInput) (resilience.Plan,
 // phased moves one group after another, each as it was decided.
 type phased struct {
 	groups []resilience.Group
+	read   bool // by this run; else they are those that the run before handed over, to be shown
 	m      *migration
 	health gradually // of the server, which groups look at that have to take care
 }
 
-// takeUp goes on with what the run before saw of the server's health.
+// takeUp shows the groups of the run before, and goes on with what it saw of the
+// server's health.
 func (p *phased) takeUp(r Resume) {
+	p.groups = r.Groups
 	p.health.takeUp(r)
 	p.health.Servo = resilience.Servo{} // of a stage of another strategy
 }
 
 // handOver lets the next run go on from here.
-func (p *phased) handOver(r *Resume) { p.health.handOver(r) }
+func (p *phased) handOver(r *Resume) {
+	r.Groups = p.groups
+	p.health.handOver(r)
+}
 
 // analyse decides on the groups of the plan, or reads them where that was done:
 // by the run before, or when the plan began.
@@ -38,7 +44,7 @@ func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, e
 	var a activities.Analysis
 	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
 	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, in).Get(ctx, &a)
-	p.groups = a.Groups
+	p.groups, p.read = a.Groups, a.Groups != nil
 	return a.Plan, err
 }
 
@@ -61,7 +67,7 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 // next goes on with the group in work. Rows that appeared since the groups were
 // made come last, at the plan's own size.
 func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
-	if p.groups == nil {
+	if !p.read {
 		if _, err := p.analyse(ctx, m); err != nil {
 			return leg{}, err
 		}
@@ -127,6 +133,9 @@ func (p *phased) facts() []Fact {
 	facts := []Fact{
 		{"Group", fmt.Sprintf("%d of %d: %s, %d chunks", g.Position, len(p.groups), g.Name, g.Rows)},
 		{"Decision", fmt.Sprintf("%s, %s: %s", g.Way, g.Strategy, g.Reason)},
+	}
+	if rows := stays(p.groups, at.Last); rows > 0 {
+		facts = append(facts, Fact{stayed, fmt.Sprint(rows)})
 	}
 	if at.Pace != "" {
 		facts = append(facts, Fact{"Batches", at.Pace})

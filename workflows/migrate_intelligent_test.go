@@ -2,13 +2,17 @@ package workflows_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -153,14 +157,14 @@ func TestIntelligentCarriesChunksToTheirFilesAndBack(t *testing.T) {
 }
 
 // TestTheGroupsAreReadAgain: a run that goes on where another ended, or that
-// came from another strategy, does not know them.
+// came from another strategy, does not go by what it did not read itself.
 func TestTheGroupsAreReadAgain(t *testing.T) {
 	t.Parallel()
 	env, base := rehearsal(t)
 	a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, BatchSize: 9}}}
 	env.RegisterActivity(a)
 	in := planned()
-	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1}
+	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1, Groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, BatchSize: 5}}}
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
 	require.NoError(t, env.GetWorkflowError())
 	require.Equal(t, 1, a.looks)
@@ -183,6 +187,80 @@ func TestTheDecisionIsShown(t *testing.T) {
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
 	}, time.Hour)
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
+	require.NoError(t, env.GetWorkflowError())
+}
+
+// page is what Temporal's web UI shows of a rehearsed run.
+func page(t *testing.T, env *testsuite.TestWorkflowEnvironment) string {
+	t.Helper()
+	value, err := env.QueryWorkflow("__temporal_workflow_metadata")
+	require.NoError(t, err)
+	var shown sdk.WorkflowMetadata
+	require.NoError(t, value.Get(&shown))
+	return shown.CurrentDetails
+}
+
+// TestTheGroupsAreOnThePage while the plan waits for a person, in the queue and
+// while it moves; the first of many, and how many more there are. A run that takes
+// over shows them before it reads them.
+func TestTheGroupsAreOnThePage(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base}
+	for i := range 22 {
+		a.groups = append(a.groups, resilience.Group{
+			Position: i + 1, Name: fmt.Sprintf("d|%d", i), Until: int64(i + 1), Rows: 1, BatchSize: 9, Way: resilience.AliasOnly, Strategy: resilience.Batch, Reason: "Nobody uses them.",
+			Inputs:       resilience.Inputs{Heat: resilience.Cold, IndexClass: resilience.VectorClass, Basis: "a test"},
+			Alternatives: []resilience.Alternative{{Way: resilience.Update, ExpectedMS: 5000, Why: "dearer"}, {Way: resilience.Rebuild, ExpectedMS: 7000, Why: "not ours"}},
+		})
+	}
+	env.RegisterActivity(a)
+	base.at.Last, base.at.Wish, base.busy = 10, resilience.WishPause, 1
+	base.plan = resilience.Plan{Hash: "h1", Estimate: resilience.Estimate{P50MS: 60_000, Ways: []resilience.WayCost{
+		{Way: resilience.AliasOnly, MS: 60_000, Note: "rows stay", Taken: true}, {Way: resilience.Update, MS: 90_000, Note: "rows change"}, {Way: resilience.Rebuild, Closed: "not ours"},
+	}}}
+	all := func() {
+		shown := page(t, env)
+		require.Contains(t, shown, `| 1 | d\|0: 1 chunks | by strategy batch and way alias_only, 9 in the first transaction, about 0 ms | Nobody uses them. | cold, never used, `)
+		require.Contains(t, shown, "| not update, about 5s: dearer; not rebuild, about 7s: not ours |\n")
+		require.Contains(t, shown, "\n| 20 | ")
+		require.NotContains(t, shown, "\n| 21 | ")
+		require.Contains(t, shown, "\nand 2 groups more: `starter migration show` has all\n")
+	}
+	env.RegisterDelayedCallback(func() {
+		all()
+		shown := page(t, env)
+		require.Contains(t, shown, "Waiting for approval")
+		require.Contains(t, shown, "| Way | alias_only, about 1m0s: rows stay |\n| Not | update, about 1m30s: rows change |\n")
+		approve(t, env, "h1")
+	}, time.Hour)
+	env.RegisterDelayedCallback(func() {
+		all()
+		require.Contains(t, page(t, env), "Queued")
+	}, time.Hour+time.Second)
+	env.RegisterDelayedCallback(func() {
+		all()
+		require.Contains(t, page(t, env), "| Stay, answered by rehome.current_path | 11 |\n")
+		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Batch})
+	}, 2*time.Hour)
+	in := planned()
+	in.PlanOnly = true
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
+	var again *workflow.ContinueAsNewError
+	require.ErrorAs(t, env.GetWorkflowError(), &again)
+	var next workflows.MigrateInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
+	require.Less(t, len(again.Input.Payloads[0].Data), 32<<10)
+
+	env, base = rehearsal(t)
+	env.RegisterActivity(&analyst{actor: base, groups: a.groups})
+	base.at.Wish = resilience.WishPause
+	env.RegisterDelayedCallback(func() {
+		all()
+		base.at.Wish = resilience.WishRun
+		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
+	}, time.Hour)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), next)
 	require.NoError(t, env.GetWorkflowError())
 }
 

@@ -171,6 +171,13 @@ func (s shown) risk() []Fact {
 	if s.Estimate.P50MS > 0 {
 		facts = append(facts, Fact{"Estimate", fmt.Sprintf("%s, at most %s in 9 of 10 runs; %s", ms(s.Estimate.P50MS), ms(s.Estimate.P90MS), s.Estimate.Basis)})
 	}
+	for _, w := range s.Estimate.Ways {
+		if w.Taken {
+			facts = append(facts, Fact{"Way", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
+		} else if w.Closed == "" {
+			facts = append(facts, Fact{"Not", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
+		}
+	}
 	return facts
 }
 
@@ -181,7 +188,7 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 	if err != nil {
 		return plan, err
 	}
-	facts := []Fact{{"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}}
+	facts := []Fact{{stayed, fmt.Sprint(plan.Stayed)}, {"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}}
 	if plan.ApplyMS > 0 {
 		words := ms(plan.ApplyMS)
 		if plan.EstimateMS > 0 {
@@ -192,7 +199,7 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 	if plan.Reason != "" {
 		facts = append(facts, Fact{"Reason", plan.Reason})
 	}
-	m.progress.set(ctx, Progress{Phase: "Ended: " + string(plan.Status), Done: plan.Moved, Total: plan.Moves, Unit: "chunks", Facts: facts})
+	m.progress.set(ctx, Progress{Phase: "Ended: " + string(plan.Status), Done: plan.Moved + plan.Stayed, Total: plan.Moves, Unit: "chunks", Facts: facts})
 	return plan, nil
 }
 

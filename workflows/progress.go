@@ -25,8 +25,9 @@ type Fact struct {
 
 // progress keeps the last Progress and shows it.
 type progress struct {
-	title string
-	last  Progress
+	title   string
+	last    Progress
+	beneath func() string // more Markdown, under the table; nil: nothing
 }
 
 // showProgress answers the query progress and titles the table in the web UI.
@@ -60,6 +61,9 @@ func (p *progress) markdown() string {
 			continue // nothing to look at
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", f.Name, cell.Replace(f.Value))
+	}
+	if p.beneath != nil {
+		b.WriteString(p.beneath())
 	}
 	return b.String()
 }

@@ -162,7 +162,11 @@ func TestATransferIsAbortedInItsSoak(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflows.Aborted, ends(t, run, nil))
 	require.Equal(t, start, in.checksum())
-	require.Equal(t, resilience.RolledBack, in.plan(id).Status)
+	plan := in.plan(id)
+	require.Equal(t, resilience.RolledBack, plan.Status)
+	require.Equal(t, []string{
+		"bring the source rows back from quarantine", "switch the references and aliases back", "delete the copies, last made first", "close the plan as rolled back",
+	}, plan.Steps, "as people read them")
 }
 
 // TestATransferGoesOnInAnotherWorker stops the worker in the soak; the next one
