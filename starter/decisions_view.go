@@ -20,18 +20,15 @@ func (s *session) groupsOf(ctx context.Context, plan resilience.Plan) ([]resilie
 	return orEmpty(groups), err
 }
 
-// groupRows shows what was decided for each group, why, and what else it could
-// have been.
+// groupRows shows the groups in the order in which they move, with what was decided
+// for each, by what and why, and what else it could have been.
 func groupRows(w io.Writer, groups []resilience.Group) {
 	for _, g := range groups {
-		pace := fmt.Sprintf("%d in the first transaction", g.BatchSize)
-		if g.Rate > 0 {
-			pace += fmt.Sprintf(", %g a second", g.Rate)
-		}
-		row(w, "group", fmt.Sprintf("%d of %d, %s: %d chunks, %s, %s, %s, about %s", g.Position, len(groups), g.Name, g.Rows, g.Inputs.Heat, g.Way, pace, took(int64(g.ExpectedMS))))
+		row(w, "group", fmt.Sprintf("%d of %d, %s: %d chunks %s", g.Position, len(groups), g.Name, g.Rows, g.Decision()))
 		row(w, "", g.Reason)
+		row(w, "", "from: "+g.Inputs.String())
 		for _, a := range g.Alternatives {
-			row(w, "", fmt.Sprintf("not %s, about %s: %s", a.Way, took(int64(a.ExpectedMS)), a.Why))
+			row(w, "", a)
 		}
 		if g.Course != nil {
 			row(w, "", "now "+g.Course.String())

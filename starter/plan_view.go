@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"rehome/resilience"
@@ -18,6 +19,7 @@ func (s *session) showPlan(p resilience.Plan) error {
 func planRows(w io.Writer, p resilience.Plan) {
 	row(w, "migration", p.ID)
 	row(w, "memory", p.Memory)
+	transferRows(w, p)
 	row(w, "status", p.Status)
 	if p.Reason != "" {
 		row(w, "reason", p.Reason)
@@ -37,6 +39,9 @@ func planRows(w io.Writer, p resilience.Plan) {
 		chunks += fmt.Sprintf(", %d left out since their paths disagree", p.Disagree)
 	}
 	row(w, "chunks", chunks)
+	if p.Stayed > 0 {
+		row(w, "stay", fmt.Sprintf("%d, answered by rehome.current_path", p.Stayed))
+	}
 	if p.Conflicts > 0 {
 		row(w, "conflicts", p.Conflicts)
 	}
@@ -72,13 +77,18 @@ func assessmentRows(w io.Writer, p resilience.Plan) {
 	if p.Risk.Level == "" {
 		return
 	}
-	row(w, "table", physicsLine(p.Physics))
-	row(w, "way", wayLine(p.Way))
+	if p.Transfer == nil {
+		row(w, "table", physicsLine(p.Physics))
+	} else {
+		row(w, "table", arrivalLine(p.Physics))
+	}
+	wayRows(w, p)
 	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s (%s)", took(p.Estimate.P50MS), took(p.Estimate.P90MS), p.Estimate.Basis))
 	row(w, "risk", fmt.Sprintf("%s, %d of 100", p.Risk.Level, p.Risk.Score))
 	for _, reason := range p.Risk.Reasons {
 		row(w, "", reason)
 	}
+	rollbackRows(w, p)
 	switch {
 	case p.Approval != nil && p.Approval.Hash == p.Hash:
 		row(w, "approved", fmt.Sprintf("by %s, %s", p.Approval.By, moment(p.Approval.At)))
@@ -96,12 +106,12 @@ func physicsLine(p resilience.Physics) string {
 	case resilience.VectorClass:
 		line += "an update indexes the embedding again in " + strings.Join(p.VectorIndexes, ", ")
 	case resilience.GINClass:
-		line += "an update indexes the whole row again in " + strings.Join(p.GINIndexes, ", ")
+		line += "an update goes again into " + p.GINs()
 	case resilience.PlainClass:
 		line += "an update touches b-trees only"
 	}
-	if len(p.PathIndexes) > 0 {
-		return line + ", since the path is in " + strings.Join(p.PathIndexes, ", ")
+	if in := p.PathIn(); in != "" {
+		return line + ", since the path is " + in
 	}
 	if p.HOTShare > 0 {
 		return line + fmt.Sprintf(", but for the %.0f %% of rows whose pages have room", 100*p.HOTShare)
@@ -109,12 +119,11 @@ func physicsLine(p resilience.Physics) string {
 	return line
 }
 
-var wayLines = map[resilience.Way]string{
-	resilience.Update:    "update: rows change in place",
-	resilience.Turns:     "turns: rows change in place, those of a page in turns, so that few touch the indexes",
-	resilience.Trickle:   "trickle: rows change in place, slowly",
-	resilience.AliasOnly: "alias_only: rows keep their old path; ask rehome.current_path where they are",
-	resilience.Rebuild:   "rebuild: the vector index is dropped before and built again after",
+// arrivalLine says what rows touch that come to the table.
+func arrivalLine(p resilience.Physics) string {
+	line := fmt.Sprintf("about %d rows of %s; each row that comes goes into all indexes", p.Rows, size(p.RowBytes))
+	if dear := slices.Concat(p.VectorIndexes, p.GINIndexes); len(dear) > 0 {
+		line += ", of which " + strings.Join(dear, ", ") + " cost most"
+	}
+	return line
 }
-
-func wayLine(w resilience.Way) string { return wayLines[w] }
