@@ -184,19 +184,19 @@ func TestAPlanCannotBecomeOneThatWouldBeRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// change lets a plan go on by another strategy.
-func (p *planner) change(id string, next resilience.Strategy, approve bool) error {
+// change lets plan m-1 go on by another strategy.
+func (p *planner) change(next resilience.Strategy, approve bool) error {
 	p.Helper()
 	_, err := p.env.ExecuteActivity(p.act.ChangeStrategy, activities.ChangeInput{
-		PlanInput: activities.PlanInput{Migration: id, Author: "ana"}, Strategy: next, Approve: approve,
+		PlanInput: activities.PlanInput{Migration: "m-1", Author: "ana"}, Strategy: next, Approve: approve,
 	})
 	return err
 }
 
-// now is a plan as it stands.
-func (p *planner) now(id string) resilience.Plan {
+// now is plan m-1 as it stands.
+func (p *planner) now() resilience.Plan {
 	p.Helper()
-	plan, err := p.store.Plan(p.Context(), id)
+	plan, err := p.store.Plan(p.Context(), "m-1")
 	require.NoError(p, err)
 	return plan
 }
@@ -221,13 +221,13 @@ func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	require.Equal(t, resilience.MediumRisk, planned.Risk.Level, planned.Risk.Reasons)
 	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
 
-	refused(t, p.change("m-1", resilience.Immediate, false), "by immediate the risk of migration m-1 is high", "strategy immediate",
+	refused(t, p.change(resilience.Immediate, false), "by immediate the risk of migration m-1 is high", "strategy immediate",
 		"nobody has approved it", "`starter migration strategy m-1 immediate --approve`")
-	require.Equal(t, planned.Risk, p.now("m-1").Risk)
-	require.Equal(t, resilience.Batch, p.now("m-1").Strategy)
+	require.Equal(t, planned.Risk, p.now().Risk)
+	require.Equal(t, resilience.Batch, p.now().Strategy)
 
-	require.NoError(t, p.change("m-1", resilience.Immediate, true))
-	atOnce := p.now("m-1")
+	require.NoError(t, p.change(resilience.Immediate, true))
+	atOnce := p.now()
 	require.Equal(t, resilience.Immediate, atOnce.Strategy)
 	require.Equal(t, resilience.HighRisk, atOnce.Risk.Level, "it is shown as it is now")
 	require.Contains(t, atOnce.Risk.Reasons, "15 points: strategy immediate")
@@ -239,12 +239,12 @@ func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	said := events[len(events)-1]
 	require.Equal(t, [3]string{"approved", "ana", atOnce.Hash + ", with the change of strategy"}, [3]string{said.What, said.Author, said.Detail})
 
-	require.NoError(t, p.change("m-1", resilience.Batch, false))
-	back := p.now("m-1")
+	require.NoError(t, p.change(resilience.Batch, false))
+	back := p.now()
 	require.Equal(t, planned.Risk, back.Risk)
 	require.Equal(t, planned.Hash, back.Hash)
 	require.Equal(t, back.Hash, back.Approval.Hash, "a yes to more is one to less")
-	refused(t, p.change("m-1", resilience.Immediate, false), "it was approved at a risk that is medium")
+	refused(t, p.change(resilience.Immediate, false), "it was approved at a risk that is medium")
 }
 
 // TestAnotherStrategyKeepsWhatWasAskedOfAPlan: or does not take it over.
@@ -254,9 +254,9 @@ func TestAnotherStrategyKeepsWhatWasAskedOfAPlan(t *testing.T) {
 	planned, err := p.plan("m-1", resilience.Gradual, resilience.Policy{Hours: "22:00-06:00 Europe/Berlin"})
 	require.NoError(t, err)
 	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
-	refused(t, p.change("m-1", resilience.Batch, true), "m-1 stays with gradual", "only the strategy gradual waits for hours", "plan it anew")
-	require.Equal(t, planned.Hash, p.now("m-1").Hash)
-	require.Equal(t, resilience.Gradual, p.now("m-1").Strategy)
+	refused(t, p.change(resilience.Batch, true), "m-1 stays with gradual", "only the strategy gradual waits for hours", "plan it anew")
+	require.Equal(t, planned.Hash, p.now().Hash)
+	require.Equal(t, resilience.Gradual, p.now().Strategy)
 }
 
 func refused(t *testing.T, err error, parts ...string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"rehome/resilience"
 )
@@ -10,13 +11,11 @@ import (
 // wayRows shows the way that a plan goes, and those that it does not go: each with
 // what the whole plan is expected to take by it, or why it is closed.
 func wayRows(w io.Writer, p resilience.Plan) {
-	taken := wayLine(p)
-	for _, c := range p.Estimate.Ways {
-		if c.Way == p.Way {
-			taken += ", expected to take " + took(c.MS)
-		}
+	words := wayLine(p)
+	if i := slices.IndexFunc(p.Estimate.Ways, func(c resilience.WayCost) bool { return c.Way == p.Way }); i >= 0 {
+		words += ", expected to take " + took(p.Estimate.Ways[i].MS)
 	}
-	row(w, "way", taken)
+	row(w, "way", words)
 	open := false
 	for _, c := range p.Estimate.Ways {
 		switch {
