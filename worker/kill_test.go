@@ -40,7 +40,8 @@ func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 	if testing.Short() {
 		rows, kills = 8_000, 3
 	}
-	k := startKilled(t, rows)
+	k := filled(t, rows)
+	k.migrate(resilience.Batch, resilience.Policy{})
 	before := k.fingerprint("guide")
 	require.Equal(t, rows, k.count("guide"))
 	for range kills {
@@ -64,7 +65,8 @@ func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 	t.Logf("%d kills inside the migration of %d chunks; apply phase %d ms", kills, rows, plan.ApplyMS)
 }
 
-func startKilled(t *testing.T, rows int64) *killed {
+// filled is a memory whose chunks all lie in the directory guide.
+func filled(t *testing.T, rows int64) *killed {
 	t.Helper()
 	database := devtest.Database(t)
 	k := &killed{T: t, pool: devtest.Connect(t, database), temporal: devtest.Temporal(t), rows: rows}
@@ -75,18 +77,24 @@ func startKilled(t *testing.T, rows int64) *killed {
 		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
 		SELECT 'docs', 'guide/f' || i / 20 || '.md', i % 20, 'text ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::bigint) i`, rows)
 	require.NoError(t, err)
-	installation, err := k.store.Installation(t.Context())
-	require.NoError(t, err)
-	k.run, err = k.temporal.ExecuteWorkflow(t.Context(),
+	return k
+}
+
+// migrate starts the migration, slowly.
+func (k *killed) migrate(strategy resilience.Strategy, policy resilience.Policy) {
+	k.Helper()
+	policy.BatchSize, policy.Rate = 50, 1500
+	installation, err := k.store.Installation(k.Context())
+	require.NoError(k, err)
+	k.run, err = k.temporal.ExecuteWorkflow(k.Context(),
 		client.StartWorkflowOptions{ID: workflows.MigrateID(installation, "docs", migration), TaskQueue: workflows.TaskQueue(installation)},
-		workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
+		workflows.MigrateName(strategy), workflows.MigrateInput{
 			Origin: activities.Origin{Installation: installation}, Memory: "docs", Migration: migration,
 			Renames: []resilience.RenameRule{{Old: "guide", New: "manual"}},
-			Policy:  resilience.Policy{BatchSize: 50, Rate: 1500},
-			Tuning:  workflows.Tuning{Heartbeat: activities.Duration(2 * time.Second)},
+			Policy:  policy, Approve: true,
+			Tuning: workflows.Tuning{Heartbeat: activities.Duration(2 * time.Second)},
 		})
-	require.NoError(t, err)
-	return k
+	require.NoError(k, err)
 }
 
 // watermark is where the migration stands; at its start before it has a journal.
@@ -102,13 +110,67 @@ func (k *killed) watermark() resilience.Watermark {
 func (k *killed) finish() {
 	k.Helper()
 	launch(k.T, k.TempDir(), k.env, anyPort)
+	k.update(workflows.ThrottleUpdate, resilience.Pace{BatchSize: 1000})
+	require.NoError(k, k.run.Get(k.Context(), nil))
+}
+
+// update gives the migration an order.
+func (k *killed) update(name string, order any) {
+	k.Helper()
 	handle, err := k.temporal.UpdateWorkflow(k.Context(), client.UpdateWorkflowOptions{
-		WorkflowID: k.run.GetID(), UpdateName: workflows.ThrottleUpdate, Args: []any{resilience.Pace{BatchSize: 1000}},
-		WaitForStage: client.WorkflowUpdateStageCompleted,
+		WorkflowID: k.run.GetID(), UpdateName: name, Args: []any{order}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	require.NoError(k, err)
 	require.NoError(k, handle.Get(k.Context(), nil))
-	require.NoError(k, k.run.Get(k.Context(), nil))
+}
+
+// TestARebuildSurvivesTheDeathOfItsWorker, which is killed while the vector index is
+// away: the next worker goes on, or puts the chunks back, and builds it as it was. An
+// access method of its name stands in for pgvector.
+func TestARebuildSurvivesTheDeathOfItsWorker(t *testing.T) {
+	t.Parallel()
+	for name, dir := range map[string]string{"goes on": "manual", "is aborted": "guide"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := filled(t, 4_000)
+			for _, s := range []string{
+				`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
+				`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
+				`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`,
+			} {
+				_, err := k.pool.Exec(t.Context(), s)
+				require.NoError(t, err)
+			}
+			was, before := k.index(), k.fingerprint("guide")
+			require.NotEmpty(t, was)
+			k.migrate(resilience.Intelligent, resilience.Policy{Way: resilience.Rebuild})
+			w := launch(t, t.TempDir(), k.env, anyPort)
+			require.Eventually(t, func() bool { return k.watermark().Last > 0 }, patience, time.Millisecond)
+			require.NoError(t, w.cmd.Process.Kill())
+			<-w.done
+			at := k.watermark()
+			require.Less(t, at.Last, at.Total)
+			require.Empty(t, k.index())
+
+			if dir == "manual" {
+				k.finish()
+			} else {
+				launch(t, t.TempDir(), k.env, anyPort)
+				k.update(workflows.AbortUpdate, workflows.Order{Author: "ana"})
+				require.ErrorContains(t, k.run.Get(t.Context(), nil), "aborted by ana")
+			}
+			require.Equal(t, was, k.index())
+			require.Equal(t, before, k.fingerprint(dir))
+		})
+	}
+}
+
+// index is the definition of the vector index; empty while it is away.
+func (k *killed) index() (definition string) {
+	k.Helper()
+	require.NoError(k, k.pool.QueryRow(k.Context(), `
+		SELECT coalesce(max(pg_get_indexdef(indexrelid)), '') FROM pg_index WHERE indexrelid = to_regclass('rehome.near') AND indisvalid`).Scan(&definition))
+	return definition
 }
 
 func (k *killed) count(dir string) (n int64) {
