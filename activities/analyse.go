@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"slices"
 
 	"rehome/resilience"
 	"rehome/store"
@@ -61,12 +62,10 @@ func (a *Database) AnalyseMigration(ctx context.Context, in AnalyseInput) (Analy
 	if result.Plan, err = a.Store.Plan(ctx, in.Migration); err != nil {
 		return Analysis{}, classify("read the plan", err)
 	}
-	if result.Plan.Way != plan.Way {
-		if err := a.reassess(ctx, result.Plan, result.Groups); err != nil {
-			return Analysis{}, classify("judge the plan by what was decided", err)
-		}
-		result.Plan, err = a.Store.Plan(ctx, in.Migration)
+	if err := a.reassess(ctx, result.Plan, result.Groups); err != nil {
+		return Analysis{}, classify("judge the plan by what was decided", err)
 	}
+	result.Plan, err = a.Store.Plan(ctx, in.Migration)
 	return result, classify("read the plan", err)
 }
 
@@ -81,13 +80,15 @@ func (a *Database) costs(ctx context.Context, plan resilience.Plan) (resilience.
 	return resilience.NewCosts(plan.Physics, learned, basis), nil
 }
 
-// reassess judges the plan by the ways that were decided on, while a person can
-// still be asked.
+// reassess judges the plan by the ways that were decided on, unless that was done.
 func (a *Database) reassess(ctx context.Context, plan resilience.Plan, groups []resilience.Group) error {
+	if slices.Equal(plan.Estimate.Ways, plan.Estimate.TakenBy(groups).Ways) {
+		return nil
+	}
 	found, err := a.judgeAgain(ctx, plan)
 	if err != nil {
 		return err
 	}
 	found.Estimate = found.Estimate.TakenBy(groups)
-	return a.Store.SaveAssessment(ctx, plan.ID, found)
+	return a.Store.Reassess(ctx, plan, found)
 }

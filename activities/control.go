@@ -87,7 +87,7 @@ func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, 
 		return "", classify("judge the plan under "+string(in.Strategy), err)
 	}
 	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, store.StrategyChange{
-		Strategy: in.Strategy, Risk: found.Risk, Estimate: found.Estimate, Author: in.Author, Approve: in.Approve,
+		Strategy: in.Strategy, Way: found.Way, Risk: found.Risk, Estimate: found.Estimate, Author: in.Author, Approve: in.Approve,
 	})
 	return hash, classify("change the strategy", err)
 }
@@ -98,11 +98,21 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 	if err := plan.CheckStrategy(in.Strategy); err != nil {
 		return resilience.Assessment{}, refused("%s", err)
 	}
+	groups, err := a.Store.Groups(ctx, plan.ID)
+	if err != nil {
+		return resilience.Assessment{}, err
+	}
 	next := plan
 	next.Strategy = in.Strategy
+	if in.Strategy == resilience.Intelligent && len(groups) > 0 { // it was before
+		next.Way = resilience.PlanWay(groups)
+	}
 	whole, err := a.judgeAgain(ctx, next)
 	if err != nil {
 		return whole, err
+	}
+	if in.Strategy == resilience.Intelligent && len(groups) > 0 {
+		whole.Estimate = whole.Estimate.TakenBy(groups)
 	}
 	next.Moves -= plan.Moved + plan.Stayed
 	found, err := a.judgeAgain(ctx, next)

@@ -60,7 +60,7 @@ func (c Conflict) Explain(inTheWay string) string {
 	case TooLong:
 		return fmt.Sprintf("%s: that is too long for the column of paths, which is %s", stays, inTheWay)
 	case TakenID:
-		return fmt.Sprintf("%s: the id %s of a chunk of it is taken in the table there, whose column of ids makes none by itself; give it a default", stays, inTheWay)
+		return fmt.Sprintf("%s: the id %s of a chunk of it is taken in the table there, whose column of ids makes none by itself; give that column a default", stays, inTheWay)
 	}
 	return fmt.Sprintf("%s: %s", stays, c.Kind)
 }

@@ -19,7 +19,7 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",
 		resilience.TooLong:         "a.md cannot go to B.md: that is too long for the column of paths, which is x",
-		resilience.TakenID:         "a.md cannot go to B.md: the id x of a chunk of it is taken in the table there, whose column of ids makes none by itself; give it a default",
+		resilience.TakenID:         "a.md cannot go to B.md: the id x of a chunk of it is taken in the table there, whose column of ids makes none by itself; give that column a default",
 	} {
 		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "B.md"}.Explain("x"))
 	}

@@ -217,6 +217,20 @@ func (c Circumstances) options(rows, all int64) []Alternative {
 		Alternative{Way: Rebuild, ExpectedMS: c.rebuildMS(all) * float64(rows) / float64(max(all, 1)), Why: c.notRebuilding()})
 }
 
+// bars says why a plan cannot go a way that its table leaves open; it is empty
+// where it can.
+func (c Circumstances) bars(w Way) string {
+	switch {
+	case w == Turns:
+		return c.notInTurns()
+	case w == AliasOnly && c.Undoing:
+		return c.notStaying()
+	case w == Rebuild && !c.mayRebuild():
+		return c.notRebuilding()
+	}
+	return ""
+}
+
 func (c Circumstances) notStaying() string {
 	if c.Undoing {
 		return "rows that moved have to move back"
@@ -330,13 +344,10 @@ func nameSome(names []string) string {
 
 // ms says a time in words of a fitting size.
 func ms(t float64) string {
-	switch {
-	case t < 10:
+	if t < 10 {
 		return fmt.Sprintf("%.3g ms", t)
-	case t < 1000:
-		return fmt.Sprintf("%.0f ms", t)
 	}
-	return time.Duration(t * float64(time.Millisecond)).Round(100 * time.Millisecond).String()
+	return spell(int64(math.Round(t)))
 }
 
 // PlanWay is the way of a plan whose groups go these: theirs where they agree,

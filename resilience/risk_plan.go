@@ -1,7 +1,6 @@
 package resilience
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 )
@@ -43,14 +42,14 @@ func (p Plan) Unapproved(next Risk) string {
 	return "nobody has approved it"
 }
 
-// GoingOn are the facts of a plan that was planned by another strategy than it has
-// now: it goes on by the way that was decided on.
+// GoingOn are the facts of a plan whose way was decided on, under the strategy that it
+// has now.
 func (p Plan) GoingOn(f Facts) Facts {
-	f.Way = cmp.Or(p.Way, f.Way)
+	f.Way = p.Way
 	switch {
 	case p.Way == Rebuild: // the indexes may be away
 		f.Physics = p.Physics
-	case p.Way == Turns && p.Strategy != Intelligent: // only its batches are one turn each
+	case p.Strategy != Intelligent && (p.Way == Turns || p.Way == Trickle): // only its batches go so
 		f.Way = Update
 	}
 	return f
@@ -75,20 +74,6 @@ func (p Plan) ways(f Facts) []WayCost {
 		w.MS = toMS(float64(by.ByRuleMS()) * f.Effort.slowness())
 	}
 	return all
-}
-
-// bars says why a plan cannot go a way that its table leaves open; it is empty
-// where it can.
-func (c Circumstances) bars(w Way) string {
-	switch {
-	case w == Turns:
-		return c.notInTurns()
-	case w == AliasOnly && c.Undoing:
-		return c.notStaying()
-	case w == Rebuild && !c.mayRebuild():
-		return c.notRebuilding()
-	}
-	return ""
 }
 
 // ByRuleMS is what a plan costs from its start to its end as the rules

@@ -203,10 +203,11 @@ func TestAPlanGoesOnByItsWay(t *testing.T) {
 		had, goes resilience.Way
 		by        resilience.Strategy
 	}{
-		{"", resilience.Update, resilience.Batch},
 		{resilience.AliasOnly, resilience.AliasOnly, resilience.Batch},
 		{resilience.Turns, resilience.Turns, resilience.Intelligent},
 		{resilience.Turns, resilience.Update, resilience.Immediate},
+		{resilience.Trickle, resilience.Trickle, resilience.Intelligent},
+		{resilience.Trickle, resilience.Update, resilience.Batch},
 		{resilience.Rebuild, resilience.Rebuild, resilience.Batch},
 	} {
 		f := facts(c.by, plain, 100, 50)

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"rehome/resilience"
@@ -40,7 +39,7 @@ func planRows(w io.Writer, p resilience.Plan) {
 	}
 	row(w, "chunks", chunks)
 	if p.Stayed > 0 {
-		row(w, "stay", fmt.Sprintf("%d, answered by rehome.current_path", p.Stayed))
+		row(w, "stay", fmt.Sprintf("%d chunks keep their old path; rehome.current_path answers for them", p.Stayed))
 	}
 	if p.Conflicts > 0 {
 		row(w, "conflicts", p.Conflicts)
@@ -110,7 +109,7 @@ func physicsLine(p resilience.Physics) string {
 	case resilience.PlainClass:
 		line += "an update touches b-trees only"
 	}
-	if in := p.PathIn(); in != "" {
+	if in := p.PathIn(); in != "" && !(p.Class() == resilience.GINClass && strings.HasPrefix(in, "inside")) { // that is said already
 		return line + ", since the path is " + in
 	}
 	if p.HOTShare > 0 {
@@ -119,11 +118,15 @@ func physicsLine(p resilience.Physics) string {
 	return line
 }
 
-// arrivalLine says what rows touch that come to the table.
-func arrivalLine(p resilience.Physics) string {
-	line := fmt.Sprintf("about %d rows of %s; each row that comes goes into all indexes", p.Rows, size(p.RowBytes))
-	if dear := slices.Concat(p.VectorIndexes, p.GINIndexes); len(dear) > 0 {
-		line += ", of which " + strings.Join(dear, ", ") + " cost most"
+// rollbackRows shows what puts a plan back, in the order in which it would be done.
+// What is over is undone by a plan of its own.
+func rollbackRows(w io.Writer, p resilience.Plan) {
+	if p.Status.Ended() {
+		return
 	}
-	return line
+	name := "rollback"
+	for i, step := range p.Steps {
+		row(w, name, fmt.Sprintf("%d. %s", i+1, step))
+		name = ""
+	}
 }

@@ -221,7 +221,7 @@ func (p *passage) account(by passed, r batchResult) {
 // pieces moves rows (lo, hi] of the journal by as many statements as that takes,
 // the last ones first on the way back.
 func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-	all := batchResult{}
+	var all batchResult
 	for lo < hi {
 		from, to := lo, min(lo+piece, hi)
 		if move == m.revert {

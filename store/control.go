@@ -59,22 +59,31 @@ func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 // person later asks again.
 func (s *Store) ApproveAhead(ctx context.Context, plan, author string) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		var hash string
+		var fresh bool
 		err := tx.QueryRow(ctx, `
-			UPDATE rehome.migration_plans SET approved_hash = plan_hash, approved_by = $2, approved_at = now()
-			WHERE plan_id = $1 AND status = $3 AND approved_at IS NULL RETURNING plan_hash`, plan, author, resilience.Pending).Scan(&hash)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil // it is recorded already
-		}
-		if err != nil {
+			SELECT status = $2 AND approved_at IS NULL FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan, resilience.Pending).Scan(&fresh)
+		if err != nil || !fresh { // else it is recorded already
 			return err
 		}
-		return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: author, Detail: hash + ", with the order"})
+		return approveAsIs(ctx, tx, plan, author, "the order")
 	})
 	if err != nil {
 		return fmt.Errorf("record the approval that came with plan %s: %w", plan, err)
 	}
 	return nil
+}
+
+// approveAsIs records the yes that somebody gave to a plan together with an order,
+// whatever it is by that.
+func approveAsIs(ctx context.Context, tx pgx.Tx, plan, author, order string) error {
+	var hash string
+	err := tx.QueryRow(ctx, `
+		UPDATE rehome.migration_plans SET approved_hash = plan_hash, approved_by = $2, approved_at = now()
+		WHERE plan_id = $1 RETURNING plan_hash`, plan, author).Scan(&hash)
+	if err != nil {
+		return err
+	}
+	return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: author, Detail: hash + ", with " + order})
 }
 
 // Begin lets a queued plan run: from here on it has effects. An approval that
@@ -155,7 +164,7 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 			return err
 		}
 		if err := pace.CheckThrottle(plan, by); err != nil {
-			return &Problem{Kind: ErrRefused, Message: err.Error()}
+			return problem(ErrRefused, "%s", err)
 		}
 		return recordEvent(ctx, tx, event{Plan: plan, What: "throttled", Author: pace.Author, Detail: pace.String()})
 	})
@@ -169,6 +178,7 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 // to be under it.
 type StrategyChange struct {
 	Strategy resilience.Strategy
+	Way      resilience.Way
 	Risk     resilience.Risk
 	Estimate resilience.Estimate
 	Author   string
@@ -199,20 +209,15 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyCh
 			return problem(ErrConflict, "migration %s is %s; its strategy can be changed while it is queued or paused", plan, status)
 		}
 		_, err = tx.Exec(ctx, `
-			UPDATE rehome.migration_plans SET strategy = $2, risk = $3, estimate = $4, plan_hash = $5, approved_hash = `+approvedStill("$5")+`
-			WHERE plan_id = $1`, plan, next.Strategy, next.Risk, next.Estimate, hash)
+			UPDATE rehome.migration_plans SET strategy = $2, way = $3, risk = $4, estimate = $5, plan_hash = $6, approved_hash = `+approvedStill("$6")+`
+			WHERE plan_id = $1`, plan, next.Strategy, next.Way, next.Risk, next.Estimate, hash)
 		if err != nil {
 			return err
 		}
 		if err := recordEvent(ctx, tx, event{Plan: plan, What: "strategy changed", Author: next.Author, Detail: fmt.Sprintf("from %s to %s", before, next.Strategy)}); err != nil || !next.Approve {
 			return err
 		}
-		_, err = tx.Exec(ctx, `
-			UPDATE rehome.migration_plans SET approved_hash = plan_hash, approved_by = $2, approved_at = now() WHERE plan_id = $1`, plan, next.Author)
-		if err != nil {
-			return err
-		}
-		return recordEvent(ctx, tx, event{Plan: plan, What: "approved", Author: next.Author, Detail: hash + ", with the change of strategy"})
+		return approveAsIs(ctx, tx, plan, next.Author, "the change of strategy")
 	})
 	if err != nil {
 		return "", fmt.Errorf("change the strategy of plan %s: %w", plan, err)

@@ -15,7 +15,7 @@ import (
 // Journalled is what a look at the rest of a plan's journal found.
 type Journalled struct {
 	Directories []resilience.Directory
-	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun
+	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun, undoes another, or is a transfer
 	Late        bool // the plan is queued or was begun
 	Undoing     bool // it puts back what another moved
 }
@@ -24,8 +24,8 @@ type Journalled struct {
 type Grouping func(Journalled) []resilience.Group
 
 // Group splits the rest of a plan's journal into groups as decide says, orders
-// the rows by them, and records the groups with the hash the plan has now, and,
-// when it is to rebuild its indexes, the rollback plan of that. A plan that has
+// the rows by them, and the hash with them where that changes the order, and records
+// the groups, and, when it is to rebuild its indexes, the rollback plan of that. A plan that has
 // its groups keeps them. It returns them in the order in which they run.
 func (s *Store) Group(ctx context.Context, plan string, rebuilding []string, decide Grouping) ([]resilience.Group, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {

@@ -15,7 +15,7 @@ import (
 // with all that undo needs, in one transaction that changes nothing in the
 // memory. A plan that has its journal is left as it is. One that cannot be
 // carried out gets no journal but its conflicts, and is refused: ErrNotFound when
-// it is only that renames match no chunk, else ErrConflict.
+// it is only that it matches no chunk, else ErrConflict.
 func (s *Store) Journal(ctx context.Context, plan string) error {
 	var refusal error
 	err := s.inTx(ctx, func(tx pgx.Tx) error {

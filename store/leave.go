@@ -67,7 +67,7 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 	if l.undoing {
 		slices.Reverse(halves)
 	}
-	all := batchResult{}
+	var all batchResult
 	for _, h := range halves {
 		r, err := l.without(ctx, tx, do, h[0], h[1])
 		if err != nil {

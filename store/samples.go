@@ -21,6 +21,18 @@ func (s *Store) SaveAssessment(ctx context.Context, plan string, a resilience.As
 	return nil
 }
 
+// Reassess keeps what a plan was found to be under the strategy and the way that it
+// had when it was looked at. One that has others by now is left as it is.
+func (s *Store) Reassess(ctx context.Context, plan resilience.Plan, a resilience.Assessment) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE rehome.migration_plans SET risk = $4, estimate = $5 WHERE plan_id = $1 AND strategy = $2 AND way = $3`,
+		plan.ID, plan.Strategy, plan.Way, a.Risk, a.Estimate)
+	if err != nil {
+		return fmt.Errorf("save what plan %s was found to be by %s: %w", plan.ID, plan.Way, interpret(err))
+	}
+	return nil
+}
+
 // PastRuns lists what runs alike took, newest first: those of the same memory,
 // then those of others. Without a strategy they are those of all but gradual,
 // whose time is mostly spent at rest.
@@ -48,7 +60,8 @@ func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilien
 
 // sampleRun records what a plan took that is about to be completed. Time in
 // which it was paused is left out; one that an operator throttled, or let go on by
-// another strategy once it had begun, teaches nothing. A plan is locked before it is looked at, so it is recorded once.
+// another strategy once it had begun, teaches nothing. A plan is locked before it is
+// looked at, so it is recorded once.
 func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 	const query = `
 		WITH plan AS MATERIALIZED (

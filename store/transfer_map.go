@@ -257,8 +257,8 @@ func (c carriage) printOf(columns string) string {
 	return "sha256(" + sent + ")"
 }
 
-// seed of the hash of an array: a number that is nothing has the seed for its hash, one
-// that is missing always 0.
+// seed of the hash of an array. With 0 the hash of the number 0 is 0, as is that of one
+// that is missing.
 func (c carriage) seed() string {
 	if c.hash64 {
 		return "1"

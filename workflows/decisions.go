@@ -31,17 +31,3 @@ func decisions(groups []resilience.Group) string {
 	}
 	return b.String()
 }
-
-// stayed names the rows that stay where they are.
-const stayed = "Stay, answered by rehome.current_path"
-
-// stays is how many of the rows up to the last one stay as they are.
-func stays(groups []resilience.Group, last int64) int64 {
-	var rows int64
-	for _, g := range groups {
-		if g.Way == resilience.AliasOnly {
-			rows += min(g.Rows, max(0, last-(g.Until-g.Rows)))
-		}
-	}
-	return rows
-}

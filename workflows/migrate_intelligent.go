@@ -60,8 +60,11 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 		return nil
 	}
 	plan, err := p.analyse(ctx, m)
+	if err != nil {
+		return err
+	}
 	m.hash, m.way = plan.Hash, plan.Way
-	return err
+	return m.know(ctx, plan)
 }
 
 // next goes on with the group in work. Rows that appeared since the groups were
@@ -134,9 +137,7 @@ func (p *phased) facts() []Fact {
 		{"Group", fmt.Sprintf("%d of %d: %s, %d chunks", g.Position, len(p.groups), g.Name, g.Rows)},
 		{"Decision", fmt.Sprintf("%s, %s: %s", g.Way, g.Strategy, g.Reason)},
 	}
-	if rows := stays(p.groups, at.Last); rows > 0 {
-		facts = append(facts, Fact{stayed, fmt.Sprint(rows)})
-	}
+	facts = append(facts, stayFacts(stays(p.groups, at.Last))...)
 	if at.Pace != "" {
 		facts = append(facts, Fact{"Batches", at.Pace})
 	}
@@ -144,4 +145,15 @@ func (p *phased) facts() []Fact {
 		facts = append(facts, p.health.facts()...)
 	}
 	return facts
+}
+
+// stays is how many of the rows up to the last one stay as they are.
+func stays(groups []resilience.Group, last int64) int64 {
+	var rows int64
+	for _, g := range groups {
+		if g.Way == resilience.AliasOnly {
+			rows += min(g.Rows, max(0, last-(g.Until-g.Rows)))
+		}
+	}
+	return rows
 }

@@ -175,7 +175,7 @@ func (s shown) risk() []Fact {
 		if w.Taken {
 			facts = append(facts, Fact{"Way", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
 		} else if w.Closed == "" {
-			facts = append(facts, Fact{"Not", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
+			facts = append(facts, Fact{"Or", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
 		}
 	}
 	return facts
@@ -188,7 +188,7 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 	if err != nil {
 		return plan, err
 	}
-	facts := []Fact{{stayed, fmt.Sprint(plan.Stayed)}, {"Drifted", fmt.Sprint(plan.Drifted)}, {"Vanished", fmt.Sprint(plan.Vanished)}}
+	facts := append(stayFacts(plan.Stayed), Fact{"Drifted", fmt.Sprint(plan.Drifted)}, Fact{"Vanished", fmt.Sprint(plan.Vanished)})
 	if plan.ApplyMS > 0 {
 		words := ms(plan.ApplyMS)
 		if plan.EstimateMS > 0 {
@@ -218,3 +218,11 @@ func rough(d time.Duration) string {
 }
 
 func ms(n int64) string { return rough(time.Duration(n) * time.Millisecond) }
+
+// stayFacts says how many rows stay where they are, if any do.
+func stayFacts(rows int64) []Fact {
+	if rows == 0 {
+		return nil
+	}
+	return []Fact{{"Stay, answered by rehome.current_path", fmt.Sprint(rows)}}
+}

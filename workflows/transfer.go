@@ -56,23 +56,26 @@ func (m *migration) owing(usual []string) []string {
 	return transferRollback(m.carrying.Back)
 }
 
-// transferWords say what steps of an undo do to a transfer, whose rows are copies:
-// to one, and to one that goes back.
-var transferWords = map[bool]map[string]string{
-	false: {unretire: "bring the source rows back from quarantine", moveBack: "delete the copies, last made first"},
-	true:  {moveBack: "make the copies again", unretire: "take the source rows out of their memory again"},
-}
+// What steps of an undo do to a transfer, whose rows are copies, and to one that goes
+// back.
+var (
+	transferWords = map[string]string{unretire: "bring the source rows back from quarantine", moveBack: "delete the copies, last made first"}
+	returnWords   = map[string]string{moveBack: "make the copies again", unretire: "take the source rows out of their memory again"}
+)
 
 // readable are the steps of an undo as people read them.
 func (m *migration) readable(steps []string) []string {
 	if m.carrying == nil {
 		return steps
 	}
-	words := slices.Clone(steps)
-	for i, s := range words {
-		words[i] = cmp.Or(transferWords[m.carrying.Back][s], s)
+	words, readable := transferWords, slices.Clone(steps)
+	if m.carrying.Back {
+		words = returnWords
 	}
-	return words
+	for i, s := range steps {
+		readable[i] = cmp.Or(words[s], s)
+	}
+	return readable
 }
 
 // carryOver does the steps of a transfer. What readers find changes only in the
