@@ -62,7 +62,7 @@ func (a *Database) AnalyseMigration(ctx context.Context, in AnalyseInput) (Analy
 	if result.Plan, err = a.Store.Plan(ctx, in.Migration); err != nil {
 		return Analysis{}, classify("read the plan", err)
 	}
-	if err := a.reassess(ctx, result.Plan, result.Groups); err != nil {
+	if err := beating(ctx, func(ctx context.Context) error { return a.reassess(ctx, result.Plan, result.Groups) }); err != nil {
 		return Analysis{}, classify("judge the plan by what was decided", err)
 	}
 	result.Plan, err = a.Store.Plan(ctx, in.Migration)

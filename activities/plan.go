@@ -48,7 +48,7 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 	if err != nil || plan.Status != resilience.Pending {
 		return plan, classify("read the plan", err)
 	}
-	if err := a.assess(ctx, plan); err != nil {
+	if err := beating(ctx, func(ctx context.Context) error { return a.assess(ctx, plan) }); err != nil {
 		return resilience.Plan{}, classify("judge the plan", err)
 	}
 	plan, err = a.Store.Plan(ctx, in.Migration)

@@ -188,7 +188,7 @@ func TestADecisionIsSaidInWords(t *testing.T) {
 	g := resilience.Decide([]resilience.Cluster{cold}, resilience.Circumstances{Physics: vector, Costs: costs(2)})[0]
 	require.Equal(t, "by strategy gradual and way trickle, 24 in the first transaction, 250 a second, about 20.6 s", g.Decision())
 	require.Equal(t, "warm, used 1,234 times, last 1.5 days ago, 5,000,000 bytes of text, index class vector in a table of about 100,000 rows, 2 ms for an update of a row (measured)", g.Inputs.String())
-	require.Equal(t, "not update, about 10s: dearer than what was chosen", g.Alternatives[0].String())
+	require.Equal(t, "not update, about 10.0 s: dearer than what was chosen", g.Alternatives[0].String())
 	require.Contains(t, resilience.Inputs{Heat: resilience.Unknown}.String(), "uses are not counted, ")
 	require.Contains(t, resilience.Inputs{Heat: resilience.Cold}.String(), "cold, never used, ")
 }

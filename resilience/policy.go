@@ -41,6 +41,9 @@ func (p Policy) Check(by Strategy) error {
 func (p Plan) CheckStrategy(next Strategy) error {
 	asked := p.Policy
 	asked.BatchSize = 0
+	if p.Undoes != "" { // nobody asked for hours of it: they are those of the plan that it undoes
+		asked.Hours = ""
+	}
 	if t := p.Throttle; t != nil {
 		asked.BatchSize = t.BatchSize
 		if t.Rate > 0 || t.Until == nil { // else the plan's own rate comes back

@@ -65,8 +65,10 @@ shown, for as long as the setting undo_window says, 7 days unless it was changed
 one that still runs or waits is aborted; one whose run was terminated is brought
 back to its start.
 
-The new migration goes as the one it undoes went: by its strategy, at its rate and
-in its hours. To let it go faster, throttle it: --rate 0 is no bound.`,
+The new migration goes as the one it undoes was ordered: by its strategy, at its
+rate and in its hours. To let it go faster, throttle it: --rate 0 is no bound. To
+have it done at another hour, pause it and let it go on by another strategy, such
+as batch.`,
 		Example: "  starter migration rollback m-20261124-1532-x7k2",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])

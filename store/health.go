@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rehome/resilience"
 )
@@ -109,8 +108,7 @@ func probe(ctx context.Context, conn *pgx.Conn, t table, chunk string) (float64,
 		start := time.Now()
 		var text string
 		err := conn.QueryRow(ctx, read, args).Scan(&text)
-		pg, ok := errors.AsType[*pgconn.PgError](err)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) && (!ok || pg.Code != "55P03") { // vanished, and locked, are answers too
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) && TroubleOf(err) != resilience.LockTimeout { // vanished, and locked, are answers too
 			return 0, err
 		}
 		reads = append(reads, resilience.Timing{Rows: 1, MS: float64(time.Since(start)) / float64(time.Millisecond)})

@@ -34,7 +34,10 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		if f.Load, err = lookAtLoad(ctx, tx, t); err != nil {
 			return err
 		}
-		if f.Physics.Cost(resilience.Turns, f.Effort).Closed == "" { // the only way that minds
+		if p.Kind == resilience.Rename && p.Undoes == "" && f.Physics.Cost(resilience.Turns, f.Effort).Closed == "" { // the only way that minds
+			if _, err := tx.Exec(ctx, bulkSettings); err != nil {
+				return err
+			}
 			if err := tx.QueryRow(ctx, `SELECT `+chained, pgx.NamedArgs{"plan": p.ID}).Scan(&f.Settled); err != nil {
 				return err
 			}

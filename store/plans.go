@@ -149,7 +149,7 @@ const selectPlans = `
 	LEFT JOIN rehome.migration_progress g USING (plan_id)
 	CROSS JOIN LATERAL (
 		SELECT ranges, (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM unnest(ranges) r) AS rows
-		FROM (SELECT (` + staying + `)::int8multirange * int8multirange(int8range(0, coalesce(g.last, 0), '(]')) AS ranges) done) s
+		FROM (SELECT (` + staying + `)::int8multirange * int8multirange(int8range(0, coalesce(g.last, 0), '(]')) AS ranges OFFSET 0) done OFFSET 0) s
 	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE outcome = 'drifted') AS drifted, count(*) FILTER (WHERE outcome = 'vanished') AS vanished,
 			count(*) FILTER (WHERE outcome = 'conflict') AS clashed, count(*) FILTER (WHERE ordinal <@ s.ranges AND outcome <> 'edited') AS staying

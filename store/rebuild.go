@@ -102,9 +102,9 @@ type missing struct {
 }
 
 // BuildIndexes builds the indexes again that a plan took away, without keeping
-// anybody from writing, and checks that they are as they were. It returns how many it built. A
-// half-built one, of an attempt that was cut off, is dropped first; one that is
-// there is left. With nothing away it does nothing.
+// anybody from writing, and checks that they are as they were. It returns how many it
+// built. A half-built one, of an attempt that was cut off, is dropped first; one that
+// is there is left. With nothing away it does nothing.
 func (s *Store) BuildIndexes(ctx context.Context, plan string) (int, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT name, definition, tablespace, comment, bytes FROM rehome.migration_indexes
@@ -143,9 +143,12 @@ type builder struct {
 	table table
 }
 
+// indexLock is held by an attempt while it builds: another's half of an index is not its
+// to drop.
+const indexLock = `pg_advisory_lock(hashtextextended('rehome indexes ' || $1, 0))`
+
 func (b builder) build(ctx context.Context, index missing) error {
-	// One attempt at a time: the other's half-built index is not ours to drop.
-	const settings = `SELECT pg_advisory_lock(hashtextextended('rehome indexes ' || $1, 0)),
+	const settings = `SELECT ` + indexLock + `,
 		set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false), set_config('default_tablespace', $2, false),
 		set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting('maintenance_work_mem')), least($3::bigint * 3 / 2, 1024 * 1024 * 1024)) / 1024 || 'kB', false)`
 	if _, err := b.conn.Exec(ctx, settings, b.plan, index.Tablespace, index.Bytes); err != nil {
@@ -165,7 +168,7 @@ func (b builder) build(ctx context.Context, index missing) error {
 	if definition == "" {
 		create := strings.Replace(index.Definition, "CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
 		if _, err := b.conn.Exec(ctx, create); err != nil {
-			return errors.Join(err, b.discard(ctx, name))
+			return errors.Join(err, b.discard(ctx, index.Name))
 		}
 		if valid, definition, err = b.look(ctx, index.Name); err != nil {
 			return err
@@ -178,20 +181,37 @@ func (b builder) build(ctx context.Context, index missing) error {
 }
 
 // discard drops the half of an index that a build which failed or was cancelled has left:
-// nobody searches it, and all who write would keep it up. The session of the build may
-// be gone by now.
+// nobody searches it, and all who write would keep it up. One that another attempt is
+// building by now is left to that.
 func (b builder) discard(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	var half bool
-	err := b.store.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)`, name).Scan(&half)
-	if err == nil && half {
-		_, err = b.store.pool.Exec(ctx, `DROP INDEX CONCURRENTLY IF EXISTS `+name)
-	}
+	_ = b.conn.Close(ctx) // the lock goes with the session
+	pooled, err := b.store.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("drop what there is of it: %w", interpret(err))
 	}
+	b.conn = pooled.Hijack()
+	defer func() { _ = b.conn.Close(ctx) }()
+	if err := b.dropHalf(ctx, name); err != nil && TroubleOf(err) != resilience.LockTimeout {
+		return fmt.Errorf("drop what there is of it: %w", interpret(err))
+	}
 	return nil
+}
+
+func (b builder) dropHalf(ctx context.Context, name string) error {
+	if _, err := b.conn.Exec(ctx, `SET lock_timeout = '10s'`); err != nil {
+		return err
+	}
+	if _, err := b.conn.Exec(ctx, `SELECT `+indexLock, b.plan); err != nil {
+		return err
+	}
+	valid, definition, err := b.look(ctx, name)
+	if err != nil || valid || definition == "" {
+		return err
+	}
+	_, err = b.conn.Exec(ctx, `DROP INDEX CONCURRENTLY `+quote(b.table.m.Schema, name))
+	return err
 }
 
 // look finds an index of the table's schema by name; without one, the

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"rehome/resilience"
@@ -104,16 +105,9 @@ func TestABuildThatIsCancelledLeavesNoHalfIndex(t *testing.T) {
 	require.NoError(t, err)
 	without := indexes()
 
-	writer, err := m.pool.Begin(t.Context()) // the build waits for it
-	require.NoError(t, err)
-	_, err = writer.Exec(t.Context(), `UPDATE rehome.chunks SET ordinal = ordinal`)
-	require.NoError(t, err)
+	writer := m.writing()
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := m.store.BuildIndexes(ctx, id)
-		ended <- err
-	}()
+	ended := m.building(ctx, id)
 	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.Eventually(t, func() bool {
@@ -126,6 +120,52 @@ func TestABuildThatIsCancelledLeavesNoHalfIndex(t *testing.T) {
 	_, err = m.store.BuildIndexes(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, before, indexes())
+}
+
+// TestAnIndexThatAnotherAttemptBuildsIsLeftToIt: an attempt that was given up for dead
+// drops nothing of its successor's.
+func TestAnIndexThatAnotherAttemptBuildsIsLeftToIt(t *testing.T) {
+	t.Parallel()
+	m, indexes := indexed(t)
+	before := indexes()
+	id := m.begun()
+	_, err := m.store.TakeIndexes(t.Context(), id, 1, []string{"gin"})
+	require.NoError(t, err)
+	without := indexes()
+
+	writer := m.writing()
+	ctx, cancel := context.WithCancel(t.Context())
+	first := m.building(ctx, id)
+	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
+	second := m.building(t.Context(), id)
+	require.Eventually(t, func() bool {
+		return m.count(`SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`) == 1
+	}, time.Minute, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, writer.Rollback(t.Context()))
+	require.NoError(t, <-second)
+	<-first // it may have been done before it heard of it
+	require.Equal(t, before, indexes())
+}
+
+// writing is a transaction that has written to the table: a build waits for it.
+func (m *migrations) writing() pgx.Tx {
+	m.Helper()
+	writer, err := m.pool.Begin(m.Context())
+	require.NoError(m, err)
+	_, err = writer.Exec(m.Context(), `UPDATE rehome.chunks SET ordinal = ordinal`)
+	require.NoError(m, err)
+	return writer
+}
+
+// building builds the indexes of a plan meanwhile.
+func (m *migrations) building(ctx context.Context, id string) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.store.BuildIndexes(ctx, id)
+		ended <- err
+	}()
+	return ended
 }
 
 func TestAPlanThatWasTurnedRoundTakesNoIndexes(t *testing.T) {

@@ -59,11 +59,15 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 	if !ok || m.phase != queueing || workflow.GetVersion(ctx, queuedAnalysis, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
+	m.phase = planning // no other strategy before it is done
 	plan, err := p.analyse(ctx, m)
 	if err != nil {
 		return err
 	}
-	m.hash, m.way = plan.Hash, plan.Way
+	m.phase, m.hash, m.way = queueing, plan.Hash, plan.Way
+	if m.aborted != nil {
+		return m.abortion()
+	}
 	return m.know(ctx, plan)
 }
 
