@@ -75,6 +75,9 @@ func TestAPlanKeepsWhatWasAskedOfIt(t *testing.T) {
 		if c.says == nil {
 			require.NoError(t, err, "%+v", c)
 		}
+		if c.policy.Hours != "" {
+			require.NoError(t, resilience.Plan{ID: "m-2", Undoes: "m-1", Policy: c.policy}.CheckStrategy(c.next), "an undo only took them over")
+		}
 		for _, part := range c.says {
 			require.ErrorContains(t, err, part, "%+v", c)
 		}
