@@ -70,6 +70,13 @@ type shownPlan struct {
 func migrationShow(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show a migration: its renames, how far it is, what happened", Args: exactly(1),
+		Long: `Show a migration: what was asked of it, how far it is, and what happened.
+
+Of the ways the one that it goes comes first, below it the others: what the whole
+plan is expected to take by each, or why it cannot. "stay" are chunks that keep
+their old path. Of an intelligent plan each group follows: how it moves, why, from
+what, and what else it could have been. Then come conflicts, rows that did not go
+where they should, renames and events.`,
 		Example: "  starter migration show m-20261124-1532-x7k2",
 		RunE: s.do(func(ctx context.Context, args []string) error {
 			plan, err := s.plan(ctx, args[0])

@@ -54,6 +54,8 @@ func migrationThrottle(s *session) *cobra.Command {
 	var lasts time.Duration
 	c := &cobra.Command{
 		Use: "throttle ID --rate CHUNKS/S", Short: "Change the pace of a migration from its next batch on", Args: exactly(1),
+		Long: `Change the pace of a migration from its next batch on. One that goes by
+immediate has no pace: pause it and let it go on by another strategy first.`,
 		Example: `  starter migration throttle m-20261124-1532-x7k2 --rate 200 --for 2h
   starter migration throttle m-20261124-1532-x7k2 --rate 0 --batch-size 1000`,
 		RunE: s.do(func(ctx context.Context, args []string) error {
