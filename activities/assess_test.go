@@ -202,14 +202,12 @@ func (p *planner) now() resilience.Plan {
 }
 
 // TestAnotherStrategyIsApprovedLikeAPlan: thousands of chunks with a vector index are
-// a medium risk in batches and a high one at once. An access method of its name
-// stands in for pgvector.
+// a medium risk in batches and a high one at once.
 func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	t.Parallel()
 	p := newPlanner(t)
+	devtest.StandInForPgvector(t, p.pool)
 	for _, s := range []string{
-		`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
-		`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
 		`CREATE INDEX near_i ON rehome.chunks USING hnsw (id public.near_ops)`,
 		`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'guide/large.md', i, 'text ' || i FROM generate_series(1, 4000) i`,
 	} {

@@ -159,7 +159,7 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	b.ok("migration", "pause", id)
 	b.refuses(bad{"migration strategy " + id + " immediate", exitRefused, "rate 1: the strategy immediate moves all in one transaction"})
 	b.ok("migration", "throttle", id, "--rate", "0")
-	changed := b.has("migration strategy "+id+" immediate", "strategy")
+	changed := b.has("migration strategy "+id+" immediate --approve", "strategy")
 	require.Equal(t, "immediate", changed["strategy"])
 	require.Equal(t, "paused", changed["status"])
 	b.refuses(bad{"migration strategy " + id + " immediate", exitConflict, "immediate already"})
@@ -167,7 +167,7 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	b.ok("migration", "resume", id)
 	b.await(id, "completed")
 	shown := b.ok("migration", "show", id).out
-	for _, event := range []string{"throttled by " + author() + ": 1000 rows a second, for 2h0m0s", "strategy changed by " + author() + ": from batch to immediate"} {
+	for _, event := range []string{"throttled by " + author() + ": 1000 rows a second, for 2h0m0s", "strategy changed by " + author() + ": from batch to immediate", "with the change of strategy"} {
 		require.Contains(t, shown, event)
 	}
 }

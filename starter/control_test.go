@@ -62,30 +62,27 @@ func TestSteerAMigration(t *testing.T) {
 	}
 }
 
-// updates sends orders to a migration by Temporal's own command line, as its web UI's
+// update sends an order to a migration by Temporal's own command line, as its web UI's
 // form does, and returns the answer.
-func (b *bundle) updates(id string) func(name, input string) string {
+func (b *bundle) update(id, name, input string) string {
 	b.t.Helper()
 	run := b.has("migration show "+id, "workflow_id")["workflow_id"].(string)
-	return func(name, input string) string {
-		out, err := devtest.TemporalCommand(b.t, "workflow", "update", "execute", "--workflow-id", run, "--name", name, "--input", input, "--output", "json").CombinedOutput()
-		if err != nil {
-			return "refused: " + string(out)
-		}
-		return string(out)
+	out, err := devtest.TemporalCommand(b.t, "workflow", "update", "execute", "--workflow-id", run, "--name", name, "--input", input, "--output", "json").CombinedOutput()
+	if err != nil {
+		return "refused: " + string(out)
 	}
+	return string(out)
 }
 
 func TestTemporalsOwnCommandLineSteersAMigration(t *testing.T) {
 	t.Parallel()
 	b := setup(t).serve()
 	id := b.slow()
-	update := b.updates(id)
-	require.Contains(t, update("pause", `{"author": "ana", "reason": "a busy hour"}`), `"paused"`)
+	require.Contains(t, b.update(id, "pause", `{"author": "ana", "reason": "a busy hour"}`), `"paused"`)
 	b.await(id, "paused")
-	require.Contains(t, update("pause", `{"author": "ana"}`), "is paused already")
-	require.Contains(t, update("resume", `{"author": "ana"}`), `"executing"`)
-	require.NotContains(t, update("throttle", `{"author": "ana", "rate": 0, "batch_size": 1000}`), "refused")
+	require.Contains(t, b.update(id, "pause", `{"author": "ana"}`), "is paused already")
+	require.Contains(t, b.update(id, "resume", `{"author": "ana"}`), `"executing"`)
+	require.NotContains(t, b.update(id, "throttle", `{"author": "ana", "rate": 0, "batch_size": 1000}`), "refused")
 	b.await(id, "completed")
 	shown := b.ok("migration", "show", id).out
 	for _, event := range []string{"paused by ana: a busy hour", "resumed by ana", "throttled by ana"} {
@@ -98,15 +95,14 @@ func TestTemporalsOwnCommandLineApprovesAndAborts(t *testing.T) {
 	b := setup(t).serve()
 	id, _ := b.planned("--rate", "1", "--batch-size", "1")
 	hash := b.has("migration show "+id, "plan_hash")["plan_hash"].(string)
-	update := b.updates(id)
-	require.Contains(t, update("approve", `{"plan_hash": "0000", "author": "ana"}`), "is "+hash)
-	require.NotContains(t, update("approve", fmt.Sprintf(`{"plan_hash": %q, "author": "ana"}`, hash)), "refused")
+	require.Contains(t, b.update(id, "approve", `{"plan_hash": "0000", "author": "ana"}`), "is "+hash)
+	require.NotContains(t, b.update(id, "approve", fmt.Sprintf(`{"plan_hash": %q, "author": "ana"}`, hash)), "refused")
 	b.await(id, "executing")
-	require.NotContains(t, update("pause", `{"author": "ana"}`), "refused")
+	require.NotContains(t, b.update(id, "pause", `{"author": "ana"}`), "refused")
 	b.await(id, "paused")
-	require.Contains(t, update("strategy", `{"strategy": "fast", "author": "ana"}`), "refused")
-	require.NotContains(t, update("strategy", `{"strategy": "gradual", "author": "ana"}`), "refused")
-	require.NotContains(t, b.updates(id)("abort", `{"author": "ana", "reason": "another plan"}`), "refused")
+	require.Contains(t, b.update(id, "strategy", `{"strategy": "fast", "author": "ana"}`), "refused")
+	require.NotContains(t, b.update(id, "strategy", `{"strategy": "gradual", "author": "ana"}`), "refused")
+	require.NotContains(t, b.update(id, "abort", `{"author": "ana", "reason": "another plan"}`), "refused")
 	b.await(id, "rolled_back")
 	shown := b.ok("migration", "show", id).out
 	for _, event := range []string{"approved by ana: " + hash, "paused by ana", "gradual", "rolling back by ana: another plan"} {

@@ -73,8 +73,9 @@ func TestStableNames(t *testing.T) {
 		quarantined[].run_id quarantined[].bytes quarantined[].quarantined_at quarantined[].retain_until`)
 	require.EqualValues(t, 1, b.has("quarantine restore --run "+cleaned["run_id"].(string), "memory restored bytes left dropped")["restored"])
 
-	migrated := b.has("migrate --rename guide=handbook", `migration_id memory strategy kind status moves moved drifted vanished
-		disagree plan_hash duration_ms apply_ms planning_ms workflow_id policy.batch_size rollback_plan[]`)
+	migrated := b.has("migrate --rename guide=handbook", `migration_id memory strategy kind status moves moved stayed drifted
+		vanished disagree plan_hash duration_ms apply_ms planning_ms workflow_id policy.batch_size rollback_plan[]
+		estimate.ways[].way estimate.ways[].ms estimate.ways[].note estimate.ways[].taken`)
 	id := migrated["migration_id"].(string)
 	b.has("migration show "+id, "migration_id status link renames[].old renames[].new events[].at events[].event")
 	b.has("migration list", "migrations[].migration_id migrations[].status")

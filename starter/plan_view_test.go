@@ -11,6 +11,13 @@ import (
 	"rehome/resilience"
 )
 
+// rowsOf is a plan as people see it.
+func rowsOf(p resilience.Plan) string {
+	var b strings.Builder
+	planRows(&b, p)
+	return b.String()
+}
+
 func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 	t.Parallel()
 	plan := resilience.Plan{
@@ -25,12 +32,7 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 		}},
 		Steps: []string{"restore the aliases", "move the chunks back"},
 	}
-	text := func(p resilience.Plan) string {
-		var b strings.Builder
-		planRows(&b, p)
-		return b.String()
-	}
-	shown := text(plan)
+	shown := rowsOf(plan)
 	for _, line := range []string{
 		"conflicts\t2\n",
 		"table\tabout 20000 rows of 1.1 KiB; an update indexes the embedding again in near, since the path is in by_path\n",
@@ -45,27 +47,39 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 		resilience.Immediate: "all in one transaction", resilience.Batch: "no bound on the rate, 50 rows a batch",
 		resilience.Gradual: "no bound on the rate, batches by the time they take", resilience.Intelligent: "no bound on the rate, batches by the time they take",
 	} {
-		require.Contains(t, text(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
+		require.Contains(t, rowsOf(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
 	}
 	until := time.Date(2026, 11, 28, 14, 30, 0, 0, time.Local)
 	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: 5}, Until: &until}
-	require.Contains(t, text(plan), "throttled\t5 rows a second, until 2026-11-28 14:30:00\n")
+	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, until 2026-11-28 14:30:00\n")
 	plan.Throttle.Until = nil
-	require.Contains(t, text(plan), "throttled\t5 rows a second, for good\n")
+	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, for good\n")
 	plan.Approval = &resilience.Approval{Hash: "abc", By: "ana"}
-	require.Contains(t, text(plan), "approved\tby ana, never\n")
+	require.Contains(t, rowsOf(plan), "approved\tby ana, never\n")
 	plan.Approval.Hash = "of what it was before"
-	require.NotContains(t, text(plan), "by ana")
+	require.NotContains(t, rowsOf(plan), "by ana")
+	require.NotContains(t, rowsOf(resilience.Plan{ID: "m-2", Status: resilience.Pending}), "risk", "not found out yet")
+}
 
-	mixed := plan
-	mixed.Status, mixed.Strategy, mixed.Way, mixed.Stayed = resilience.Completed, resilience.Intelligent, resilience.Trickle, 12
-	mixed.Estimate.Ways = []resilience.WayCost{{Way: resilience.Trickle, MS: 1000, Taken: true}, {Way: resilience.AliasOnly, Note: "rows stay", Taken: true}, {Way: resilience.Update, MS: 900, Note: "rows change"}}
-	shown = text(mixed)
+// TestTheWaysOfAPlanAreShown, also where its groups go by several.
+func TestTheWaysOfAPlanAreShown(t *testing.T) {
+	t.Parallel()
+	shown := rowsOf(resilience.Plan{
+		Status: resilience.Completed, Strategy: resilience.Intelligent, Way: resilience.Trickle, Moves: 25, Stayed: 12,
+		Risk: resilience.Risk{Level: resilience.HighRisk}, Steps: []string{"move the chunks back"},
+		Estimate: resilience.Estimate{Ways: []resilience.WayCost{{Way: resilience.Trickle, MS: 1000, Taken: true}, {Way: resilience.AliasOnly, Note: "rows stay", Taken: true}, {Way: resilience.Update, MS: 900, Note: "rows change"}}},
+	})
 	require.Contains(t, shown, "stay\t12 chunks keep their old path; rehome.current_path answers for them\n")
 	require.Contains(t, shown, "way\ttrickle: rows change in place, slowly, expected to take 1.0 s\n\tand alias_only for some groups: rows stay\n\tor update, about 900 ms: rows change\nestimate")
 	require.NotContains(t, shown, "rollback", "what is over is undone by a plan of its own")
+	for _, way := range resilience.Ways() {
+		require.Contains(t, wayLines[way], string(way)+": ")
+	}
+}
 
-	require.NotContains(t, text(resilience.Plan{ID: "m-2", Status: resilience.Pending}), "risk", "not found out yet")
+// TestTheTableOfAPlanIsShown with what an update of a row touches.
+func TestTheTableOfAPlanIsShown(t *testing.T) {
+	t.Parallel()
 	for class, physics := range map[string]resilience.Physics{
 		"touches no index": {HOT: true, HOTShare: 1},
 		"touches b-trees only, but for the 40 % of rows whose pages have room": {HOTShare: 0.4},
@@ -73,9 +87,6 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 		"goes again into GIN words, since the path is in by_path":              {GINIndexes: []string{"words"}, PathIndexes: []string{"words", "by_path"}},
 	} {
 		require.Contains(t, physicsLine(physics), class)
-	}
-	for _, way := range resilience.Ways() {
-		require.Contains(t, wayLines[way], string(way)+": ")
 	}
 }
 
@@ -90,19 +101,14 @@ func TestATransferIsShownAsOne(t *testing.T) {
 		Estimate: resilience.Estimate{Ways: []resilience.WayCost{{Way: resilience.Update, MS: 2000, Taken: true}}},
 		Transfer: &resilience.Transferring{TransferOrder: resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}},
 	}
-	shown := func() string {
-		var b strings.Builder
-		planRows(&b, plan)
-		return b.String()
-	}
-	require.Contains(t, shown(), "memory\tdocs\nkind\ttransfer\ntarget\tmemory archive, for all chunks at or under guide\nsoak\t1m30s after the switch, in which both memories have the chunks\nstatus")
-	require.Contains(t, shown(), "table\tabout 10 rows of 100 B; each row that comes goes into all indexes, of which near cost most\n"+
+	require.Contains(t, rowsOf(plan), "memory\tdocs\nkind\ttransfer\ntarget\tmemory archive, for all chunks at or under guide\nsoak\t1m30s after the switch, in which both memories have the chunks\nstatus")
+	require.Contains(t, rowsOf(plan), "table\tabout 10 rows of 100 B; each row that comes goes into all indexes, of which near cost most\n"+
 		"way\tcopy: rows are copied to memory archive, and those of memory docs go to quarantine after the soak, expected to take 2.0 s\nestimate")
 	plan.Transfer.Prefix, *plan.Transfer.Soak = "", 0
-	require.Contains(t, shown(), "target\tmemory archive, for all chunks\nsoak\tnone\n")
+	require.Contains(t, rowsOf(plan), "target\tmemory archive, for all chunks\nsoak\tnone\n")
 	plan.Transfer.Back = true
-	require.Contains(t, shown(), "kind\ttransfer, back home\ntarget\tmemory docs, from memory archive\nstatus")
-	require.Contains(t, shown(), "way\tcopy: rows come back to memory docs, and their copies in memory archive go, expected")
+	require.Contains(t, rowsOf(plan), "kind\ttransfer, back home\ntarget\tmemory docs, from memory archive\nstatus")
+	require.Contains(t, rowsOf(plan), "way\tcopy: rows come back to memory docs, and their copies in memory archive go, expected")
 }
 
 // TestGroupsAreShownWithAllThatWasDecided in their order.

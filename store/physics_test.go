@@ -117,15 +117,13 @@ func TestPhysicsOfRealTables(t *testing.T) {
 	require.InEpsilon(t, 3000, p.Rows, 2)
 }
 
-// TestPhysicsOfVectorIndexes stands in for pgvector with an access method of its
-// name: what counts is the name, and whose the table is.
+// TestPhysicsOfVectorIndexes: what counts is the name of the access method, and whose
+// the table is.
 func TestPhysicsOfVectorIndexes(t *testing.T) {
 	t.Parallel()
 	pool := devtest.Pool(t)
-	chunkTable(t, pool, "near", 100,
-		`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
-		`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
-		`CREATE INDEX near_i ON public.near USING hnsw (id public.near_ops)`)
+	devtest.StandInForPgvector(t, pool)
+	chunkTable(t, pool, "near", 100, `CREATE INDEX near_i ON public.near USING hnsw (id public.near_ops)`)
 	p, err := store.New(pool).Physics(t.Context(), mapped("near", pathColumn))
 	require.NoError(t, err)
 	require.Equal(t, resilience.VectorClass, p.Class())

@@ -29,18 +29,17 @@ func TestATransferOwnsItsPathsInBothMemories(t *testing.T) {
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	m.memory("other", resilience.BuiltinMapping("other"))
 	m.fill(3, "guide/a.md", "zoo.md")
-	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('other', 'there.md', 1, 'x')`)
+	m.put("other", "there.md")
 	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "guide"})
 	require.NoError(t, err)
 	m.apply(id, 1)
 
 	_, err = m.plan("", rule("guide/a.md", "b.md"))
-	require.ErrorIs(t, err, store.ErrConflict)
-	require.ErrorContains(t, err, id)
+	m.owned(err, id)
 	_, err = m.plan("", rule("zoo.md", "animals.md"))
 	require.NoError(t, err)
 	_, err = m.transfer("other", "", resilience.TransferOrder{To: "docs", Prefix: "guide"})
-	require.Error(t, err, "they are on their way there")
+	m.owned(err, id)
 	require.ErrorIs(t, m.store.RemoveMemory(t.Context(), "other"), store.ErrRefused)
 }
 
@@ -50,14 +49,14 @@ func TestATransferTakesNoPlaceOfALivePlan(t *testing.T) {
 	t.Parallel()
 	guide := resilience.TransferOrder{To: "docs", Prefix: "guide"}
 	for name, c := range map[string]struct {
-		rename resilience.RenameRule
-		says   bool
+		rename  resilience.RenameRule
+		refused bool
 	}{
-		"TheTargetOfARename":  {rule("notes.md", "guide/notes.md"), true},
-		"AboveATarget":        {rule("notes", "guide"), true},
-		"TheSourceOfARename":  {rule("guide/b.md", "elsewhere.md"), true},
-		"AnotherPlaceOfIt":    {rule("notes.md", "guides/notes.md"), false},
-		"AnotherNameOfPlaces": {rule("notes", "others"), false},
+		"the target of a rename": {rule("notes.md", "guide/notes.md"), true},
+		"above a target":         {rule("notes", "guide"), true},
+		"the source of a rename": {rule("guide/b.md", "elsewhere.md"), true},
+		"another place of it":    {rule("notes.md", "guides/notes.md"), false},
+		"another name of places": {rule("notes", "others"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,7 +67,7 @@ func TestATransferTakesNoPlaceOfALivePlan(t *testing.T) {
 			owner, err := m.plan("", c.rename)
 			require.NoError(t, err)
 			id, err := m.transfer("other", "", guide)
-			if !c.says {
+			if !c.refused {
 				require.NoError(t, err)
 				return
 			}

@@ -125,22 +125,23 @@ func (k *killed) update(name string, order any) {
 }
 
 // TestARebuildSurvivesTheDeathOfItsWorker, which is killed while the vector index is
-// away: the next worker goes on, or puts the chunks back, and builds it as it was. An
-// access method of its name stands in for pgvector.
+// away: the next worker goes on, or puts the chunks back, and builds it as it was.
 func TestARebuildSurvivesTheDeathOfItsWorker(t *testing.T) {
 	t.Parallel()
-	for name, dir := range map[string]string{"goes on": "manual", "is aborted": "guide"} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		abort bool
+		at    string // where the chunks are in the end
+	}{
+		{"goes on", false, "manual"},
+		{"is aborted", true, "guide"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			k := filled(t, 4_000)
-			for _, s := range []string{
-				`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
-				`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
-				`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`,
-			} {
-				_, err := k.pool.Exec(t.Context(), s)
-				require.NoError(t, err)
-			}
+			devtest.StandInForPgvector(t, k.pool)
+			_, err := k.pool.Exec(t.Context(), `CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
+			require.NoError(t, err)
 			was, before := k.index(), k.fingerprint("guide")
 			require.NotEmpty(t, was)
 			k.migrate(resilience.Intelligent, resilience.Policy{Way: resilience.Rebuild})
@@ -152,15 +153,15 @@ func TestARebuildSurvivesTheDeathOfItsWorker(t *testing.T) {
 			require.Less(t, at.Last, at.Total)
 			require.Empty(t, k.index())
 
-			if dir == "manual" {
-				k.finish()
-			} else {
+			if c.abort {
 				launch(t, t.TempDir(), k.env, anyPort)
 				k.update(workflows.AbortUpdate, workflows.Order{Author: "ana"})
 				require.ErrorContains(t, k.run.Get(t.Context(), nil), "aborted by ana")
+			} else {
+				k.finish()
 			}
 			require.Equal(t, was, k.index())
-			require.Equal(t, before, k.fingerprint(dir))
+			require.Equal(t, before, k.fingerprint(c.at))
 		})
 	}
 }

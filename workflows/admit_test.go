@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
+	"rehome/activities"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -122,7 +123,7 @@ func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
 	env, a := rehearsal(t)
 	a.at.Wish, a.at.Last, a.now = resilience.WishPause, 10, risky()
 	env.RegisterDelayedCallback(func() {
-		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Immediate})
+		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Immediate, Approve: true, Author: "ana"})
 	}, time.Hour)
 	in := planned()
 	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1, Paused: true}
@@ -131,6 +132,9 @@ func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
 	require.Equal(t, workflows.MigrateName(resilience.Immediate), again.WorkflowType.Name)
 	require.EqualValues(t, 10, a.at.Last)
+	require.Equal(t, activities.ChangeInput{
+		PlanInput: activities.PlanInput{Migration: "m-1", Author: "ana"}, Strategy: resilience.Immediate, Approve: true,
+	}, a.change)
 	var next workflows.MigrateInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
 	require.Equal(t, risky().Risk, next.Resume.Shown.Risk, "the web UI shows what it is by the new one")

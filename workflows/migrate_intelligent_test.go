@@ -200,47 +200,55 @@ func page(t *testing.T, env *testsuite.TestWorkflowEnvironment) string {
 	return shown.CurrentDetails
 }
 
+// many are two groups more than the page shows. Of those a run knows how they move only.
+func many() []resilience.Group {
+	groups := make([]resilience.Group, activities.GroupsTold+2)
+	for i := range groups {
+		groups[i] = resilience.Group{
+			Position: i + 1, Name: fmt.Sprintf("d|%d", i), Until: int64(i + 1), Rows: 1, BatchSize: 9, Way: resilience.AliasOnly, Strategy: resilience.Batch, Reason: "Nobody uses them.",
+		}
+		if i < activities.GroupsTold {
+			groups[i].Inputs = resilience.Inputs{Heat: resilience.Cold, IndexClass: resilience.VectorClass, Basis: "a test"}
+			groups[i].Alternatives = []resilience.Alternative{{Way: resilience.Update, ExpectedMS: 5000, Why: "dearer"}, {Way: resilience.Rebuild, ExpectedMS: 7000, Why: "not ours"}}
+		}
+	}
+	return groups
+}
+
+// showsMany requires that a page shows the first of many groups, and how many more
+// there are.
+func showsMany(t *testing.T, page string) {
+	t.Helper()
+	require.Contains(t, page, `| 1 | d\|0: 1 chunks | by strategy batch and way alias_only, 9 in the first transaction, about 0 ms | Nobody uses them. | cold, never used, `)
+	require.Contains(t, page, "| not update, about 5.0 s: dearer; not rebuild, about 7.0 s: not ours |\n")
+	require.Contains(t, page, "\n| 20 | ")
+	require.NotContains(t, page, "\n| 21 | ")
+	require.Contains(t, page, "\nand 2 groups more: `starter migration show` has all\n")
+}
+
 // TestTheGroupsAreOnThePage while the plan waits for a person, in the queue and
-// while it moves; the first of many, and how many more there are. A run that takes
-// over shows them before it reads them.
+// while it moves.
 func TestTheGroupsAreOnThePage(t *testing.T) {
 	t.Parallel()
 	env, base := rehearsal(t)
-	a := &analyst{actor: base}
-	for i := range 22 {
-		a.groups = append(a.groups, resilience.Group{
-			Position: i + 1, Name: fmt.Sprintf("d|%d", i), Until: int64(i + 1), Rows: 1, BatchSize: 9, Way: resilience.AliasOnly, Strategy: resilience.Batch, Reason: "Nobody uses them.",
-			Inputs:       resilience.Inputs{Heat: resilience.Cold, IndexClass: resilience.VectorClass, Basis: "a test"},
-			Alternatives: []resilience.Alternative{{Way: resilience.Update, ExpectedMS: 5000, Why: "dearer"}, {Way: resilience.Rebuild, ExpectedMS: 7000, Why: "not ours"}},
-		})
-	}
-	env.RegisterActivity(a)
+	env.RegisterActivity(&analyst{actor: base, groups: many()})
 	base.at.Last, base.at.Wish, base.busy = 10, resilience.WishPause, 1
 	base.plan = resilience.Plan{Hash: "h1", Estimate: resilience.Estimate{P50MS: 60_000, Ways: []resilience.WayCost{
 		{Way: resilience.AliasOnly, MS: 60_000, Note: "rows stay", Taken: true}, {Way: resilience.Update, MS: 90_000, Note: "rows change"}, {Way: resilience.Rebuild, Closed: "not ours"},
 	}}}
-	all := func() {
+	shows := func(words string) {
 		shown := page(t, env)
-		require.Contains(t, shown, `| 1 | d\|0: 1 chunks | by strategy batch and way alias_only, 9 in the first transaction, about 0 ms | Nobody uses them. | cold, never used, `)
-		require.Contains(t, shown, "| not update, about 5s: dearer; not rebuild, about 7s: not ours |\n")
-		require.Contains(t, shown, "\n| 20 | ")
-		require.NotContains(t, shown, "\n| 21 | ")
-		require.Contains(t, shown, "\nand 2 groups more: `starter migration show` has all\n")
+		showsMany(t, shown)
+		require.Contains(t, shown, words)
 	}
 	env.RegisterDelayedCallback(func() {
-		all()
-		shown := page(t, env)
-		require.Contains(t, shown, "Waiting for approval")
-		require.Contains(t, shown, "| Way | alias_only, about 1m0s: rows stay |\n| Not | update, about 1m30s: rows change |\n")
+		shows("Waiting for approval")
+		shows("| Way | alias_only, about 1m0s: rows stay |\n| Not | update, about 1m30s: rows change |\n")
 		approve(t, env, "h1")
 	}, time.Hour)
+	env.RegisterDelayedCallback(func() { shows("Queued") }, time.Hour+time.Second)
 	env.RegisterDelayedCallback(func() {
-		all()
-		require.Contains(t, page(t, env), "Queued")
-	}, time.Hour+time.Second)
-	env.RegisterDelayedCallback(func() {
-		all()
-		require.Contains(t, page(t, env), "| Stay, answered by rehome.current_path | 11 |\n")
+		shows("| Stay, answered by rehome.current_path | 11 |\n")
 		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Batch})
 	}, 2*time.Hour)
 	in := planned()
@@ -250,18 +258,27 @@ func TestTheGroupsAreOnThePage(t *testing.T) {
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
 	var next workflows.MigrateInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
-	require.Less(t, len(again.Input.Payloads[0].Data), 32<<10)
+	require.Equal(t, many(), next.Resume.Groups)
+	require.Less(t, len(again.Input.Payloads[0].Data), 32<<10) // 20 groups in full, and the names of the others
+}
 
-	env, base = rehearsal(t)
-	env.RegisterActivity(&analyst{actor: base, groups: a.groups})
+// TestARunThatTakesOverShowsTheGroupsAtOnce, before it reads them itself.
+func TestARunThatTakesOverShowsTheGroupsAtOnce(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: many()}
+	env.RegisterActivity(a)
 	base.at.Wish = resilience.WishPause
 	env.RegisterDelayedCallback(func() {
-		all()
-		base.at.Wish = resilience.WishRun
+		showsMany(t, page(t, env))
+		require.Zero(t, a.looks)
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{})
 	}, time.Hour)
-	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), next)
+	in := planned()
+	in.Resume = &workflows.Resume{Phase: "moving chunks", Epoch: 1, Paused: true, Groups: many()}
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
 	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, 1, a.looks)
 }
 
 func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {

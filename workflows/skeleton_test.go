@@ -34,6 +34,7 @@ type actor struct {
 	now    resilience.Plan // as it stands later
 	busy   int             // how many times there is no slot
 	drifts []string        // why a beginning is refused, one for each try
+	change activities.ChangeInput
 }
 
 func (a *actor) do(name string, effect ...func()) error {
@@ -148,8 +149,8 @@ func (a *actor) ApproveMigration(context.Context, activities.ApproveInput) error
 	return a.do("ApproveMigration")
 }
 
-func (a *actor) ChangeStrategy(context.Context, activities.ChangeInput) (string, error) {
-	return "changed", a.do("ChangeStrategy")
+func (a *actor) ChangeStrategy(_ context.Context, in activities.ChangeInput) (string, error) {
+	return "changed", a.do("ChangeStrategy", func() { a.change = in })
 }
 
 func (a *actor) ReadMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {

@@ -54,6 +54,19 @@ func Connect(t testing.TB, database string) *pgxpool.Pool {
 	return pool
 }
 
+// StandInForPgvector gives a database an access method hnsw, with the operator class
+// public.near_ops of type bigint: what counts of a vector index is the name of its method.
+func StandInForPgvector(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	for _, s := range []string{
+		`CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hashhandler`,
+		`CREATE OPERATOR CLASS public.near_ops FOR TYPE bigint USING hnsw AS OPERATOR 1 =, FUNCTION 1 hashint8(bigint)`,
+	} {
+		_, err := pool.Exec(t.Context(), s)
+		require.NoError(t, err)
+	}
+}
+
 // create clones a database. The clone may not start while somebody is connected
 // to its template, so nobody ever is.
 func create(t testing.TB, from string) string {
