@@ -243,7 +243,7 @@ func TestTheGroupsAreOnThePage(t *testing.T) {
 	}
 	env.RegisterDelayedCallback(func() {
 		shows("Waiting for approval")
-		shows("| Way | alias_only, about 1m0s: rows stay |\n| Not | update, about 1m30s: rows change |\n")
+		shows("| Way | alias_only, about 1m0s: rows stay |\n| Or | update, about 1m30s: rows change |\n")
 		approve(t, env, "h1")
 	}, time.Hour)
 	env.RegisterDelayedCallback(func() { shows("Queued") }, time.Hour+time.Second)
