@@ -103,7 +103,7 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 		return resilience.Assessment{}, err
 	}
 	next := plan
-	next.Strategy = in.Strategy
+	next.Strategy, next.Policy = in.Strategy, plan.Lasting()
 	if in.Strategy == resilience.Intelligent && len(groups) > 0 { // it was before
 		next.Way = resilience.PlanWay(groups)
 	}

@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -33,6 +34,15 @@ func (p Policy) Check(by Strategy) error {
 		return err
 	}
 	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
+}
+
+// Lasting is the policy of a plan as operators have changed it for good.
+func (p Plan) Lasting() Policy {
+	policy := p.Policy
+	if t := p.Throttle; t != nil && t.Until == nil {
+		policy.Rate, policy.BatchSize = t.Rate, cmp.Or(t.BatchSize, policy.BatchSize)
+	}
+	return policy
 }
 
 // CheckStrategy refuses to let a plan go on by a strategy that would not keep what

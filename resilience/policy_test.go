@@ -84,6 +84,19 @@ func TestAPlanKeepsWhatWasAskedOfIt(t *testing.T) {
 	}
 }
 
+func TestAThrottleForGoodIsPartOfThePolicy(t *testing.T) {
+	t.Parallel()
+	later := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	plan := resilience.Plan{Policy: resilience.Policy{Rate: 1, BatchSize: 50, Author: "ana"}}
+	require.Equal(t, plan.Policy, plan.Lasting())
+	plan.Throttle = &resilience.Throttle{Until: &later}
+	require.Equal(t, plan.Policy, plan.Lasting(), "it comes back")
+	plan.Throttle.Until = nil
+	require.Equal(t, resilience.Policy{BatchSize: 50, Author: "ana"}, plan.Lasting())
+	plan.Throttle.BatchSize = 7
+	require.Equal(t, resilience.Policy{BatchSize: 7, Author: "ana"}, plan.Lasting())
+}
+
 func TestImmediateIsNotThrottled(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, resilience.Pace{Rate: 5, BatchSize: 5}.CheckThrottle("m-1", resilience.Batch))
