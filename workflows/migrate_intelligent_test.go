@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,13 +330,12 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 // builder is an analyst whose first build of the indexes lasts until it is cancelled.
 type builder struct {
 	*analyst
-	began bool
+	began atomic.Bool
 }
 
 func (b *builder) BuildIndexes(ctx context.Context, _ activities.PlanInput) (int, error) {
 	err := b.do("BuildIndexes")
-	if !b.began {
-		b.began = true
+	if !b.began.Swap(true) {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}
@@ -349,8 +349,10 @@ func TestAnAbortStopsTheBuildOfItsIndexes(t *testing.T) {
 	a := &builder{analyst: &analyst{actor: base}}
 	env.RegisterActivity(a)
 	base.plan = resilience.Plan{Hash: "h", Way: resilience.Rebuild, Physics: resilience.Physics{VectorIndexes: []string{"hnsw"}}}
+	aborted := false
 	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-		if info.ActivityType.Name == "BuildIndexes" && !a.began {
+		if info.ActivityType.Name == "BuildIndexes" && !aborted {
+			aborted = true
 			env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
 		}
 	})
