@@ -85,10 +85,9 @@ func (a *Database) reassess(ctx context.Context, plan resilience.Plan, groups []
 	if slices.Equal(plan.Estimate.Ways, plan.Estimate.TakenBy(groups).Ways) {
 		return nil
 	}
-	found, err := a.judgeAgain(ctx, plan)
+	found, err := a.judgeRest(ctx, plan, groups)
 	if err != nil {
 		return err
 	}
-	found.Estimate = found.Estimate.TakenBy(groups)
 	return a.Store.Reassess(ctx, plan, found)
 }

@@ -201,19 +201,68 @@ func (p *planner) now() resilience.Plan {
 	return plan
 }
 
+// vectored gives the table thousands of chunks more and an index by a method of the name
+// of pgvector's, which stands in for it.
+func (p *planner) vectored() {
+	p.Helper()
+	devtest.StandInForPgvector(p, p.pool)
+	for _, s := range []string{
+		`CREATE INDEX near_i ON rehome.chunks USING hnsw (id public.near_ops)`,
+		`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'guide/large.md', i, 'text ' || i FROM generate_series(1, 4000) i`,
+	} {
+		_, err := p.pool.Exec(p.Context(), s)
+		require.NoError(p, err)
+	}
+}
+
+// TestAPlanIsJudgedByTheWaysItGoes: those of its groups, whatever it was before, and
+// one by one row after another when it leaves them.
+func TestAPlanIsJudgedByTheWaysItGoes(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	p.vectored()
+	_, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
+	require.NoError(t, err)
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+	taken := func() (ways []resilience.Way) {
+		for _, w := range p.now().Estimate.Ways {
+			if w.Taken {
+				ways = append(ways, w.Way)
+			}
+		}
+		return ways
+	}
+	require.Equal(t, []resilience.Way{resilience.Update}, taken())
+
+	require.NoError(t, p.change(resilience.Intelligent, true))
+	for range 2 {
+		_, err = p.env.ExecuteActivity(p.act.AnalyseMigration, activities.AnalyseInput{PlanInput: activities.PlanInput{Migration: "m-1"}})
+		require.NoError(t, err)
+		groups, err := p.store.Groups(t.Context(), "m-1")
+		require.NoError(t, err)
+		require.NotEmpty(t, groups)
+		require.NotEqual(t, resilience.Update, p.now().Way)
+		require.Equal(t, resilience.PlanWay(groups), p.now().Way)
+		for _, g := range groups {
+			require.Contains(t, taken(), g.Way)
+		}
+		require.NotContains(t, taken(), resilience.Update)
+	}
+
+	require.NoError(t, p.change(resilience.Batch, true))
+	require.Equal(t, resilience.Update, p.now().Way)
+	require.Equal(t, []resilience.Way{resilience.Update}, taken())
+	require.NoError(t, p.change(resilience.Intelligent, true))
+	require.NotEqual(t, resilience.Update, p.now().Way, "it has its groups again")
+	require.NotContains(t, taken(), resilience.Update)
+}
+
 // TestAnotherStrategyIsApprovedLikeAPlan: thousands of chunks with a vector index are
 // a medium risk in batches and a high one at once.
 func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	t.Parallel()
 	p := newPlanner(t)
-	devtest.StandInForPgvector(t, p.pool)
-	for _, s := range []string{
-		`CREATE INDEX near_i ON rehome.chunks USING hnsw (id public.near_ops)`,
-		`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'guide/large.md', i, 'text ' || i FROM generate_series(1, 4000) i`,
-	} {
-		_, err := p.pool.Exec(t.Context(), s)
-		require.NoError(t, err)
-	}
+	p.vectored()
 	planned, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
 	require.NoError(t, err)
 	require.Equal(t, resilience.MediumRisk, planned.Risk.Level, planned.Risk.Reasons)
@@ -242,7 +291,7 @@ func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	require.Equal(t, planned.Risk, back.Risk)
 	require.Equal(t, planned.Hash, back.Hash)
 	require.Equal(t, back.Hash, back.Approval.Hash, "a yes to more is one to less")
-	refused(t, p.change(resilience.Immediate, false), "it was approved at a risk that is medium")
+	refused(t, p.change(resilience.Immediate, false), "by batch it is medium")
 }
 
 // TestAnotherStrategyKeepsWhatWasAskedOfAPlan: or does not take it over.

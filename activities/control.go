@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/temporal"
@@ -92,8 +93,7 @@ func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, 
 	return hash, classify("change the strategy", err)
 }
 
-// judgeChange says what a plan is by another strategy, or why it may not go on by
-// it. The risk is of what is left, the estimate of the whole, as those of plans are.
+// judgeChange says what a plan is by another strategy, or why it may not go on by it.
 func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in ChangeInput) (resilience.Assessment, error) {
 	if err := plan.CheckStrategy(in.Strategy); err != nil {
 		return resilience.Assessment{}, refused("%s", err)
@@ -103,23 +103,17 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 		return resilience.Assessment{}, err
 	}
 	next := plan
-	next.Strategy, next.Policy = in.Strategy, plan.Lasting()
-	if in.Strategy == resilience.Intelligent && len(groups) > 0 { // it was before
+	next.Strategy = in.Strategy
+	switch {
+	case in.Strategy != resilience.Intelligent: // of its groups only those are left that stay
+		groups = slices.DeleteFunc(groups, func(g resilience.Group) bool { return g.Way != resilience.AliasOnly })
+	case len(groups) > 0: // it was before
 		next.Way = resilience.PlanWay(groups)
 	}
-	whole, err := a.judgeAgain(ctx, next)
-	if err != nil {
-		return whole, err
-	}
-	if in.Strategy == resilience.Intelligent && len(groups) > 0 {
-		whole.Estimate = whole.Estimate.TakenBy(groups)
-	}
-	next.Moves -= plan.Moved + plan.Stayed
-	found, err := a.judgeAgain(ctx, next)
+	found, err := a.judgeRest(ctx, next, groups)
 	if err != nil {
 		return found, err
 	}
-	found.Estimate = whole.Estimate
 	if err := refusal(found); err != nil {
 		return found, err
 	}

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"slices"
 
 	"rehome/resilience"
 	"rehome/store"
@@ -76,13 +77,28 @@ func (a *Database) judge(ctx context.Context, plan resilience.Plan) (resilience.
 	return a.weigh(ctx, plan, facts)
 }
 
-// judgeAgain is judge for a plan whose way was decided on.
-func (a *Database) judgeAgain(ctx context.Context, plan resilience.Plan) (resilience.Assessment, error) {
+// judgeRest is judge for a plan whose ways were decided on, at the pace that is in force
+// for good: its risk is that of what is left to do, its estimate that of the whole.
+func (a *Database) judgeRest(ctx context.Context, plan resilience.Plan, groups []resilience.Group) (resilience.Assessment, error) {
 	facts, err := a.Store.Facts(ctx, plan)
 	if err != nil {
 		return resilience.Assessment{}, err
 	}
-	return a.weigh(ctx, plan, plan.GoingOn(facts))
+	plan.Policy, facts = plan.Lasting(), plan.GoingOn(facts)
+	facts.Effort = plan.Strategy.Effort(plan.Moves, plan.Policy)
+	whole, err := a.weigh(ctx, plan, facts)
+	if err != nil {
+		return whole, err
+	}
+	rest := plan
+	rest.Moves -= plan.Moved + plan.Stayed
+	facts.Effort = plan.Strategy.Effort(rest.Moves, plan.Policy)
+	found, err := a.weigh(ctx, rest, facts)
+	if plan.Strategy != resilience.Intelligent || len(groups) == 0 { // what does not stay goes one way
+		groups = append(slices.Clip(groups), resilience.Group{Way: facts.Way})
+	}
+	found.Estimate = whole.Estimate.TakenBy(groups)
+	return found, err
 }
 
 func (a *Database) weigh(ctx context.Context, plan resilience.Plan, facts resilience.Facts) (resilience.Assessment, error) {

@@ -37,7 +37,7 @@ func (p Plan) Unapproved(next Risk) string {
 	case p.Undoes != "" || !next.NeedsApproval() || approved && !next.above(p.Risk):
 		return ""
 	case approved:
-		return fmt.Sprintf("it was approved at a risk that is %s (%d of 100)", p.Risk.Level, p.Risk.Score)
+		return fmt.Sprintf("by %s it is %s (%d of 100)", p.Strategy, p.Risk.Level, p.Risk.Score)
 	}
 	return "nobody has approved it"
 }
@@ -63,7 +63,10 @@ func (p Plan) ways(f Facts) []WayCost {
 	if p.Kind == Transfer {
 		all = []WayCost{{Way: p.Way, Rate: f.Effort.Rate, Note: "rows are copied, and the old ones are taken away after the switch"}}
 	}
-	c := Circumstances{Physics: p.Physics, Settled: f.Settled, Undoing: p.Undoes != ""}
+	c := Circumstances{
+		Physics: p.Physics, Undoing: p.Undoes != "", Late: p.Status != Pending,
+		Settled: f.Settled || p.Status != Pending && p.Status != Queued,
+	}
 	for i := range all {
 		w := &all[i]
 		if w.Closed == "" {

@@ -183,13 +183,13 @@ func TestAYesReachesAsFarAsItsRisk(t *testing.T) {
 		{none, "", resilience.MediumRisk, resilience.HighRisk, "nobody has approved it"},
 		{none, "", resilience.HighRisk, resilience.HighRisk, "nobody has approved it"},
 		{none, "m-0", resilience.MediumRisk, resilience.CriticalRisk, ""},
-		{yes, "", resilience.MediumRisk, resilience.HighRisk, "it was approved at a risk that is medium (42 of 100)"},
+		{yes, "", resilience.MediumRisk, resilience.HighRisk, "by batch it is medium (42 of 100)"},
 		{yes, "", resilience.HighRisk, resilience.HighRisk, ""},
 		{yes, "", resilience.CriticalRisk, resilience.HighRisk, ""},
-		{yes, "", resilience.HighRisk, resilience.CriticalRisk, "it was approved at a risk that is high"},
+		{yes, "", resilience.HighRisk, resilience.CriticalRisk, "by batch it is high"},
 		{&resilience.Approval{Hash: "h0"}, "", resilience.HighRisk, resilience.HighRisk, "nobody has approved it"},
 	} {
-		plan := resilience.Plan{Hash: "h1", Approval: c.approval, Undoes: c.undoes, Risk: resilience.Risk{Level: c.was, Score: 42}}
+		plan := resilience.Plan{Hash: "h1", Strategy: resilience.Batch, Approval: c.approval, Undoes: c.undoes, Risk: resilience.Risk{Level: c.was, Score: 42}}
 		said := plan.Unapproved(resilience.Risk{Level: c.next})
 		require.Equal(t, c.says == "", said == "", "%+v: %s", c, said)
 		require.Contains(t, said, c.says)
@@ -228,7 +228,7 @@ func TestAPlanKnowsItsWays(t *testing.T) {
 	roomless := vectored
 	roomless.PathIndexes, roomless.Unindexed, roomless.RowBytes = nil, true, 800
 	ways := func(change func(p *resilience.Plan, f *resilience.Facts)) (resilience.Estimate, map[resilience.Way]resilience.WayCost) {
-		plan := resilience.Plan{Memory: "docs", Kind: resilience.Rename, Strategy: resilience.Batch, Moves: 20_000, Policy: resilience.Policy{BatchSize: 50}}
+		plan := resilience.Plan{Memory: "docs", Kind: resilience.Rename, Status: resilience.Pending, Strategy: resilience.Batch, Moves: 20_000, Policy: resilience.Policy{BatchSize: 50}}
 		f := facts(resilience.Batch, roomless, plan.Moves, 50)
 		if change != nil {
 			change(&plan, &f)
@@ -263,6 +263,11 @@ func TestAPlanKnowsItsWays(t *testing.T) {
 	require.Contains(t, all[resilience.Rebuild].Closed, "it needs an approval")
 	require.NotEmpty(t, all[resilience.Turns].Closed)
 	require.Empty(t, all[resilience.Trickle].Closed)
+	_, all = ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Status = resilience.Queued })
+	require.Empty(t, all[resilience.Turns].Closed)
+	require.NotEmpty(t, all[resilience.Rebuild].Closed, "nobody is asked any more")
+	_, all = ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Status = resilience.Paused })
+	require.Equal(t, "the rows have to keep their order", all[resilience.Turns].Closed)
 	e, all := ways(func(p *resilience.Plan, _ *resilience.Facts) { p.Kind = resilience.Transfer })
 	require.Len(t, all, 1, "new rows go one way only")
 	require.Equal(t, e.P50MS, all[resilience.Update].MS)

@@ -56,8 +56,10 @@ func (s *Store) relations(ctx context.Context, t table) ([]uint32, error) {
 }
 
 // staying is the rows of a plan p that stay as they are, since only their path
-// resolves to another: a multirange of ordinals, as text.
-const staying = `CASE WHEN p.way = 'alias_only' THEN '{[1,)}' ELSE coalesce((
+// resolves to another: a multirange of ordinals, as text. Of a plan that had begun to
+// move when that was decided they are those after the watermark that it had then.
+const staying = `CASE WHEN p.way = 'alias_only' THEN '{[' || coalesce((
+		SELECT min(g.until - g.rows) FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id), 0) + 1 || ',)}' ELSE coalesce((
 	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
 	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
 

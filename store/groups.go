@@ -33,6 +33,9 @@ func (s *Store) Group(ctx context.Context, plan string, rebuilding []string, dec
 		if err != nil {
 			return err
 		}
+		if j.strategy != resilience.Intelligent {
+			return problem(ErrFenced, "migration %s goes on by %s, which has no groups; see `starter migration show %s`", plan, j.strategy, plan)
+		}
 		var grouped bool
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM rehome.migration_groups WHERE plan_id = $1)`, plan).Scan(&grouped); err != nil || grouped {
 			return err

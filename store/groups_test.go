@@ -168,6 +168,9 @@ func TestAPlanThatWasBegunIsGroupedFromItsWatermark(t *testing.T) {
 	id, err := m.plan("", rule("d", "e"))
 	require.NoError(t, err)
 	at := m.apply(id, 2)
+	_, err = m.store.Group(t.Context(), id, nil, inGroups(plainCosts()))
+	require.ErrorIs(t, err, store.ErrFenced, "it is no plan of groups")
+	m.becomes(id, resilience.Intelligent)
 	groups, err := m.store.Group(t.Context(), id, nil, func(found store.Journalled) []resilience.Group {
 		require.True(t, found.Late)
 		require.True(t, found.Settled)
@@ -177,6 +180,41 @@ func TestAPlanThatWasBegunIsGroupedFromItsWatermark(t *testing.T) {
 	require.Len(t, groups, 1)
 	require.Equal(t, at.Total-at.Last, groups[0].Rows)
 	require.Equal(t, at.Total, groups[0].Until)
+}
+
+// becomes lets a plan that moves go on by another strategy.
+func (m *migrations) becomes(id string, next resilience.Strategy) {
+	m.Helper()
+	require.NoError(m, m.store.Pause(m.Context(), id, "ana", ""))
+	_, err := m.store.ChangeStrategy(m.Context(), id, store.StrategyChange{Strategy: next, Way: resilience.Update, Author: "ana"})
+	require.NoError(m, err)
+	resumed, _, err := m.store.Resume(m.Context(), id, "ana", "", nil)
+	require.NoError(m, err)
+	require.True(m, resumed)
+}
+
+// TestWhatMovedBeforeTheRestStaysGoesBack: only what was left when that was decided
+// keeps its place.
+func TestWhatMovedBeforeTheRestStaysGoesBack(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(10, "d/a.md")
+	start := m.rows("rehome.chunks")
+	id, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	at := m.apply(id, 2)
+	require.EqualValues(t, 6, at.Last)
+	m.becomes(id, resilience.Intelligent)
+	_, err = m.store.Group(t.Context(), id, nil, func(found store.Journalled) []resilience.Group {
+		return []resilience.Group{{Position: 1, Name: "all chunks", Rows: found.Directories[0].Rows, Until: found.Directories[0].Rows, Strategy: resilience.Batch, Way: resilience.AliasOnly, BatchSize: 3}}
+	})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.Equal(t, map[string]int{"e/a.md": 6, "d/a.md": 4}, m.at())
+	plan := m.read(id)
+	require.Equal(t, [2]int64{6, 4}, [2]int64{plan.Moved, plan.Stayed})
+	m.revert(id)
+	require.Equal(t, start, m.rows("rehome.chunks"))
 }
 
 // TestRowsThatStayAreCountedAndNothingElse: a group of the way alias_only.

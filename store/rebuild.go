@@ -143,15 +143,35 @@ type builder struct {
 	table table
 }
 
-// indexLock is held by an attempt while it builds: another's half of an index is not its
-// to drop.
-const indexLock = `pg_advisory_lock(hashtextextended('rehome indexes ' || $1, 0))`
+// lock waits until no other attempt builds: its half of an index is not ours to drop.
+// It asks again and again, since a statement that waits holds a snapshot, for which the
+// other's build would wait at its end.
+func (b builder) lock(ctx context.Context) error {
+	again := time.NewTicker(lockPoll)
+	defer again.Stop()
+	for {
+		var ours bool
+		err := b.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('rehome indexes ' || $1, 0))`, b.plan).Scan(&ours)
+		if err != nil || ours {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+const lockPoll = 200 * time.Millisecond
 
 func (b builder) build(ctx context.Context, index missing) error {
-	const settings = `SELECT ` + indexLock + `,
-		set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false), set_config('default_tablespace', $2, false),
-		set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting('maintenance_work_mem')), least($3::bigint * 3 / 2, 1024 * 1024 * 1024)) / 1024 || 'kB', false)`
-	if _, err := b.conn.Exec(ctx, settings, b.plan, index.Tablespace, index.Bytes); err != nil {
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	const settings = `SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false), set_config('default_tablespace', $1, false),
+		set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting('maintenance_work_mem')), least($2::bigint * 3 / 2, 1024 * 1024 * 1024)) / 1024 || 'kB', false)`
+	if _, err := b.conn.Exec(ctx, settings, index.Tablespace, index.Bytes); err != nil {
 		return err
 	}
 	valid, definition, err := b.look(ctx, index.Name)
@@ -160,7 +180,7 @@ func (b builder) build(ctx context.Context, index missing) error {
 	}
 	name := quote(b.table.m.Schema, index.Name)
 	if definition != "" && !valid {
-		if _, err := b.conn.Exec(ctx, `DROP INDEX `+name); err != nil {
+		if _, err := b.conn.Exec(ctx, `DROP INDEX CONCURRENTLY `+name); err != nil {
 			return err
 		}
 		definition = ""
@@ -184,7 +204,7 @@ func (b builder) build(ctx context.Context, index missing) error {
 // nobody searches it, and all who write would keep it up. One that another attempt is
 // building by now is left to that.
 func (b builder) discard(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	_ = b.conn.Close(ctx) // the lock goes with the session
 	pooled, err := b.store.pool.Acquire(ctx)
@@ -192,18 +212,15 @@ func (b builder) discard(ctx context.Context, name string) error {
 		return fmt.Errorf("drop what there is of it: %w", interpret(err))
 	}
 	b.conn = pooled.Hijack()
-	defer func() { _ = b.conn.Close(ctx) }()
-	if err := b.dropHalf(ctx, name); err != nil && TroubleOf(err) != resilience.LockTimeout {
+	defer func() { _ = b.conn.Close(context.WithoutCancel(ctx)) }()
+	if err := b.dropHalf(ctx, name); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("drop what there is of it: %w", interpret(err))
 	}
 	return nil
 }
 
 func (b builder) dropHalf(ctx context.Context, name string) error {
-	if _, err := b.conn.Exec(ctx, `SET lock_timeout = '10s'`); err != nil {
-		return err
-	}
-	if _, err := b.conn.Exec(ctx, `SELECT `+indexLock, b.plan); err != nil {
+	if err := b.lock(ctx); err != nil {
 		return err
 	}
 	valid, definition, err := b.look(ctx, name)

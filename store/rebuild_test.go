@@ -139,7 +139,7 @@ func TestAnIndexThatAnotherAttemptBuildsIsLeftToIt(t *testing.T) {
 	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
 	second := m.building(t.Context(), id)
 	require.Eventually(t, func() bool {
-		return m.count(`SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`) == 1
+		return m.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%'`) == 1
 	}, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, writer.Rollback(t.Context()))

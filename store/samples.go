@@ -60,7 +60,7 @@ func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilien
 
 // sampleRun records what a plan took that is about to be completed. Time in
 // which it was paused is left out; one that an operator throttled, or let go on by
-// another strategy once it had begun, teaches nothing. A plan is locked before it is
+// another strategy once it had begun or had groups, teaches nothing. A plan is locked before it is
 // looked at, so it is recorded once.
 func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 	const query = `
@@ -77,7 +77,8 @@ func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 			greatest(0, extract(epoch FROM now() - s.at) * 1000 - paused.ms)::float8
 		FROM plan p JOIN rehome.migration_progress g USING (plan_id), started s, paused
 		WHERE g.first_at IS NOT NULL AND NOT EXISTS (SELECT FROM rehome.migration_events e WHERE e.plan_id = @plan
-			AND (e.event = 'throttled' OR e.event = 'strategy changed' AND e.at > s.at))`
+			AND (e.event = 'throttled' OR e.event = 'strategy changed' AND e.at > s.at))
+			AND (p.strategy = 'intelligent' OR NOT EXISTS (SELECT FROM rehome.migration_groups WHERE plan_id = @plan))`
 	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"plan": plan, "executing": resilience.Executing})
 	if err != nil {
 		return err

@@ -22,7 +22,10 @@ type Retirer struct {
 // Retirer prepares the last step of a transfer.
 func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 	t, err := readTransfer(ctx, s.pool, plan)
-	if err != nil || t == nil {
+	if err == nil && t == nil {
+		err = problem(ErrInvalid, "it is none; see `starter migration show %s`", plan)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
 	}
 	r := &Retirer{store: s, transfer: t, memories: map[string]resilience.Memory{}}

@@ -130,6 +130,8 @@ func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
 	switch {
 	case m.aborted != nil || m.phase != queueing && (m.phase != moving || !m.paused):
 		return rejected("migration %s is %s; its strategy can be changed while it is queued or paused", m.in.Migration, m.phase)
+	case m.deciding:
+		return rejected("migration %s is being split into groups; try again in a moment", m.in.Migration)
 	case n.Strategy == m.strategy:
 		return rejected("migration %s is %s already", m.in.Migration, n.Strategy)
 	case m.next != "":

@@ -113,6 +113,7 @@ type migration struct {
 	epoch     int64
 	sweeps    int // rounds done
 	paused    bool
+	deciding  bool                // on its groups: its strategy stays
 	backing   bool                // it has paused itself, and puts a group back first
 	resuming  *Order              // a person asked to go on
 	orders    int                 // to pause or resume, so far

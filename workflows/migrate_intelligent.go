@@ -59,12 +59,13 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 	if !ok || m.phase != queueing || workflow.GetVersion(ctx, queuedAnalysis, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
-	m.phase = planning // no other strategy before it is done
+	m.deciding = true
 	plan, err := p.analyse(ctx, m)
+	m.deciding = false
 	if err != nil {
 		return err
 	}
-	m.phase, m.hash, m.way = queueing, plan.Hash, plan.Way
+	m.hash, m.way = plan.Hash, plan.Way
 	if m.aborted != nil {
 		return m.abortion()
 	}
@@ -75,9 +76,13 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 // made come last, at the plan's own size.
 func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
 	if !p.read {
-		if _, err := p.analyse(ctx, m); err != nil {
+		m.deciding = true
+		plan, err := p.analyse(ctx, m)
+		m.deciding = false
+		if err != nil {
 			return leg{}, err
 		}
+		m.shown.Estimate, m.shown.Risk = plan.Estimate, plan.Risk
 	}
 	p.m = m
 	g, ok := p.current(at)
@@ -97,7 +102,7 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	if g.Strategy != resilience.Gradual {
 		return way, nil
 	}
-	p.health.at, p.health.Hours = at, m.in.Policy.Hours
+	p.health.at = at
 	p.health.learn(at)
 	limits := resilience.LateLimits()
 	well, err := p.health.look(ctx, m, limits)

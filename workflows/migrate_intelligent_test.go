@@ -71,7 +71,7 @@ func (a *analyst) BuildIndexes(context.Context, activities.PlanInput) (int, erro
 }
 
 // TestAPlanThatBecameIntelligentInTheQueueIsLookedAtFirst: once it has begun, its rows
-// would have to keep their order.
+// would have to keep their order. Meanwhile its strategy stays.
 func TestAPlanThatBecameIntelligentInTheQueueIsLookedAtFirst(t *testing.T) {
 	t.Parallel()
 	env, base := rehearsal(t)
@@ -80,6 +80,11 @@ func TestAPlanThatBecameIntelligentInTheQueueIsLookedAtFirst(t *testing.T) {
 	in := planned()
 	in.Resume = &workflows.Resume{Phase: "queued"}
 	in.Resume.Admission.Queued = true
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "AnalyseMigration" {
+			env.UpdateWorkflow(workflows.StrategyUpdate, "change", rejection(t, "being split into groups"), workflows.NewStrategy{Strategy: resilience.Batch})
+		}
+	})
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), in)
 	require.NoError(t, env.GetWorkflowError())
 	require.Equal(t, []string{"AnalyseMigration", "TakeSlot", "BeginMigration"}, a.did()[:3])
