@@ -215,8 +215,8 @@ func (p *planner) vectored() {
 	}
 }
 
-// TestAPlanIsJudgedByTheWaysItGoes: those of its groups, whatever it was before, and
-// one by one row after another when it leaves them.
+// TestAPlanIsJudgedByTheWaysItGoes: those of its groups while it is intelligent, and a
+// plain update when it is not.
 func TestAPlanIsJudgedByTheWaysItGoes(t *testing.T) {
 	t.Parallel()
 	p := newPlanner(t)

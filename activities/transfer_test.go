@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/testsuite"
 
@@ -13,10 +14,9 @@ import (
 	"rehome/store"
 )
 
-// TestTransferActivitiesAreIdempotent runs every activity of a transfer, of its
-// rollback and of its undo, twice: the second run finds the work done.
-func TestTransferActivitiesAreIdempotent(t *testing.T) {
-	t.Parallel()
+// transferable are two memories, one of them with chunks that are referred to and used.
+func transferable(t *testing.T) (*pgxpool.Pool, *store.Store) {
+	t.Helper()
 	pool := devtest.Pool(t)
 	data := store.New(pool)
 	for _, name := range []string{"docs", "archive"} {
@@ -28,25 +28,37 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `SELECT rehome.refer('docs', id::text, 'answer'), rehome.touch('docs', ARRAY[id::text]) FROM rehome.chunks`)
 	require.NoError(t, err)
+	return pool, data
+}
+
+// transferState is all that an activity of a transfer may change.
+func transferState(t *testing.T, pool *pgxpool.Pool) map[string]string {
+	t.Helper()
+	all := snapshot(t, pool)
+	for name, query := range map[string]string{
+		"copies":     `SELECT string_agg(c::text, E'\n' ORDER BY plan, ordinal) FROM rehome.migration_copies c`,
+		"transfers":  `SELECT string_agg(concat_ws(' ', plan_id, origin, back, retired), E'\n' ORDER BY plan_id) FROM rehome.migration_transfers`,
+		"references": `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_references r`,
+		"access":     `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_access r`,
+		"quarantine": `SELECT string_agg(concat_ws(' ', quarantine_id, memory, chunk_id, restored_at IS NULL), E'\n' ORDER BY quarantine_id) FROM rehome.quarantine`,
+	} {
+		var text string
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce((`+query+`), '')`).Scan(&text), name)
+		all[name] = text
+	}
+	return all
+}
+
+// TestTransferActivitiesAreIdempotent runs every activity of a transfer, of its
+// rollback and of its undo, twice: the second run finds the work done.
+func TestTransferActivitiesAreIdempotent(t *testing.T) {
+	t.Parallel()
+	pool, data := transferable(t)
 	a := &activities.Database{Store: data}
 	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
 	activities.Register(env, a)
 
-	state := func() map[string]string {
-		all := snapshot(t, pool)
-		for name, query := range map[string]string{
-			"copies":     `SELECT string_agg(c::text, E'\n' ORDER BY plan, ordinal) FROM rehome.migration_copies c`,
-			"transfers":  `SELECT string_agg(concat_ws(' ', plan_id, origin, back, retired), E'\n' ORDER BY plan_id) FROM rehome.migration_transfers`,
-			"references": `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_references r`,
-			"access":     `SELECT string_agg(r::text, E'\n' ORDER BY memory, chunk_id) FROM rehome.chunk_access r`,
-			"quarantine": `SELECT string_agg(concat_ws(' ', quarantine_id, memory, chunk_id, restored_at IS NULL), E'\n' ORDER BY quarantine_id) FROM rehome.quarantine`,
-		} {
-			var text string
-			require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce((`+query+`), '')`).Scan(&text), name)
-			all[name] = text
-		}
-		return all
-	}
+	state := func() map[string]string { return transferState(t, pool) }
 	twice := func(activity, in any) {
 		t.Helper()
 		_, err := env.ExecuteActivity(activity, in)

@@ -15,18 +15,24 @@ func (j *journal) clashes(fold folder, files string) string {
 			SELECT g.*, %[1]s AS fold, %[2]s AS was FROM (%[4]s) g),
 		others AS MATERIALIZED (
 			SELECT raw, key, %[2]s AS fold FROM (%[5]s) o WHERE key IS NOT NULL),
-		met AS (
-			SELECT g.*, o.raw, o.key AS other, o.fold AS other_fold
-			FROM going g CROSS JOIN LATERAL unnest(rehome.path_prefixes(g.fold)) AS way (path) JOIN others o ON o.fold = way.path
-			UNION ALL
-			SELECT g.*, o.raw, o.key, o.fold
-			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN going g ON g.fold = way.path),
+		`+meeting("going", "g.*, o.raw, o.key AS other, o.fold AS other_fold")+`,
 		judged AS (
 			SELECT *, raw = new_path OR starts_with(target_key, other || '/') OR starts_with(other, target_key || '/') AS same FROM met),
 		clashes AS (
 			SELECT DISTINCT ON (key, path_id) path_id, CASE WHEN same THEN 'target_taken' ELSE 'lookalike' END AS kind, key AS source, target_key AS target, other
 			FROM judged WHERE same OR %[3]s ORDER BY key, path_id, same DESC, other)`,
 		fold("target_key"), fold("key"), apart, files, j.others())
+}
+
+// meeting joins the files g that go somewhere to the others o that are there, above
+// that, or below it, as far as their folds say.
+func meeting(going, columns string) string {
+	return fmt.Sprintf(`met AS (
+			SELECT %[2]s
+			FROM %[1]s g CROSS JOIN LATERAL unnest(rehome.path_prefixes(g.fold)) AS way (path) JOIN others o ON o.fold = way.path
+			UNION ALL
+			SELECT %[2]s
+			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN %[1]s g ON g.fold = way.path)`, going, columns)
 }
 
 // others lists where chunks are that are not of this plan, where its targets lie.

@@ -76,12 +76,7 @@ func (j *journal) listRenamed(ctx context.Context, fold folder) (taken []string,
 		others AS MATERIALIZED (
 			SELECT key, min(rest COLLATE "C") AS rest, `+fold("key")+` AS fold FROM sources s
 			WHERE NOT EXISTS (SELECT FROM planned p WHERE p.key = s.key) GROUP BY key),
-		met AS (
-			SELECT p.key, p.target_key, p.target_rest, p.was = o.fold AS alike, o.key AS other, o.rest AS other_rest
-			FROM planned p CROSS JOIN LATERAL unnest(rehome.path_prefixes(p.fold)) AS way (path) JOIN others o ON o.fold = way.path
-			UNION ALL
-			SELECT p.key, p.target_key, p.target_rest, p.was = o.fold, o.key, o.rest
-			FROM others o CROSS JOIN LATERAL unnest(rehome.path_prefixes(o.fold)) AS way (path) JOIN planned p ON p.fold = way.path),
+		`+meeting("planned", "g.key, g.target_key, g.target_rest, g.was = o.fold AS alike, o.key AS other, o.rest AS other_rest")+`,
 		judged AS (
 			SELECT *, other_rest = target_rest OR starts_with(target_key, other || '/') OR starts_with(other, target_key || '/') AS same FROM met),
 		clashes AS (

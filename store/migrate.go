@@ -22,12 +22,10 @@ const schemaLock = 0x7265686f6d65 // "rehome"
 // when it is there. It goes forward only; a newer schema is ErrSchema. Processes
 // that start together wait for the first of them.
 func (s *Store) Migrate(ctx context.Context) error {
-	pooled, err := s.pool.Acquire(ctx)
+	conn, err := s.session(ctx)
 	if err != nil {
-		return fmt.Errorf("reach Postgres: %w", interpret(err))
+		return err
 	}
-	// The lock belongs to the session, so the session ends with it.
-	conn := pooled.Hijack()
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // nothing is left to lose on it
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(schemaLock)); err != nil {
 		return fmt.Errorf("lock the schema: %w", interpret(err))

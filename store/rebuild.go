@@ -120,12 +120,10 @@ func (s *Store) BuildIndexes(ctx context.Context, plan string) (int, error) {
 	if err := s.pool.QueryRow(ctx, `SELECT mapping FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&t.m); err != nil {
 		return 0, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
 	}
-	pooled, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("reach Postgres: %w", interpret(err))
+	b := builder{store: s, plan: plan, table: t}
+	if b.conn, err = s.session(ctx); err != nil {
+		return 0, err
 	}
-	// The lock and the settings belong to the session, so it ends with them.
-	b := builder{store: s, conn: pooled.Hijack(), plan: plan, table: t}
 	defer func() { _ = b.conn.Close(context.WithoutCancel(ctx)) }() // nothing is left to lose on it
 	for i, index := range away {
 		if err := b.build(ctx, index); err != nil {
@@ -206,12 +204,11 @@ func (b builder) build(ctx context.Context, index missing) error {
 func (b builder) discard(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	_ = b.conn.Close(ctx) // the lock goes with the session
-	pooled, err := b.store.pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("drop what there is of it: %w", interpret(err))
+	_ = b.conn.Close(ctx) // the lock goes with it
+	var err error
+	if b.conn, err = b.store.session(ctx); err != nil {
+		return fmt.Errorf("drop what there is of it: %w", err)
 	}
-	b.conn = pooled.Hijack()
 	defer func() { _ = b.conn.Close(context.WithoutCancel(ctx)) }()
 	if err := b.dropHalf(ctx, name); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("drop what there is of it: %w", interpret(err))

@@ -100,15 +100,10 @@ func TestABuildThatIsCancelledLeavesNoHalfIndex(t *testing.T) {
 	t.Parallel()
 	m, indexes := indexed(t)
 	before := indexes()
-	id := m.begun()
-	_, err := m.store.TakeIndexes(t.Context(), id, 1, []string{"gin"})
-	require.NoError(t, err)
+	id := m.without()
 	without := indexes()
-
-	writer := m.writing()
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := m.building(ctx, id)
-	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
+	writer, ended := m.stuck(ctx, id, indexes)
 	cancel()
 	require.Eventually(t, func() bool {
 		return m.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'`) == 0
@@ -117,7 +112,7 @@ func TestABuildThatIsCancelledLeavesNoHalfIndex(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 	require.Equal(t, without, indexes())
 
-	_, err = m.store.BuildIndexes(t.Context(), id)
+	_, err := m.store.BuildIndexes(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, before, indexes())
 }
@@ -128,15 +123,9 @@ func TestAnIndexThatAnotherAttemptBuildsIsLeftToIt(t *testing.T) {
 	t.Parallel()
 	m, indexes := indexed(t)
 	before := indexes()
-	id := m.begun()
-	_, err := m.store.TakeIndexes(t.Context(), id, 1, []string{"gin"})
-	require.NoError(t, err)
-	without := indexes()
-
-	writer := m.writing()
+	id := m.without()
 	ctx, cancel := context.WithCancel(t.Context())
-	first := m.building(ctx, id)
-	require.Eventually(t, func() bool { return len(indexes()) > len(without) }, time.Minute, 10*time.Millisecond)
+	writer, first := m.stuck(ctx, id, indexes)
 	second := m.building(t.Context(), id)
 	require.Eventually(t, func() bool {
 		return m.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%'`) == 1
@@ -150,14 +139,26 @@ func TestAnIndexThatAnotherAttemptBuildsIsLeftToIt(t *testing.T) {
 	require.Equal(t, before, indexes())
 }
 
-// writing is a transaction that has written to the table: a build waits for it.
-func (m *migrations) writing() pgx.Tx {
+// without is a plan that has taken the indexes away.
+func (m *migrations) without() string {
+	m.Helper()
+	id := m.begun()
+	_, err := m.store.TakeIndexes(m.Context(), id, 1, []string{"gin"})
+	require.NoError(m, err)
+	return id
+}
+
+// stuck is a build that has half an index and waits for a writer to the table.
+func (m *migrations) stuck(ctx context.Context, id string, indexes func() map[string]string) (writer pgx.Tx, ended <-chan error) {
 	m.Helper()
 	writer, err := m.pool.Begin(m.Context())
 	require.NoError(m, err)
 	_, err = writer.Exec(m.Context(), `UPDATE rehome.chunks SET ordinal = ordinal`)
 	require.NoError(m, err)
-	return writer
+	before := len(indexes())
+	ended = m.building(ctx, id)
+	require.Eventually(m, func() bool { return len(indexes()) > before }, time.Minute, 10*time.Millisecond)
+	return writer, ended
 }
 
 // building builds the indexes of a plan meanwhile.

@@ -46,3 +46,13 @@ func (s *Store) Installation(ctx context.Context) (string, error) {
 	}
 	return id, nil
 }
+
+// session is a connection that is not given back: a lock and settings belong to it, and
+// end with it.
+func (s *Store) session(ctx context.Context) (*pgx.Conn, error) {
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach Postgres: %w", interpret(err))
+	}
+	return pooled.Hijack(), nil
+}

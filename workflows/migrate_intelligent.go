@@ -41,6 +41,8 @@ func (p *phased) handOver(r *Resume) {
 // analyse decides on the groups of the plan, or reads them where that was done:
 // by the run before, or when the plan began.
 func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, error) {
+	m.deciding = true
+	defer func() { m.deciding = false }()
 	var a activities.Analysis
 	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
 	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, in).Get(ctx, &a)
@@ -59,9 +61,7 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 	if !ok || m.phase != queueing || workflow.GetVersion(ctx, queuedAnalysis, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
-	m.deciding = true
 	plan, err := p.analyse(ctx, m)
-	m.deciding = false
 	if err != nil {
 		return err
 	}
@@ -76,9 +76,7 @@ func (m *migration) analyseQueued(ctx workflow.Context) error {
 // made come last, at the plan's own size.
 func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
 	if !p.read {
-		m.deciding = true
 		plan, err := p.analyse(ctx, m)
-		m.deciding = false
 		if err != nil {
 			return leg{}, err
 		}
