@@ -347,7 +347,7 @@ func ms(t float64) string {
 	if t < 10 {
 		return fmt.Sprintf("%.3g ms", t)
 	}
-	return spell(int64(math.Round(t)))
+	return Spell(int64(math.Round(t)))
 }
 
 // PlanWay is the way of a plan whose groups go these: theirs where they agree,

@@ -109,7 +109,7 @@ func Assess(f Facts) Risk {
 		t.addIf(f.Physics.Class() == VectorClass, vectorPoints, "every chunk's embedding is indexed again: an update is not HOT, and there is %s", names(f.Physics.VectorIndexes))
 	}
 	held := f.lockMS()
-	t.add(growth(5, float64(held)/100, 15), "one transaction holds its locks for about %s", spell(held))
+	t.add(growth(5, float64(held)/100, 15), "one transaction holds its locks for about %s", Spell(held))
 	t.addIf(f.Way == Rebuild, rebuildPoints, "similarity search goes without %s until it is built again", names(f.Physics.VectorIndexes))
 	t.load(f.Load)
 	t.add(growth(2.5, 1+float64(f.References), 10), "%s references are pointed to other chunks", thousands(f.References))

@@ -26,9 +26,9 @@ func (f Facts) Refusal() string {
 	switch {
 	case f.Physics.Class() == VectorClass && f.Way != Rebuild && held > MaxLockMS:
 		return fmt.Sprintf("immediate would index the embeddings of %s chunks again in %s, and lock them for about %s in one transaction, more than %s; use gradual, or intelligent, which looks for another way",
-			thousands(f.Effort.Rows), names(f.Physics.VectorIndexes), spell(held), spell(MaxLockMS))
+			thousands(f.Effort.Rows), names(f.Physics.VectorIndexes), Spell(held), Spell(MaxLockMS))
 	case held > MaxLockMS:
-		return fmt.Sprintf("immediate would lock %s chunks for about %s in one transaction, more than %s; use batch", thousands(f.Effort.Rows), spell(held), spell(MaxLockMS))
+		return fmt.Sprintf("immediate would lock %s chunks for about %s in one transaction, more than %s; use batch", thousands(f.Effort.Rows), Spell(held), Spell(MaxLockMS))
 	case f.Effort.Rows > MaxImmediateRows:
 		return fmt.Sprintf("immediate would change %s chunks in one transaction, more than %s; use batch", thousands(f.Effort.Rows), thousands(MaxImmediateRows))
 	}
@@ -44,8 +44,8 @@ func names(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-// spell writes milliseconds for people.
-func spell(ms int64) string {
+// Spell writes milliseconds for people: 40 ms, 3.1 s, 2m7s.
+func Spell(ms int64) string {
 	exact := time.Duration(ms) * time.Millisecond
 	switch {
 	case exact < time.Second:

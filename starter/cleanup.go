@@ -79,5 +79,5 @@ func cleanupRows(w io.Writer, r resilience.CleanupResult) {
 		row(w, "limit", fmt.Sprintf("%d in one run; clean up again for what is left, or with --max", r.Limit))
 	}
 	row(w, "text", size(r.BytesFreed))
-	row(w, "took", took(r.DurationMS))
+	row(w, "took", resilience.Spell(r.DurationMS))
 }

@@ -98,7 +98,7 @@ func (d *demo) rollback(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.remember(ctx, "its rollback", p.WorkflowID)
-	return fmt.Sprintf("%d chunks in %s", p.Moved, took(p.ApplyMS)), d.claims(
+	return fmt.Sprintf("%d chunks in %s", p.Moved, resilience.Spell(p.ApplyMS)), d.claims(
 		claim{"every chunk went back", d.killed.Moved, p.Moved},
 		claim{"the checksum of the table is what it was before the migration", d.before, d.checksum(ctx)},
 		claim{"the path resolves to itself again", killed.Old + "/main.go", ask[string](ctx, d, `SELECT rehome.current_path($1, $2)`, demoMemory, killed.Old+"/main.go")},

@@ -74,7 +74,7 @@ func (d *demo) migrate(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.remember(ctx, "the migration "+p.ID, p.WorkflowID)
-	return fmt.Sprintf("%d chunks in %s", p.Moved, took(p.ApplyMS)), d.claims(
+	return fmt.Sprintf("%d chunks in %s", p.Moved, resilience.Spell(p.ApplyMS)), d.claims(
 		claim{"the migration is over", resilience.Completed, p.Status},
 		claim{"every chunk of a renamed file moved", toMove, p.Moved},
 		claim{"chunks left at an old path", int64(0), d.count(ctx, `SELECT count(*) FROM rehome.chunks c JOIN demo.moved m ON m.old = c.path`)},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rehome/resilience"
 	"rehome/workflows"
 )
 
@@ -59,5 +60,5 @@ func ingestRows(w io.Writer, r workflows.IngestResult) {
 	}
 	row(w, "chunks", fmt.Sprintf("%d new, %d kept, %d replaced (in quarantine)", c.New, c.Kept, c.Replaced))
 	row(w, "text", size(r.Bytes))
-	row(w, "took", took(r.DurationMS))
+	row(w, "took", resilience.Spell(r.DurationMS))
 }

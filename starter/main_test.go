@@ -16,6 +16,7 @@ import (
 
 	"rehome/activities"
 	"rehome/internal/dev"
+	"rehome/resilience"
 	"rehome/store"
 	"rehome/workflows"
 )
@@ -76,7 +77,7 @@ func TestExitCodes(t *testing.T) {
 func TestTook(t *testing.T) {
 	t.Parallel()
 	for ms, text := range map[int64]string{0: "0 ms", 999: "999 ms", 3094: "3.1 s", 127_400: "2m7s"} {
-		require.Equal(t, text, took(ms))
+		require.Equal(t, text, resilience.Spell(ms))
 	}
 }
 

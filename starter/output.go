@@ -119,18 +119,6 @@ func moment(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// took writes a duration for people: 40 ms, 3.1 s, 2m7s.
-func took(ms int64) string {
-	exact := time.Duration(ms) * time.Millisecond
-	switch {
-	case exact < time.Second:
-		return fmt.Sprintf("%d ms", ms)
-	case exact < time.Minute:
-		return fmt.Sprintf("%.1f s", exact.Seconds())
-	}
-	return exact.Round(time.Second).String()
-}
-
 // count writes a number of things.
 func count(n int, what string) string {
 	if n == 1 {

@@ -46,7 +46,7 @@ func planRows(w io.Writer, p resilience.Plan) {
 	}
 	row(w, "text", size(p.Bytes))
 	assessmentRows(w, p)
-	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", took(p.DurationMS), took(p.PlanningMS), took(p.ApplyMS)))
+	row(w, "took", fmt.Sprintf("%s, of it planning %s and moving %s", resilience.Spell(p.DurationMS), resilience.Spell(p.PlanningMS), resilience.Spell(p.ApplyMS)))
 	row(w, "workflow", p.WorkflowID)
 }
 
@@ -82,7 +82,7 @@ func assessmentRows(w io.Writer, p resilience.Plan) {
 		row(w, "table", arrivalLine(p.Physics))
 	}
 	wayRows(w, p)
-	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s (%s)", took(p.Estimate.P50MS), took(p.Estimate.P90MS), p.Estimate.Basis))
+	row(w, "estimate", fmt.Sprintf("%s, in 9 of 10 cases within %s (%s)", resilience.Spell(p.Estimate.P50MS), resilience.Spell(p.Estimate.P90MS), p.Estimate.Basis))
 	row(w, "risk", fmt.Sprintf("%s, %d of 100", p.Risk.Level, p.Risk.Score))
 	for _, reason := range p.Risk.Reasons {
 		row(w, "", reason)

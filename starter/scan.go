@@ -76,7 +76,7 @@ func scanRows(w io.Writer, r resilience.ScanResult) {
 		row(w, "  chunks "+string(class), r.Classes[class].Chunks)
 	}
 	row(w, "conflicts", r.Conflicts)
-	row(w, "took", took(r.DurationMS))
+	row(w, "took", resilience.Spell(r.DurationMS))
 }
 
 // confirmed reports whether a person typed the memory's name for a flag that

@@ -16,7 +16,7 @@ func wayRows(w io.Writer, p resilience.Plan) {
 		words = copyLine(p)
 	}
 	if i := slices.IndexFunc(p.Estimate.Ways, func(c resilience.WayCost) bool { return c.Way == p.Way }); i >= 0 {
-		words += ", expected to take " + took(p.Estimate.Ways[i].MS)
+		words += ", expected to take " + resilience.Spell(p.Estimate.Ways[i].MS)
 	}
 	row(w, "way", words)
 	open := false
@@ -29,7 +29,7 @@ func wayRows(w io.Writer, p resilience.Plan) {
 			row(w, "", fmt.Sprintf("not %s: %s", c.Way, c.Closed))
 		default:
 			open = true
-			row(w, "", fmt.Sprintf("or %s, about %s: %s", c.Way, took(c.MS), c.Note))
+			row(w, "", fmt.Sprintf("or %s, about %s: %s", c.Way, resilience.Spell(c.MS), c.Note))
 		}
 	}
 	if open && p.Status == resilience.AwaitingApproval && p.Strategy != resilience.Intelligent {
