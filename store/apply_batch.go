@@ -62,17 +62,18 @@ func passing(lo, hi string) string {
 // are NULL when nothing was passed.
 var ofPassed = strings.NewReplacer("@lo", "(SELECT nullif(current_setting('rehome.lo', true), '')::bigint)", "@hi", "(SELECT nullif(current_setting('rehome.hi', true), '')::bigint)")
 
-// ofBatch picks the rows (lo, hi] of the journal m of a plan: the runs they are in,
-// which an index finds, and then the rows. Plan and bounds are SQL.
-func ofBatch(plan, lo, hi string) string {
-	return runsOf("m", plan, lo, hi) + fmt.Sprintf(" AND m.ordinal > %s AND m.ordinal <= %s", lo, hi)
-}
-
-// runsOf picks the runs that the rows (lo, hi] of a plan are in. The last of them is
-// not a min, which the planner may take from all the runs that follow.
-func runsOf(runs, plan, lo, hi string) string {
-	return fmt.Sprintf(`%[1]s.plan = %[2]s AND %[1]s.last > %[3]s AND %[1]s.last <= (
-				SELECT l.last FROM rehome.migration_runs l WHERE l.plan = %[2]s AND l.last >= %[4]s ORDER BY l.last LIMIT 1)`, runs, plan, lo, hi)
+// movesOf are the rows (lo, hi] of a plan's journal, as m: of the runs they are in, which
+// an index finds. The last of these is not a min, which the planner may take from all
+// the runs that follow. The view of the journal has more columns; an update carries all
+// of what it joins along with each row. Plan and bounds are SQL.
+func movesOf(plan, lo, hi string) string {
+	return strings.NewReplacer("{plan}", plan, "{lo}", lo, "{hi}", hi).Replace(`(
+				SELECT * FROM (
+					SELECT generate_series(r.first, r.last) AS ordinal, unnest(r.chunk_ids) AS chunk_id, p.old_path, p.new_path
+					FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id)
+					WHERE r.plan = {plan} AND r.last > {lo} AND r.last <= (
+						SELECT l.last FROM rehome.migration_runs l WHERE l.plan = {plan} AND l.last >= {hi} ORDER BY l.last LIMIT 1)) e
+				WHERE ordinal > {lo} AND ordinal <= {hi}) m`)
 }
 
 // batch advances the watermark and moves the rows it passes, and the batches that may
@@ -316,7 +317,7 @@ func (r batchResult) check(lo, hi int64) error {
 func lockStatement(t table) string {
 	return fmt.Sprintf(`
 		SELECT count(*) FROM (
-			SELECT FROM rehome.migration_moves m JOIN %s t ON %s AND %s
-			WHERE %s ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
-		t.name(), t.hasID("m.chunk_id"), t.scope(), ofBatch("@number", "@lo", "@hi"))
+			SELECT FROM %s JOIN %s t ON %s AND %s
+			ORDER BY m.ordinal FOR NO KEY UPDATE OF t) held`,
+		movesOf("@number", "@lo", "@hi"), t.name(), t.hasID("m.chunk_id"), t.scope())
 }

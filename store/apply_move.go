@@ -73,7 +73,7 @@ func moveStatement(t table, d direction, some bool) string {
 	}
 	if d.undoing { // what did not move does not move back; what moved last goes first, since it may have taken a place of what moved before
 		order = "ORDER BY m.ordinal DESC"
-		skipped = `AND NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
+		skipped = `WHERE NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
 		left = `(SELECT count(*) FROM ({excepted}) m WHERE NOT ` + stays + `)`
 		if some {
 			left += ` + (SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@stays::int8multirange * int8multirange(int8range(@lo, @hi, '(]'))) s)`
@@ -81,7 +81,7 @@ func moveStatement(t table, d direction, some bool) string {
 	}
 	documents, with := "", ""
 	if len(t.jsonColumns()) > 0 {
-		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = m.plan AND d.chunk_id = m.chunk_id"
+		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = @number AND d.chunk_id = m.chunk_id"
 	}
 	excepted := `SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi`
 	return strings.NewReplacer(
@@ -89,16 +89,15 @@ func moveStatement(t table, d direction, some bool) string {
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
 		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{with documents}", with,
 		"{on update}", onUpdate, "{generated}", generated, "{read}", oneIn("m.ordinal", rowsRead),
-		"{batch}", ofBatch("@number", "@lo", "@hi"), "{runs}", runsOf("r", "@number", "@lo", "@hi"),
+		"{moves}", movesOf("@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{account}", accounted, "{told}", told, "{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH own AS MATERIALIZED (SELECT {on update} AS meddles, {generated} AS makes),
 		planned AS NOT MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}
-			FROM rehome.migration_moves m {with documents} WHERE {batch} {skipped} {order}),
-		size AS MATERIALIZED ( -- counted without the rows, so that they need not be kept to be counted
-			SELECT (SELECT coalesce(sum(least(r.last, @hi) - greatest(r.first - 1, @lo)), 0) FROM rehome.migration_runs r WHERE {runs})::bigint - {left} AS planned),
+			FROM {moves} {with documents} {skipped} {order}),
+		due AS MATERIALIZED (SELECT @hi - @lo - {left} AS rows),
 		moved AS (
 			UPDATE {table} t SET {set}
 			{found}
@@ -107,13 +106,13 @@ func moveStatement(t table, d direction, some bool) string {
 		others AS MATERIALIZED (
 			SELECT p.ordinal, p.stays, {id} IS NOT NULL AS present, {here} IS TRUE AS here
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}
-			WHERE (SELECT planned FROM size) > (SELECT moved FROM done) AND p.ordinal NOT IN (SELECT ordinal FROM moved)),
+			WHERE (SELECT rows FROM due) > (SELECT moved FROM done) AND p.ordinal NOT IN (SELECT ordinal FROM moved)),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
 			ON CONFLICT DO NOTHING),
 		{account} AS (
-		SELECT (SELECT planned FROM size), d.moved + o.present, d.moved + o.here, d.moved + o.stayed, (d.moved + o.rows + {left} = @hi - @lo) IS NOT FALSE, d.verified
+		SELECT d.moved + o.rows, d.moved + o.present, d.moved + o.here, d.moved + o.stayed, (d.moved + o.rows = (SELECT rows FROM due)) IS NOT FALSE, d.verified
 		FROM done d, (
 			SELECT count(*) AS rows, count(*) FILTER (WHERE present) AS present, count(*) FILTER (WHERE here) AS here, count(*) FILTER (WHERE here AND stays) AS stayed
 			FROM others) o)

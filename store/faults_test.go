@@ -63,7 +63,7 @@ func (m *migrations) waiting() (pid int) {
 	m.Helper()
 	require.Eventually(m, func() bool {
 		err := m.pool.QueryRow(m.Context(), `
-			SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migration_moves%'`).Scan(&pid)
+			SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migration_runs%'`).Scan(&pid)
 		return err == nil
 	}, 20*time.Second, 2*time.Millisecond)
 	return pid

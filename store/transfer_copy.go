@@ -41,11 +41,11 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	skipped, left := "", "0"
 	if undoing { // what did not go there does not come back
 		const excepted = "FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND NOT e.undoing AND e.outcome <> 'edited'"
-		skipped = "AND NOT EXISTS (SELECT " + excepted + " AND e.ordinal = " + t.ordinal() + " OFFSET 0)"
+		skipped = "WHERE NOT EXISTS (SELECT " + excepted + " AND e.ordinal = " + t.ordinal() + " OFFSET 0)"
 		left = "(SELECT count(*) " + excepted + " AND e.ordinal > @lo AND e.ordinal <= @hi)"
 	}
 	return strings.NewReplacer(
-		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{rows}", ofBatch("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
+		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{moves}", movesOf("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
@@ -75,11 +75,11 @@ const journalled = `planned AS MATERIALIZED (` + passedRows + `)`
 // What was noted of them is written again by its place: in one snapshot that is the row.
 const passedRows = `
 			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, m.old_path AS home, m.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
-			FROM rehome.migration_moves m
+			FROM {moves}
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
-				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = m.plan AND c.ordinal = m.ordinal
+				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = @origin AND c.ordinal = m.ordinal
 					AND (SELECT EXISTS (SELECT FROM rehome.migration_copies n WHERE n.plan = @origin AND n.ordinal > {lo} AND n.ordinal <= {hi})) OFFSET 0) c ON true
-			WHERE {rows} {skipped}`
+			{skipped}`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
 // for every row. That rows were written as they were meant is seen by the sums of

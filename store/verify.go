@@ -106,7 +106,7 @@ func (v *verification) statement() string {
 		"{at source}", t.locatorsAre("p.old_path"), "{at target}", t.locatorsAre("p.new_path"),
 	).Replace(`
 		WITH planned AS MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path FROM rehome.migration_moves m WHERE ` + ofBatch("@number", "@lo", "@hi") + `),
+			SELECT * FROM ` + movesOf("@number", "@lo", "@hi") + `),
 		astray AS MATERIALIZED (
 			SELECT p.ordinal, {id} IS NOT NULL AS present, {at source} IS TRUE AS back
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}
