@@ -95,7 +95,9 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	} else {
 		err = step.careful(ctx, conn, how)
 	}
-	m.took, m.done = time.Since(began), step.done
+	if m.took, m.done = step.took, step.done; m.done == 0 {
+		m.took = time.Since(began)
+	}
 	return step.next, err
 }
 
@@ -105,6 +107,7 @@ type passage struct {
 	move, advance string
 	next          resilience.Watermark // where the last batch that is done came to
 	done          int
+	took          time.Duration // of these, on the server
 }
 
 // passed is what an advance passes.
@@ -217,6 +220,7 @@ func (p *passage) account(by passed, r batchResult) {
 	}
 	p.next = by.to
 	p.done++
+	p.took += time.Duration(r.took * float64(time.Millisecond))
 }
 
 // pieces moves rows (lo, hi] of the journal by as many statements as that takes,
@@ -260,9 +264,13 @@ func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) 
 // it, or, where nobody looks before the commit, insists that it is right.
 const (
 	accounted = `account (planned, present, here, moved, whole, verified)`
-	told      = `SELECT * FROM account`
-	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
+	told      = `SELECT *, ` + elapsed + ` FROM account`
+	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END, ` + elapsed + ` FROM account`
 )
+
+// elapsed is how long a transaction has been at work, in milliseconds, by the server's
+// clock: what sizes batches is not to learn from a slow network or a busy worker.
+const elapsed = `(1000 * extract(epoch FROM clock_timestamp() - transaction_timestamp()))::float8`
 
 // insisting is a move of the rows that an advance passed, which fails where its account
 // is not right.
@@ -282,20 +290,21 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
-	whole    bool // the journal has every row of the batch, if it passed any
-	verified bool // every moved row is at its target and, where compared, path apart what it was
+	whole    bool    // the journal has every row of the batch, if it passed any
+	verified bool    // every moved row is at its target and, where compared, path apart what it was
+	took     float64 // milliseconds from the beginning of the transaction
 }
 
 // and is the account of two parts of a batch, each of which was right.
 func (r batchResult) and(other batchResult) batchResult {
 	return batchResult{
 		planned: r.planned + other.planned, present: r.present + other.present, here: r.here + other.here,
-		moved: r.moved + other.moved,
+		moved: r.moved + other.moved, took: max(r.took, other.took),
 	}
 }
 
 func (r *batchResult) scan(row pgx.Row) error {
-	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified)
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified, &r.took)
 }
 
 // sparing is what to do about a table that meddles with its rows.
