@@ -94,13 +94,13 @@ func TestAnETAIsNeverBeforeNow(t *testing.T) {
 	env.OnActivity("MoveSlice", mock.Anything, mock.Anything).Return(b.MoveSlice).After(5 * time.Second)
 	env.RegisterDelayedCallback(func() {
 		_, facts := asked(t, env)
-		require.Equal(t, "20s after it goes on", facts["ETA p50"])
+		require.Equal(t, "20.0 s after it goes on", facts["ETA p50"])
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ana"})
 	}, time.Minute)
 	env.RegisterDelayedCallback(func() {
 		_, facts := asked(t, env)
 		require.Equal(t, "1 chunks a second", facts["Rate"])
-		require.Equal(t, "in 15s, at 2026-03-01 11:01:20 UTC", facts["ETA p50"])
+		require.Equal(t, "in 15.0 s, at 2026-03-01 11:01:20 UTC", facts["ETA p50"])
 	}, time.Minute+7*time.Second)
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), next)
 	require.NoError(t, env.GetWorkflowError())

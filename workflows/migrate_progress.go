@@ -142,10 +142,11 @@ func (s shown) pace(now time.Time, left int64) []Fact {
 		return facts
 	}
 	when := func(rest time.Duration) string {
+		lasts := resilience.Spell(rest.Milliseconds())
 		if eta.Frozen {
-			return rough(rest) + " after it goes on"
+			return lasts + " after it goes on"
 		}
-		return fmt.Sprintf("in %s, at %s", rough(rest), moment(now.Add(rest)))
+		return fmt.Sprintf("in %s, at %s", lasts, moment(now.Add(rest)))
 	}
 	return append(facts, Fact{"ETA p50", when(eta.P50)}, Fact{"ETA p90", when(eta.P90)})
 }
@@ -169,13 +170,13 @@ func (s shown) risk() []Fact {
 		facts = append(facts, Fact{"Risk", fmt.Sprintf("%s, %d of 100: %s", s.Risk.Level, s.Risk.Score, strings.Join(s.Risk.Reasons, "; "))})
 	}
 	if s.Estimate.P50MS > 0 {
-		facts = append(facts, Fact{"Estimate", fmt.Sprintf("%s, at most %s in 9 of 10 runs; %s", ms(s.Estimate.P50MS), ms(s.Estimate.P90MS), s.Estimate.Basis)})
+		facts = append(facts, Fact{"Estimate", fmt.Sprintf("%s, at most %s in 9 of 10 runs; %s", resilience.Spell(s.Estimate.P50MS), resilience.Spell(s.Estimate.P90MS), s.Estimate.Basis)})
 	}
 	for _, w := range s.Estimate.Ways {
 		if w.Taken {
-			facts = append(facts, Fact{"Way", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
+			facts = append(facts, Fact{"Way", fmt.Sprintf("%s, about %s: %s", w.Way, resilience.Spell(w.MS), w.Note)})
 		} else if w.Closed == "" {
-			facts = append(facts, Fact{"Or", fmt.Sprintf("%s, about %s: %s", w.Way, ms(w.MS), w.Note)})
+			facts = append(facts, Fact{"Or", fmt.Sprintf("%s, about %s: %s", w.Way, resilience.Spell(w.MS), w.Note)})
 		}
 	}
 	return facts
@@ -190,9 +191,9 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 	}
 	facts := append(stayFacts(plan.Stayed), Fact{"Drifted", fmt.Sprint(plan.Drifted)}, Fact{"Vanished", fmt.Sprint(plan.Vanished)})
 	if plan.ApplyMS > 0 {
-		words := ms(plan.ApplyMS)
+		words := resilience.Spell(plan.ApplyMS)
 		if plan.EstimateMS > 0 {
-			words += ", estimated " + ms(plan.EstimateMS)
+			words += ", estimated " + resilience.Spell(plan.EstimateMS)
 		}
 		facts = append(facts, Fact{"Moving took", words})
 	}
@@ -205,19 +206,6 @@ func (m *migration) result(ctx workflow.Context) (resilience.Plan, error) {
 
 // moment is a time as people read it.
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-// rough is a duration as far as people read it.
-func rough(d time.Duration) string {
-	switch {
-	case d >= time.Second:
-		return d.Round(time.Second).String()
-	case d >= time.Millisecond:
-		return d.Round(time.Millisecond).String()
-	}
-	return "no time"
-}
-
-func ms(n int64) string { return rough(time.Duration(n) * time.Millisecond) }
 
 // stayFacts says how many rows stay where they are, if any do.
 func stayFacts(rows int64) []Fact {

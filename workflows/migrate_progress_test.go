@@ -47,11 +47,11 @@ func TestProgressFreezesWhilePaused(t *testing.T) {
 		require.EqualValues(t, 30, p.Total)
 		require.Contains(t, facts["Paused"], "by ana since 2026-03-01 12:00:1")
 		require.Contains(t, facts["Paused"], ": lunch")
-		require.Equal(t, "20s after it goes on", facts["ETA p50"], "20 rows at one a second")
+		require.Equal(t, "20.0 s after it goes on", facts["ETA p50"], "20 rows at one a second")
 	}, 16*time.Second)
 	env.RegisterDelayedCallback(func() {
 		_, facts := asked(t, env)
-		require.Equal(t, "20s after it goes on", facts["ETA p50"], "it is frozen")
+		require.Equal(t, "20.0 s after it goes on", facts["ETA p50"], "it is frozen")
 		env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Immediate})
 	}, 3*time.Hour)
 	env.ExecuteWorkflow(batch(), planned())
@@ -68,7 +68,7 @@ func TestProgressFreezesWhilePaused(t *testing.T) {
 		p, facts := asked(t, env)
 		require.Equal(t, "Paused", p.Phase)
 		require.Contains(t, facts["Paused"], "by ana since 2026-03-01 12:00:1", "the next run knows")
-		require.Equal(t, "20s after it goes on", facts["ETA p50"])
+		require.Equal(t, "20.0 s after it goes on", facts["ETA p50"])
 		env.UpdateWorkflowNoRejection(workflows.ResumeUpdate, "resume", t, workflows.Order{Author: "ben"})
 	}, time.Hour)
 	env.RegisterDelayedCallback(func() {
