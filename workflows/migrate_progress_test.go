@@ -1,11 +1,13 @@
 package workflows_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -81,6 +83,26 @@ func TestProgressFreezesWhilePaused(t *testing.T) {
 	}, time.Hour+25*time.Second)
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), next)
 	require.NoError(t, env.GetWorkflowError())
+}
+
+// TestAnUndoIsNotPaused, although the plan was when it was aborted.
+func TestAnUndoIsNotPaused(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.at.Last, a.at.Wish = 20, resilience.WishPause
+	env.RegisterDelayedCallback(func() {
+		require.Equal(t, "Paused", shownPhase(t, env))
+		env.UpdateWorkflowNoRejection(workflows.AbortUpdate, "abort", t, workflows.Order{Author: "ana"})
+	}, time.Hour)
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "EndUndo" {
+			p, facts := asked(t, env)
+			require.Equal(t, "Moving chunks back", p.Phase)
+			require.NotContains(t, facts, "Paused")
+		}
+	})
+	env.ExecuteWorkflow(batch(), planned())
+	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
 }
 
 func TestWhoApprovesSeesTheRisk(t *testing.T) {

@@ -47,7 +47,7 @@ func (m *migration) order(cause error) Order {
 func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	m.phase = undoing
+	m.phase, m.shown.Hold = undoing, nil // what goes back is not paused
 	err := m.compensate(ctx, m.order(cause))
 	if err == nil {
 		err = cause
