@@ -22,6 +22,12 @@ func migrationList(s *session) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
 		Use: "list", Short: "List the migrations of a memory, newest first", Args: cobra.NoArgs,
+		Long: `List the migrations of a memory, newest first.
+
+Temporal's web UI finds those that are at something, or kept from it, by a filter:
+  RehomePhase = "paused" AND ExecutionStatus = "Running"
+Other phases are plan, approval, queued, move, waiting, soak, build, switch, retire,
+undo and stuck.`,
 		Example: "  starter migration list\n  starter migration list --all --limit 5 --json",
 		RunE: s.do(func(ctx context.Context, _ []string) error {
 			memory := ""

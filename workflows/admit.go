@@ -61,7 +61,7 @@ func (m *migration) awaitApproval(ctx workflow.Context) error {
 	m.phase, m.approved = approving, false
 	m.progress.set(ctx, Progress{Phase: "Waiting for approval: " + m.admission.Ask, Facts: append(m.shown.risk(),
 		Fact{"Plan hash", m.hash}, Fact{"To go on", "update approve with this plan hash"}, Fact{"To drop it", "update abort"})})
-	if err := showPhase(ctx, "approval"); err != nil {
+	if err := m.begin(ctx, "approval"); err != nil {
 		return err
 	}
 	err := workflow.ExecuteActivity(brief(ctx, "Ask a person to approve: "+m.admission.Ask), database.RequestApproval, m.named(Order{Reason: m.admission.Ask})).Get(ctx, nil)
@@ -101,6 +101,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 			return err
 		}
 		m.tellWait(ctx, "Queued: waiting for another migration to end", turn.Wait)
+		m.wait(ctx, "queued")
 		if err := m.waitInQueue(ctx, turn.Wait); err != nil {
 			return err
 		}
@@ -140,6 +141,7 @@ func (m *migration) comeBack(ctx workflow.Context) error {
 			return nil
 		case turn.Granted && m.orders == orders:
 			m.resuming = nil
+			m.mark(ctx)
 			return nil
 		case turn.Granted: // told something else; ask what holds
 			continue

@@ -94,13 +94,13 @@ func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
 	if err := ask(ctx, wanted("Go on", o), "ResumeMigration", m.named(o), &turn); err != nil {
 		return Answer{}, err
 	}
+	answer := Answer{resilience.Executing}
+	if !turn.Granted {
+		m.resuming, answer.Status = &o, resilience.Paused
+	}
 	m.paused = false
 	m.release(ctx)
-	if !turn.Granted {
-		m.resuming = &o
-		return Answer{resilience.Paused}, nil
-	}
-	return Answer{resilience.Executing}, nil
+	return answer, nil
 }
 
 func (m *migration) checkApprove(_ workflow.Context, a Approval) error {

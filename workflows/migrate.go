@@ -106,6 +106,9 @@ type migration struct {
 	carrying  *carrying // nil for a plan of another kind than transfer
 	manner    manner
 	phase     phase
+	work      string // the step in work, as runs are filtered by it
+	waits     string // what the step waits for, likewise
+	said      string // by what this run is filtered
 	hash      string // of the plan
 	way       resilience.Way
 	admission admission
@@ -180,7 +183,7 @@ func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
 // plan journals the moves. It changes nothing in the memory.
 func (m *migration) plan(ctx workflow.Context) error {
 	m.progress.set(ctx, Progress{Phase: "Planning: finding the chunks and writing the journal"})
-	if err := showPhase(ctx, "plan"); err != nil {
+	if err := m.begin(ctx, "plan"); err != nil {
 		return err
 	}
 	var plan resilience.Plan
@@ -222,7 +225,7 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	// 2. Readers of the old paths find the new ones.
 	m.phase = switching
 	m.tell(ctx)
-	if err := showPhase(ctx, "switch"); err != nil {
+	if err := m.begin(ctx, "switch"); err != nil {
 		return err
 	}
 	m.saga.owe(restoreAliases)
@@ -247,7 +250,7 @@ const latePause = "late-pause"
 // an attempt that was given up and had its effect late. Then the moves before it are
 // taken up again, which wait until it is over, take all orders, and find nothing to do.
 func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
-	for phase := m.phase; ; m.phase = phase {
+	for phase, work := m.phase, m.work; ; m.phase = phase {
 		err := m.step(ctx, summary, activity)
 		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
@@ -260,6 +263,8 @@ func (m *migration) whileExecuting(ctx workflow.Context, summary string, activit
 		if err := moves(ctx); err != nil {
 			return err
 		}
+		m.work = work
+		m.mark(ctx)
 	}
 }
 

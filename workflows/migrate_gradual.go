@@ -63,7 +63,7 @@ func (g *gradually) next(ctx workflow.Context, m *migration, at resilience.Water
 	now := workflow.Now(ctx)
 	g.rise(now, m)
 	if g.Soak.After(now) {
-		return leg{stop: true}, g.wait(ctx, m, g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), moment(g.Soak)))
+		return leg{stop: true}, g.wait(ctx, m, "soak", g.Soak.Sub(now), fmt.Sprintf("Soaking after %s until %s", g.done(), moment(g.Soak)))
 	}
 	way, err := g.slice(ctx, m)
 	way.summary = "Move chunks: stage " + g.stage()

@@ -35,8 +35,9 @@ const (
 func (m *migration) told() bool { return m.aborted != nil || m.paused || m.next != "" }
 
 // wait lets a while pass, unless a person wants something. It does not count as
-// time that the rows take.
-func (g *gradually) wait(ctx workflow.Context, m *migration, d time.Duration, why string) error {
+// time that the rows take. Runs are filtered by what they wait for.
+func (g *gradually) wait(ctx workflow.Context, m *migration, what string, d time.Duration, why string) error {
+	m.wait(ctx, what)
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
 	began := workflow.Now(ctx)
 	_, err := await(ctx, d, why, m.told)
@@ -62,7 +63,7 @@ func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.L
 	}
 	if len(check.Shut) == 1 && shut(resilience.HoursGate) {
 		g.Unwell, g.Looks = time.Time{}, 0
-		return false, g.wait(ctx, m, max(firstLook, min(check.Opens.Sub(check.At), hoursLook)), "Waiting until "+moment(check.Opens)+", when its hours begin")
+		return false, g.wait(ctx, m, "waiting", max(firstLook, min(check.Opens.Sub(check.At), hoursLook)), "Waiting until "+moment(check.Opens)+", when its hours begin")
 	}
 	if g.Unwell.IsZero() {
 		g.Unwell = now
@@ -74,7 +75,7 @@ func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.L
 	if shut(resilience.DeadGate) && !now.Before(g.Vacuum) {
 		return false, g.vacuum(ctx, m)
 	}
-	return false, g.wait(ctx, m, g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
+	return false, g.wait(ctx, m, "waiting", g.untilLook(m, check.Shut), "Waiting for the server: "+resilience.Reasons(check.Shut))
 }
 
 // check is the look with which the last slice ended, where nothing came after it;
@@ -123,6 +124,7 @@ func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
 		g.Vacuum = ended.Add(max(vacuumAgain, vacuumNice*ended.Sub(began)))
 	}()
 	const why = "Vacuum the table: many of its row versions are dead"
+	m.wait(ctx, "waiting")
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
 	stoppable, stop := workflow.WithCancel(ctx)
 	defer stop()

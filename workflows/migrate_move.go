@@ -14,7 +14,7 @@ import (
 // moveAll moves what the journal has, and what sweeps add to it.
 func (m *migration) moveAll(ctx workflow.Context) error {
 	m.phase = moving
-	if err := showPhase(ctx, "move"); err != nil {
+	if err := m.begin(ctx, "move"); err != nil {
 		return err
 	}
 	for {
@@ -86,6 +86,7 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	if err != nil || way.stop {
 		return at, err
 	}
+	m.wait(ctx, "") // not any more
 	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
 	if err != nil {
 		return m.failed(ctx, at, err)

@@ -43,6 +43,7 @@ func (m *migration) know(ctx workflow.Context, plan resilience.Plan) error {
 func (m *migration) hold(ctx workflow.Context, o Order) {
 	m.shown.Hold = &hold{By: o.Author, Reason: o.Reason, Since: workflow.Now(ctx)}
 	m.tell(ctx)
+	m.mark(ctx)
 }
 
 // release shows that it is not any more.
@@ -56,6 +57,7 @@ func (m *migration) release(ctx workflow.Context) {
 		m.shown.idle += now.Sub(since)
 		m.shown.Hold = nil
 		m.tell(ctx)
+		m.mark(ctx)
 	}
 }
 

@@ -32,7 +32,7 @@ func (m *migration) buildIndexes(ctx workflow.Context) error {
 	}
 	if m.phase != undoing {
 		m.phase = building
-		if err := showPhase(ctx, "build"); err != nil {
+		if err := m.begin(ctx, "build"); err != nil {
 			return err
 		}
 	}

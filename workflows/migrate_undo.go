@@ -61,7 +61,7 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 
 // compensate fences the moves and runs what the saga owes.
 func (m *migration) compensate(ctx workflow.Context, order Order) error {
-	if err := showPhase(ctx, "undo"); err != nil {
+	if err := m.begin(ctx, "undo"); err != nil {
 		return err
 	}
 	var at resilience.Watermark

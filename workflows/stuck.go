@@ -100,6 +100,7 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 		}
 		if step != moveBack {
 			m.stuck = nil
+			m.mark(ctx)
 			return fmt.Errorf("left out by %s: %s (%s)", cmp.Or(said.Author, "an operator"), said.Reason, message(err))
 		}
 		at, err := m.where(ctx)
@@ -117,6 +118,7 @@ func (m *migration) helped(ctx workflow.Context, step string, cause error, wait 
 		m.stuck = &stuck{}
 	}
 	m.stuck.step, m.stuck.cause = step, message(cause)
+	m.mark(ctx)
 	m.progress.set(ctx, Progress{Phase: fmt.Sprintf("Stuck: it cannot %s: %s", step, m.stuck.cause), Facts: []Fact{
 		{"To try now", "update retry"}, {"To go on without", "update skip with a reason"}, {"By itself", "it is tried again in " + wait.String()},
 	}})
@@ -147,6 +149,7 @@ func (m *migration) goesOn(ctx workflow.Context) error {
 	}
 	step := m.stuck.step
 	m.stuck = nil
+	m.mark(ctx)
 	return m.note(ctx, activities.GoesOn, Order{Reason: step})
 }
 

@@ -111,7 +111,7 @@ func (m *migration) copyAll(ctx workflow.Context) error {
 
 // switchOver lets references lead to the copies, or to the source again.
 func (m *migration) switchOver(ctx workflow.Context) error {
-	if err := showPhase(ctx, "switch"); err != nil {
+	if err := m.begin(ctx, "switch"); err != nil {
 		return err
 	}
 	m.saga.owe(switchBack)
@@ -128,7 +128,7 @@ func (m *migration) soak(ctx workflow.Context) error {
 	}
 	left := m.carrying.SoakUntil.Sub(workflow.Now(ctx))
 	if left > 0 {
-		if err := showPhase(ctx, "soak"); err != nil {
+		if err := m.begin(ctx, "soak"); err != nil {
 			return err
 		}
 		m.progress.set(ctx, Progress{Phase: "Soaking: the chunks stand in both memories", Facts: []Fact{{"Until", m.carrying.SoakUntil.UTC().Format(time.RFC3339)}}})
@@ -145,7 +145,7 @@ func (m *migration) soak(ctx workflow.Context) error {
 
 // retireAll takes the source rows out of their memory, or brings them back.
 func (m *migration) retireAll(ctx workflow.Context) error {
-	if err := showPhase(ctx, "retire"); err != nil {
+	if err := m.begin(ctx, "retire"); err != nil {
 		return err
 	}
 	m.saga.owe(unretire)
