@@ -2,10 +2,13 @@ package workflows_test
 
 import (
 	"maps"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"rehome/activities"
+	"rehome/internal/dev/devtest"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -16,7 +19,7 @@ type scenario func(*installation) client.WorkflowRun
 // scenarios are all paths of which a history is kept.
 func scenarios() map[string]scenario {
 	all := strategyScenarios()
-	for _, more := range []map[string]scenario{orderScenarios(), failureScenarios(), undoScenarios(), fileScenarios()} {
+	for _, more := range []map[string]scenario{orderScenarios(), queueScenarios(), rebuildScenarios(), failureScenarios(), undoScenarios(), fileScenarios()} {
 		maps.Copy(all, more)
 	}
 	return all
@@ -45,6 +48,14 @@ func strategyScenarios() map[string]scenario {
 		"migrate-gradual-looks": func(in *installation) client.WorkflowRun { // in slices that end with one
 			_, run := in.migrateBy(resilience.Gradual, resilience.Policy{Rate: 40}, theGuide)
 			return run
+		},
+		"migrate-gradual-soaks": func(in *installation) client.WorkflowRun {
+			in.fill("guide/b.md", 400) // more than a canary
+			tuning := quick()
+			tuning.Soak = activities.Duration(time.Second)
+			return in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Gradual), workflows.MigrateInput{
+				Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: "m-1", Renames: []resilience.RenameRule{theGuide}, Tuning: tuning,
+			})
 		},
 		"migrate-intelligent": func(in *installation) client.WorkflowRun { // in several groups
 			in.fill("guide/cold/a.md", 600)
@@ -80,12 +91,99 @@ func orderScenarios() map[string]scenario {
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
-		"migrate-strategy-changed": func(in *installation) client.WorkflowRun {
-			_, run := in.movingOn()
-			in.told(run, workflows.PauseUpdate, workflows.Order{Author: "ana"})
-			in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+		"migrate-paused-late": func(in *installation) client.WorkflowRun { // of which the run was not told
+			in.faults.inject("SwitchAliases", fault{times: -1, err: errLost})
+			id, run := in.migrate(resilience.Policy{}, theGuide)
+			in.shows(run, "Letting the old paths lead to the new ones")
+			require.NoError(in, in.store.Pause(in.Context(), id, "ana", "a busy hour"))
+			in.faults.inject("SwitchAliases", fault{})
+			in.shows(run, "Paused")
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-			return in.temporal.GetWorkflow(in.Context(), run.GetID(), "") // the other workflow's run
+			return run
+		},
+		"migrate-judged-anew": func(in *installation) client.WorkflowRun { return in.changed() },
+		"migrate-strategy-changed": func(in *installation) client.WorkflowRun {
+			return in.temporal.GetWorkflow(in.Context(), in.changed().GetID(), "") // the other workflow's run
+		},
+	}
+}
+
+// changed is the run of a migration that went on by another strategy.
+func (in *installation) changed() client.WorkflowRun {
+	in.Helper()
+	_, run := in.movingOn()
+	in.told(run, workflows.PauseUpdate, workflows.Order{Author: "ana"})
+	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+	in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+	return run
+}
+
+// shows waits until a run says that it does something.
+func (in *installation) shows(run client.WorkflowRun, words string) {
+	in.Helper()
+	require.Eventually(in, func() bool { return in.progress(run).Phase == words }, wait, tick, words)
+}
+
+// inLine are two migrations of which one waits for the other, which takes long.
+func (in *installation) inLine() (first, second client.WorkflowRun) {
+	in.Helper()
+	in.exec(`INSERT INTO rehome.settings (key, value) VALUES ('max_concurrent_migrations', '1')`)
+	in.fill("other.md", 200)
+	id, first := in.migrate(resilience.Policy{BatchSize: 1, Rate: 2}, rule("other.md", "moved.md"))
+	in.moving(id)
+	_, second = in.migrate(resilience.Policy{}, theGuide)
+	in.shows(second, "Queued: waiting for another migration to end")
+	return first, second
+}
+
+// queueScenarios wait for others.
+func queueScenarios() map[string]scenario {
+	ana := workflows.Order{Author: "ana"}
+	return map[string]scenario{
+		"migrate-paused-queued": func(in *installation) client.WorkflowRun {
+			first, second := in.inLine()
+			in.told(first, workflows.PauseUpdate, ana)
+			_ = second.Get(in.Context(), nil)
+			third, run := in.migrate(resilience.Policy{BatchSize: 1, Rate: 2}, rule("manual", "guide"))
+			in.moving(third)
+			in.told(first, workflows.ResumeUpdate, ana)
+			in.shows(first, "Resumed, and waiting for another migration to end")
+			in.told(run, workflows.AbortUpdate, ana)
+			in.shows(first, "Moving chunks")
+			in.told(first, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100})
+			return first
+		},
+		"migrate-queued-analysis": func(in *installation) client.WorkflowRun {
+			first, second := in.inLine()
+			in.told(second, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+			require.Eventually(in, func() bool { return in.number(`SELECT count(*) FROM rehome.migration_groups`) > 0 }, wait, tick)
+			in.told(first, workflows.AbortUpdate, ana)
+			return in.temporal.GetWorkflow(in.Context(), second.GetID(), "") // the other workflow's run
+		},
+	}
+}
+
+// rebuildScenarios take a vector index away.
+func rebuildScenarios() map[string]scenario {
+	return map[string]scenario{
+		"migrate-build-stopped": func(in *installation) client.WorkflowRun {
+			devtest.StandInForPgvector(in.T, in.pool)
+			in.exec(`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
+			builds, err := in.pool.Acquire(in.Context())
+			require.NoError(in, err)
+			in.Cleanup(builds.Release)
+			_, err = builds.Exec(in.Context(), `SELECT pg_advisory_lock(hashtextextended('rehome indexes m-1', 0))`) // as an attempt that still builds
+			require.NoError(in, err)
+			run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Intelligent), workflows.MigrateInput{
+				Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: "m-1", Renames: []resilience.RenameRule{theGuide},
+				Policy: resilience.Policy{Way: resilience.Rebuild}, Approve: true, Tuning: quick(),
+			})
+			in.shows(run, "Building the vector indexes again")
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			require.Eventually(in, func() bool { return in.count("guide") == 60 }, wait, tick) // without it
+			_, err = builds.Exec(in.Context(), `SELECT pg_advisory_unlock_all()`)
+			require.NoError(in, err)
+			return run
 		},
 	}
 }
@@ -114,6 +212,16 @@ func failureScenarios() map[string]scenario {
 			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)
 			in.pausedByItself(id, run, 1, 50, "injected")
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+			return run
+		},
+		"migrate-stuck": func(in *installation) client.WorkflowRun {
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			in.faults.inject("RevertSlice", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			require.Eventually(in, func() bool {
+				_, err := in.update(run, workflows.RetryUpdate, workflows.Order{Author: "ana"})
+				return err == nil
+			}, wait, tick)
 			return run
 		},
 		"migrate-rollback-failed": func(in *installation) client.WorkflowRun {

@@ -10,7 +10,6 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
 	"rehome/workflows"
@@ -31,7 +30,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(histories + "/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, len(scenarios()), "one history for each scenario; %s=1 go test ./workflows -run RecordHistories makes them", recordVariable)
+	require.Len(t, files, len(scenarios()), "one history for each scenario; %s=1 go test ./workflows -run TestRecordHistories/NAME makes one", recordVariable)
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
@@ -53,14 +52,15 @@ func TestRecordHistories(t *testing.T) {
 			in := newInstallation(t)
 			in.fill("guide/a.md", 60)
 			run := play(in)
+			id := run.GetRunID()          // before it is followed by the next
 			_ = run.Get(t.Context(), nil) // some scenarios are meant to fail
-			recorded := in.history(run)
+			recorded := in.history(run.GetID(), id)
+			text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(recorded) // before the replay writes into it
+			require.NoError(t, err)
 			replayer := worker.NewWorkflowReplayer()
 			workflows.Register(replayer)
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, recorded), "a run of today replays today")
 			if keep {
-				text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(recorded)
-				require.NoError(t, err)
 				host, err := os.Hostname()
 				require.NoError(t, err)
 				text = bytes.ReplaceAll(text, []byte("@"+host+"@"), []byte("@recorder@"))
@@ -70,9 +70,9 @@ func TestRecordHistories(t *testing.T) {
 	}
 }
 
-func (in *installation) history(run client.WorkflowRun) *history.History {
+func (in *installation) history(workflow, run string) *history.History {
 	in.Helper()
-	events := in.temporal.GetWorkflowHistory(in.Context(), run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := in.temporal.GetWorkflowHistory(in.Context(), workflow, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	whole := &history.History{}
 	for events.HasNext() {
 		event, err := events.Next()
