@@ -111,6 +111,7 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 	twice(a.UnretireSlice, slice("t-1", 2))
 	twice(a.UndoSwitchReferences, named("t-1"))
 	twice(a.RevertSlice, slice("t-1", 2))
+	twice(a.VerifyUndo, activities.VerifyInput{Migration: "t-1"})
 	twice(a.EndUndo, named("t-1"))
 	home()
 
@@ -122,6 +123,7 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 	twice(a.RetireSlice, caring)
 	twice(a.SwitchReferences, named("u-2"))
 	twice(a.MoveSlice, slice("u-2", 1))
+	twice(a.VerifyMigration, activities.VerifyInput{Migration: "u-2"})
 	twice(a.CompleteMigration, named("u-2"))
 	home()
 }

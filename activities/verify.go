@@ -38,3 +38,16 @@ func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilie
 	at.Done = at.Done || err == nil && at.Total == 0
 	return at, classify("verify", err)
 }
+
+// VerifyUndo looks at every row of a transfer after the last has gone back, slice by
+// slice. A mismatch is an error that no retry mends.
+func (a *Database) VerifyUndo(ctx context.Context, in VerifyInput) (resilience.Verified, error) {
+	at := in.At
+	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {
+		var err error
+		at, err = a.Store.VerifyUndo(ctx, in.Migration, at, verifiedRows)
+		at.Done = err == nil && at.Last == at.Total
+		return at, at.Done, err
+	})
+	return at, classify("verify the undo", err)
+}

@@ -86,6 +86,7 @@ func (m *migrations) homeAgain(from, undoes string) resilience.Plan {
 		require.Equal(m, next.Last, again.Last)
 		at = next
 	}
+	m.looked(id, false)
 	require.NoError(m, m.store.Complete(m.Context(), id))
 	plan, err := m.store.Plan(m.Context(), id)
 	require.NoError(m, err)

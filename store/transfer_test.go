@@ -83,6 +83,7 @@ func (m *migrations) undone(id string) resilience.Plan {
 	m.retire(id, -1, false)
 	require.NoError(m, m.store.SwitchReferences(m.Context(), id))
 	m.apply(id, -1)
+	m.looked(id, false)
 	require.NoError(m, m.store.Complete(m.Context(), id))
 	plan, err := m.store.Plan(m.Context(), id)
 	require.NoError(m, err)
@@ -97,6 +98,7 @@ func (m *migrations) rollBack(id string) {
 	m.retire(id, -1, true)
 	require.NoError(m, m.store.UndoSwitchReferences(m.Context(), id))
 	m.revert(id)
+	m.looked(id, true)
 }
 
 // tables is every row of both memories and of what is said about them.

@@ -16,30 +16,40 @@ import (
 // exception. A row that an application moved on or deleted since its batch is
 // listed now; one that lies where it came from, or is missing in the journal, is
 // ErrVerify: the plan is to be undone.
+//
+// Of a transfer that goes back, each chunk has to be at home and its copy gone, see
+// VerifyUndo. One that does not compares its copies when it retires what they were
+// made of.
 func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified, n int64) (resilience.Verified, error) {
+	return s.verify(ctx, plan, at, n, false)
+}
+
+// VerifyUndo looks at the rows of a transfer after at, n at most, once all have gone
+// back, and returns how far it came. Each chunk that was copied has to be at home and
+// its copy gone, or listed with an outcome that says why not. A chunk that an
+// application moved on or deleted since, or whose copy somebody put back, is listed
+// now; a copy or a quarantined chunk that is left for no reason is ErrVerify.
+func (s *Store) VerifyUndo(ctx context.Context, plan string, at resilience.Verified, n int64) (resilience.Verified, error) {
+	return s.verify(ctx, plan, at, n, true)
+}
+
+func (s *Store) verify(ctx context.Context, plan string, at resilience.Verified, n int64, undoing bool) (resilience.Verified, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		v, err := openVerification(ctx, tx, plan)
+		v, err := openVerification(ctx, tx, plan, undoing)
 		if err != nil {
 			return err
 		}
-		at.Total = v.total
-		if v.transfer != nil { // its copies are compared when what they were made of retires
-			at.Last = v.total
-			return nil
-		}
 		to := min(v.total, at.Last+n)
-		var planned, back, since int64
-		v.args["lo"], v.args["hi"] = at.Last, to
-		if err := tx.QueryRow(ctx, v.statement(), v.args).Scan(&planned, &back, &since); err != nil {
-			return err
+		if v.transfer != nil && v.transfer.back == undoing { // its rows were compared when they retired
+			to = v.total
+		} else {
+			since, err := v.look(ctx, tx, at.Last, to)
+			if err != nil {
+				return err
+			}
+			at.Since += since
 		}
-		switch {
-		case planned != to-at.Last:
-			return problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths", at.Last+1, to, plan, planned, to-at.Last)
-		case back > 0:
-			return problem(ErrVerify, "rows %d to %d of plan %s: %d chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew", at.Last+1, to, plan, back)
-		}
-		at.Last, at.Since = to, at.Since+since
+		at.Last, at.Total = to, v.total
 		return nil
 	})
 	if err != nil {
@@ -48,43 +58,72 @@ func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified,
 	return at, nil
 }
 
-// verification is a look at a plan whose rows have all moved.
+// verification is a look at a plan whose rows have all moved, or all gone back.
 type verification struct {
+	plan     string
+	undoing  bool
 	table    table
 	transfer *transfer // nil for a plan of another kind
 	total    int64
 	args     pgx.NamedArgs
 }
 
-func openVerification(ctx context.Context, tx pgx.Tx, plan string) (*verification, error) {
+// look looks at rows (lo, hi] of the journal, and returns how many an application
+// changed since their batch.
+func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since int64, err error) {
+	statement, wrong := v.statement(), "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
+	if v.transfer != nil {
+		statement, wrong = v.transfer.homeStatement(v.undoing), "copies were left, or their chunks in quarantine, and no outcome says why; others changed tables of schema rehome (migration_copies, migration_exceptions or quarantine): put back what they changed, and undo it again"
+	}
+	v.args["lo"], v.args["hi"] = lo, hi
+	var planned, unaccounted int64
+	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &since); err != nil {
+		return 0, err
+	}
+	switch {
+	case planned != hi-lo:
+		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths", lo+1, hi, v.plan, planned, hi-lo)
+	case unaccounted > 0:
+		return 0, problem(ErrVerify, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
+	}
+	return since, nil
+}
+
+func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool) (*verification, error) {
 	if _, err := tx.Exec(ctx, `SELECT set_config('jit', 'off', true), set_config('work_mem', '64MB', true)`); err != nil {
 		return nil, err
 	}
-	var v verification
+	v := verification{plan: plan, undoing: undoing}
 	var number int
+	var last int64
 	var stays string
 	err := tx.QueryRow(ctx, `
-		SELECT p.number, p.mapping, g.total, `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
-		WHERE plan_id = $1 AND g.last = g.total`, plan).Scan(&number, &v.table.m, &v.total, &stays)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, problem(ErrVerify, "migration %s has not moved all of its rows; see `starter migration show %s`", plan, plan)
-	}
-	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
+		SELECT p.number, p.mapping, g.last, g.total, `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
+		WHERE plan_id = $1`, plan).Scan(&number, &v.table.m, &last, &v.total, &stays)
 	if err == nil {
 		v.transfer, err = readTransfer(ctx, tx, plan)
 	}
+	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
 	if v.transfer != nil {
-		v.args = v.transfer.args(nil)
+		v.args = v.transfer.args(pgx.NamedArgs{"number": v.transfer.number})
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) || err == nil && !undoing && last != v.total:
+		err = problem(ErrVerify, "migration %s has not moved all of its rows; see `starter migration show %s`", plan, plan)
+	case err == nil && undoing && v.transfer == nil:
+		err = problem(ErrInvalid, "migration %s is no transfer; see `starter migration show %s`", plan, plan)
+	case err == nil && undoing && last != 0:
+		err = problem(ErrVerify, "migration %s still has %d rows that have not gone back; let them: `starter migration rollback %s`", plan, last, plan)
 	}
 	return &v, err
 }
 
 // foreign counts the rows at the targets that are not of the plan, and names a
-// path of one. They are told apart by EXCEPT, which looks at each row once
+// path of one. Those of a transfer that goes back are where its chunks came from. They are told apart by EXCEPT, which looks at each row once
 // however many the planner expects; of a new plan it knows nothing.
 func (v *verification) foreign() string {
 	targets, path, scope, ours := v.table, v.table.path(), v.table.scope(), "SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number"
-	if t := v.transfer; t != nil {
+	if t := v.transfer; t != nil && !t.back {
 		targets, path, scope, ours = t.to, t.targetPath(), t.targetScope(), "SELECT target_id FROM rehome.migration_copies WHERE plan = @origin AND here"
 	}
 	return fmt.Sprintf(`
@@ -124,7 +163,7 @@ func (v *verification) statement() string {
 func (s *Store) VerifyTargets(ctx context.Context, plan string) (int64, error) {
 	var foreign int64
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		v, err := openVerification(ctx, tx, plan)
+		v, err := openVerification(ctx, tx, plan, false)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,12 @@ func courses() []course {
 	carried := course{
 		transfer: true,
 		forward:  slices.Concat(begin, move, []string{"SwitchReferences", "ReadRetired", "RetireSlice"}, end),
-		back:     append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice"}, back...), breaks: "RetireSlice",
+		back:     append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice", "VerifyUndo"}, back...), breaks: "RetireSlice",
+	}
+	returned := course{
+		transfer: true, undoes: true,
+		forward: slices.Concat([]string{"PlanMigration", "QueueMigration", "BeginMigration", "ReadRetired", "RetireSlice", "SwitchReferences"}, move, end),
+		back:    append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice"}, back...), breaks: "VerifyMigration",
 	}
 	rebuilt := course{
 		rebuild: true,
@@ -63,6 +68,7 @@ func courses() []course {
 		of(undoing, "rollback", resilience.Batch),
 		of(carried, "transfer", resilience.Batch),
 		of(carried, "gradual transfer", resilience.Gradual, "CheckHealth"),
+		of(returned, "transfer rollback", resilience.Batch),
 	}
 }
 
@@ -88,7 +94,11 @@ func (c course) run(env *testsuite.TestWorkflowEnvironment) {
 
 // TakeOverMigration finds a plan that was carried out.
 func (k *keeper) TakeOverMigration(context.Context, activities.PlanInput) (resilience.Plan, error) {
-	return resilience.Plan{ID: "m-0", Status: resilience.Completed, Strategy: resilience.Batch}, k.do("TakeOverMigration")
+	plan := resilience.Plan{ID: "m-0", Status: resilience.Completed, Strategy: resilience.Batch}
+	if k.plan.Transfer != nil {
+		plan.Transfer = &resilience.Transferring{}
+	}
+	return plan, k.do("TakeOverMigration")
 }
 
 // CheckHealth finds a server that bears all of it.

@@ -145,7 +145,7 @@ func kept(t *testing.T, c course) (*testsuite.TestWorkflowEnvironment, *keeper) 
 		fails: map[string]error{}, slice: 10, at: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}, plan: risky(),
 	}}
 	if c.transfer {
-		k.plan.Kind, k.plan.Transfer = resilience.Transfer, &resilience.Transferring{}
+		k.plan.Kind, k.plan.Transfer = resilience.Transfer, &resilience.Transferring{Back: c.undoes}
 	}
 	if c.rebuild {
 		k.plan.Way, k.plan.Physics.VectorIndexes = resilience.Rebuild, []string{"near"}

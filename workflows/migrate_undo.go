@@ -111,5 +111,8 @@ func (m *migration) moveBack(ctx workflow.Context) error {
 }
 
 func (m *migration) closePlan(ctx workflow.Context) error {
+	if err := m.verifyUndo(ctx); err != nil {
+		return err
+	}
 	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 }

@@ -9,24 +9,58 @@ import (
 // verify looks at every row once more before anybody is led to the new paths. A
 // mismatch ends the run, and the saga puts everything back. A transfer compares
 // its copies when it retires what they were made of; before that, once all stand
-// there, it looks for chunks of others among them.
+// there, it looks for chunks of others among them. One that goes back looks whether
+// every chunk came home, and what is left in the target has an outcome.
 func (m *migration) verify(ctx workflow.Context) error {
 	summary, words := "Look at every moved chunk once more", "Looking at every moved chunk once more"
-	if m.carrying != nil {
-		if m.carrying.SoakUntil.IsZero() {
+	switch {
+	case m.carrying == nil:
+	case m.carrying.Back:
+		if workflow.GetVersion(ctx, undoVerified, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return nil
 		}
+		summary, words = lookHome, lookingHome
+	case m.carrying.SoakUntil.IsZero():
+		return nil
+	default:
 		summary, words = "Look for chunks of others among the copies", "Looking for chunks of others among the copies"
+	}
+	return m.lookAtAll(ctx, summary, words, database.VerifyMigration)
+}
+
+// undoVerified is the change by which all rows of a transfer are looked at once more
+// when they have gone back.
+const undoVerified = "undo-verified"
+
+const (
+	lookHome    = "Look whether every chunk is home and its copy gone"
+	lookingHome = "Looking whether every chunk is home and its copy gone"
+)
+
+// verifyUndo is verify for a transfer whose own saga took it back. A mismatch keeps
+// the plan from being closed, until a person has mended it. The chunks of one that
+// went back, and whose saga made its copies again, were compared when they left.
+func (m *migration) verifyUndo(ctx workflow.Context) error {
+	if m.carrying == nil || m.carrying.Back || workflow.GetVersion(ctx, undoVerified, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	return m.lookAtAll(ctx, lookHome, lookingHome, database.VerifyUndo)
+}
+
+// lookAtAll goes through all rows, slice by slice.
+func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look any) error {
+	options := m.in.Tuning.sliced(ctx, summary)
+	if m.phase == undoing {
+		options = m.undoing(options)
 	}
 	in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice}
 	for !in.At.Done {
-		if m.aborted != nil {
+		if m.abandoned() {
 			return m.abortion()
 		}
 		at := in.At
 		m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks"})
-		err := workflow.ExecuteActivity(m.in.Tuning.sliced(ctx, summary), database.VerifyMigration, in).Get(ctx, &at)
-		if err != nil {
+		if err := workflow.ExecuteActivity(options, look, in).Get(ctx, &at); err != nil {
 			return err
 		}
 		in.At = at

@@ -98,6 +98,15 @@ func (a *actor) VerifyMigration(_ context.Context, in activities.VerifyInput) (a
 	return at, err
 }
 
+func (a *actor) VerifyUndo(_ context.Context, in activities.VerifyInput) (at resilience.Verified, err error) {
+	err = a.do("VerifyUndo", func() { // in slices of 20
+		at.Total = a.at.Total
+		at.Last = min(in.At.Last+20, at.Total)
+		at.Done = at.Last == at.Total
+	})
+	return at, err
+}
+
 func (a *actor) BeginUndo(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
 	err = a.do("BeginUndo", func() {
 		a.at.Wish = resilience.WishUndo

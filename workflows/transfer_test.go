@@ -35,6 +35,14 @@ func (in *installation) transfer(strategy resilience.Strategy, soak float64) (st
 	})
 }
 
+// carried is the order of a transfer that does not soak.
+func carried() workflows.MigrateInput {
+	in := planned()
+	soak := resilience.Seconds(0)
+	in.TransferOrder = resilience.TransferOrder{To: "archive", Soak: &soak}
+	return in
+}
+
 // of counts the chunks of a memory.
 func (in *installation) of(memory string) int {
 	in.Helper()
@@ -101,7 +109,7 @@ func TestEachStepOfTheUndoOfATransferFailingLeavesItDone(t *testing.T) {
 	in.fill("guide/a.md", 25)
 	id, run := in.transfer(resilience.Batch, 0)
 	require.Empty(t, ends(t, run, nil))
-	for i, step := range []string{"RetireSlice", "SwitchReferences", "MoveSlice", "CompleteMigration"} {
+	for i, step := range []string{"RetireSlice", "SwitchReferences", "MoveSlice", "VerifyMigration", "CompleteMigration"} {
 		in.faults.inject(step, fault{after: step != "CompleteMigration", times: 1})
 		run := in.start(fmt.Sprintf("%s-%d", workflows.RollbackID(in.id, "docs", id), i), workflows.RollbackName, workflows.RollbackInput{
 			Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Undo: fmt.Sprintf("undo-%d", i), BatchSize: 10, Tuning: quick(),

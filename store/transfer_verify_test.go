@@ -1,0 +1,209 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// look goes once through all rows of a transfer that has gone back, or was undone,
+// three at a time.
+func (m *migrations) look(id string, undoing bool) (at resilience.Verified, err error) {
+	m.Helper()
+	look := m.store.Verify
+	if undoing {
+		look = m.store.VerifyUndo
+	}
+	for err == nil && (at.Total == 0 || at.Last < at.Total) {
+		at, err = look(m.Context(), id, at, 3)
+	}
+	return at, err
+}
+
+// looked is look, twice: the second time finds nothing that is new.
+func (m *migrations) looked(id string, undoing bool) resilience.Verified {
+	m.Helper()
+	found, err := m.look(id, undoing)
+	require.NoError(m, err)
+	listed, copies := m.rows("rehome.migration_exceptions"), m.rows("rehome.migration_copies")
+	again, err := m.look(id, undoing)
+	require.NoError(m, err)
+	require.Zero(m, again.Since)
+	require.Equal(m, listed, m.rows("rehome.migration_exceptions"))
+	require.Equal(m, copies, m.rows("rehome.migration_copies"))
+	return found
+}
+
+// returns are the moments at which a transfer of six chunks is undone, each with
+// what undoes it. The copy of chunk 3 was moved on, so that it stays.
+var returns = []struct {
+	name    string
+	undoing bool // by its own saga
+	copied  int
+	back    func(m *migrations, id string) string
+}{
+	{"InTheCopies", true, 4, func(m *migrations, id string) string {
+		m.apply(id, 1)
+		m.keptCopy()
+		m.rollBack(id)
+		return id
+	}},
+	{"InTheSoak", true, 6, func(m *migrations, id string) string {
+		m.apply(id, -1)
+		require.NoError(m, m.store.SwitchReferences(m.Context(), id))
+		m.keptCopy()
+		m.rollBack(id)
+		return id
+	}},
+	{"Retired", true, 6, func(m *migrations, id string) string {
+		m.apply(id, -1)
+		require.NoError(m, m.store.SwitchReferences(m.Context(), id))
+		m.retire(id, -1, false)
+		m.keptCopy()
+		m.rollBack(id)
+		return id
+	}},
+	{"Completed", false, 6, func(m *migrations, id string) string {
+		m.apply(id, -1)
+		m.finish(id)
+		m.keptCopy()
+		back := m.turning("docs", id)
+		m.apply(back, -1)
+		return back
+	}},
+}
+
+// keptCopy lets the application move a copy on, and keeps what the copies were.
+func (m *migrations) keptCopy() {
+	m.Helper()
+	m.exec(`CREATE TABLE public.copies AS SELECT * FROM rehome.chunks WHERE memory = 'other'`)
+	m.exec(`UPDATE rehome.chunks SET path = 'theirs.md' WHERE memory = 'other' AND ordinal = 3`)
+}
+
+// TestEveryRowOfAnUndoneTransferIsLookedAt: at home, or listed with what became of it.
+func TestEveryRowOfAnUndoneTransferIsLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		write string // what somebody does after the last row went back
+		since int64
+		lists map[resilience.Outcome]int
+		says  string // why it fails; empty: it does not
+	}{
+		"AsItShouldBe":    {``, 0, map[resilience.Outcome]int{resilience.Clashed: 1}, ""},
+		"Edited":          {`UPDATE rehome.chunks SET content = 'new' WHERE memory = 'docs'`, 0, map[resilience.Outcome]int{resilience.Clashed: 1}, ""},
+		"MovedOn":         {`UPDATE rehome.chunks SET path = 'c.md' WHERE memory = 'docs' AND ordinal = 2`, 1, map[resilience.Outcome]int{resilience.Clashed: 1, resilience.Drifted: 1}, ""},
+		"Deleted":         {`DELETE FROM rehome.chunks WHERE memory = 'docs' AND ordinal < 3`, 2, map[resilience.Outcome]int{resilience.Clashed: 1, resilience.Vanished: 2}, ""},
+		"KeptCopyIsGone":  {`DELETE FROM rehome.chunks WHERE memory = 'other'`, 0, map[resilience.Outcome]int{resilience.Clashed: 1}, ""},
+		"CopiesPutBack":   {`INSERT INTO rehome.chunks OVERRIDING SYSTEM VALUE SELECT * FROM public.copies WHERE ordinal < 3`, 2, map[resilience.Outcome]int{resilience.Clashed: 3}, ""},
+		"OthersOfTheirID": {`INSERT INTO rehome.chunks OVERRIDING SYSTEM VALUE SELECT id, memory, path, ordinal, 'x' FROM public.copies WHERE ordinal < 3`, 0, map[resilience.Outcome]int{resilience.Clashed: 1}, ""},
+		"CopyForNoReason": {`DELETE FROM rehome.migration_exceptions`, 0, nil, "1 copies were left"},
+		"CopyNoted":       {`UPDATE rehome.migration_copies SET here = true`, 0, nil, "copies were left"},
+		"NoJournal":       {`UPDATE rehome.migration_runs SET first = 5, chunk_ids = chunk_ids[5:]`, 0, nil, "the journal has"},
+		"NotAtTheEnd":     {`UPDATE rehome.migration_progress SET last = 3`, 0, nil, "rows"},
+	} {
+		for _, way := range returns {
+			t.Run(name+way.name, func(t *testing.T) {
+				t.Parallel()
+				m, id := copied(t, 6, 0)
+				id = way.back(m, id)
+				if c.write != "" {
+					m.exec(c.write)
+				}
+				if c.says != "" {
+					_, err := m.look(id, way.undoing)
+					require.ErrorIs(t, err, store.ErrVerify)
+					require.ErrorContains(t, err, c.says)
+					return
+				}
+				require.Equal(t, resilience.Verified{Last: 6, Total: 6, Since: c.since}, m.looked(id, way.undoing))
+				count, why := m.listed(id)
+				require.Equal(t, c.lists, count, why)
+				if !way.undoing {
+					require.NoError(t, m.store.Complete(t.Context(), id))
+					plan, err := m.store.Plan(t.Context(), id)
+					require.NoError(t, err)
+					require.Equal(t, 5-c.since, plan.Moved)
+				}
+			})
+		}
+	}
+}
+
+// TestAChunkThatStayedInQuarantineIsFound, although nobody says why it is there.
+func TestAChunkThatStayedInQuarantineIsFound(t *testing.T) {
+	t.Parallel()
+	for _, way := range returns[2:] {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			m, id := copied(t, 6, 0)
+			id = way.back(m, id)
+			m.exec(`UPDATE rehome.quarantine SET restored_at = NULL WHERE chunk_id = '2'`)
+			_, err := m.look(id, way.undoing)
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.ErrorContains(t, err, "or their chunks in quarantine")
+		})
+	}
+}
+
+// TestWhatWasNeverCopiedIsNotLookedFor: an abort says nothing of rows it did not reach.
+func TestWhatWasNeverCopiedIsNotLookedFor(t *testing.T) {
+	t.Parallel()
+	m, id := copied(t, 6, 1)
+	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE memory = 'docs' AND ordinal = 6`)
+	m.rollBack(id)
+	require.Zero(t, m.looked(id, true).Since)
+	count, why := m.listed(id)
+	require.Empty(t, count, why)
+}
+
+// TestAnUndoThatWasEditedSinceSaysBoth: what came home from a copy, and that the chunk
+// is not there any more.
+func TestAnUndoThatWasEditedSinceSaysBoth(t *testing.T) {
+	t.Parallel()
+	m, id := copied(t, 6, -1)
+	m.finish(id)
+	m.exec(`UPDATE rehome.chunks SET content = 'edited' WHERE memory = 'other' AND ordinal < 3`)
+	back := m.turning("docs", id)
+	m.apply(back, -1)
+	m.exec(`DELETE FROM rehome.chunks WHERE memory = 'docs' AND ordinal = 2`)
+	require.EqualValues(t, 1, m.looked(back, false).Since)
+	count, why := m.listed(back)
+	require.Equal(t, map[resilience.Outcome]int{resilience.Edited: 1, resilience.Vanished: 1}, count)
+	require.Contains(t, why, "vanished 2: what was written to content came home")
+}
+
+// TestChunksOfOthersAtHomeAreReported when a transfer has gone back, once.
+func TestChunksOfOthersAtHomeAreReported(t *testing.T) {
+	t.Parallel()
+	each(t, func(m *migrations, from, to string) {
+		first, _, _ := m.gone(from, to)
+		if from == "notes" {
+			m.exec(`INSERT INTO public.notes (id, body, meta, team) VALUES ('theirs', 'x', '{"loc": {"source": "/srv/guide/a.md"}}', 'blue')`)
+		} else {
+			m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, 'guide/a.md', 9, 'x')`, from)
+		}
+		back := m.turning(from, first)
+		m.apply(back, -1)
+		require.Zero(m, m.looked(back, false).Since)
+		for range 2 {
+			foreign, err := m.store.VerifyTargets(m.Context(), back)
+			require.NoError(m, err)
+			require.EqualValues(m, 1, foreign)
+		}
+		require.Equal(m, 1, m.count(`SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'foreign'`, back))
+	})
+}
+
+// TestOnlyATransferIsLookedAtWhenItHasGoneBack: of a rename each batch says so.
+func TestOnlyATransferIsLookedAtWhenItHasGoneBack(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(3, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	_, err = m.look(id, true)
+	require.ErrorIs(t, err, store.ErrInvalid)
+}
