@@ -11,8 +11,8 @@ import (
 	"rehome/store"
 )
 
-// steering adapts the batches of a group to what they take. A slice goes on with
-// the next group when it has come to the end of one.
+// steering is the sizer of the batches of a group, which it adapts to what they take.
+// A slice goes on with the next group when it has come to the end of one.
 type steering struct {
 	data    *store.Store
 	plan    string
@@ -39,10 +39,14 @@ func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder)
 	if s.until == 0 {
 		return a.slice(ctx, in, order)
 	}
-	order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-		return s.apply(ctx, m, at, b)
+	if in.Gentle {
+		order.sizes = s
+	} else {
+		order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+			return s.apply(ctx, m, at, b)
+		}
+		defer watching(ctx, s.watch)()
 	}
-	defer watching(ctx, s.watch)()
 	if at, err = a.slice(ctx, in, order); err == nil {
 		at.Pace = s.course.String()
 	}
@@ -76,9 +80,13 @@ func (s *steering) watch(ctx context.Context) {
 		unwatched(ctx, s.plan, err)
 		return
 	}
+	s.waited(longest)
+}
+
+func (s *steering) waited(ms float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waits = s.waits.Seen(time.Now(), longest)
+	s.waits = s.waits.Seen(time.Now(), ms)
 }
 
 func (s *steering) calm() bool {
@@ -87,29 +95,45 @@ func (s *steering) calm() bool {
 	return s.waits.Calm(time.Now())
 }
 
-// apply moves a batch of the size in force and learns from it.
-func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+// next has the size in force, and ends with the group.
+func (s *steering) next(ctx context.Context, at resilience.Watermark, b store.Bounds) (store.Bounds, error) {
 	if at.Last >= s.until {
 		if err := s.record(ctx); err != nil {
-			return at, err
+			return b, err
 		}
 		if err := s.enter(ctx, at.Last); err != nil {
-			return at, err
+			return b, err
 		}
 	}
-	b.Batch, b.Until, b.Together = s.course.Size(), s.until, false
-	next, err := m.Apply(ctx, at, b)
-	var change string
+	b.Batch, b.Until = s.course.Size(), s.until
+	return b, nil
+}
+
+// apply moves a batch of the size in force and learns from it.
+func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+	b, err := s.next(ctx, at, b)
 	if err != nil {
-		s.course, change = s.course.Eased(store.TroubleOf(err))
-	} else if rows := next.Last - at.Last; rows > 0 {
-		took := float64(m.Took()) / float64(time.Millisecond)
-		s.course, change = s.course.After(resilience.Timing{Rows: rows, MS: took}, s.calm())
+		return at, err
+	}
+	b.Together = false
+	next, err := m.Apply(ctx, at, b)
+	s.learn(resilience.Timing{Rows: next.Last - at.Last, MS: float64(m.Took()) / float64(time.Millisecond)}, store.TroubleOf(err), true)
+	return next, err
+}
+
+// learn keeps what there is to tell of a change for record.
+func (s *steering) learn(t resilience.Timing, trouble resilience.Trouble, calm bool) (none resilience.Adjustment) {
+	var change string
+	switch {
+	case trouble != resilience.NoTrouble:
+		s.course, change = s.course.Eased(trouble)
+	case t.Rows > 0:
+		s.course, change = s.course.After(t, calm && s.calm())
 	}
 	if change != "" {
 		s.changes = append(s.changes, change)
 	}
-	return next, err
+	return none
 }
 
 // mostChanges is how many changes of one slice are recorded one by one.

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -12,10 +13,40 @@ import (
 	"rehome/store"
 )
 
-// careful steps through a slice under a servo: batches that take the time they
-// may, and that give way to others.
+// sizer picks the size of each batch of a slice.
+type sizer interface {
+	// next are the bounds of the batch after at.
+	next(ctx context.Context, at resilience.Watermark, b store.Bounds) (store.Bounds, error)
+	// waited takes a look at the sessions that wait for the batch in work into account:
+	// how long, in milliseconds, the one that has waited longest has; 0 when none does.
+	waited(ms float64)
+	// learn takes a batch into account. Sizes grow only while all is calm.
+	learn(t resilience.Timing, trouble resilience.Trouble, calm bool) resilience.Adjustment
+}
+
+// servoed is the sizer of batches that are to take a time, whatever was expected of them.
+type servoed struct{ resilience.Servo }
+
+func (s *servoed) next(_ context.Context, _ resilience.Watermark, b store.Bounds) (store.Bounds, error) {
+	b.Batch = s.Size
+	return b, nil
+}
+
+func (s *servoed) waited(float64) {}
+
+func (s *servoed) learn(t resilience.Timing, trouble resilience.Trouble, calm bool) (adjusted resilience.Adjustment) {
+	if trouble == resilience.NoTrouble {
+		s.Servo, adjusted = s.After(t, calm)
+	} else {
+		s.Servo, adjusted = s.Eased(trouble)
+	}
+	return adjusted
+}
+
+// careful steps through a slice: batches of a size that follows what they take, and
+// that give way to others.
 type careful struct {
-	servo  resilience.Servo
+	sizes  sizer
 	calm   bool
 	failed int // tries of the batch that is next
 
@@ -30,8 +61,8 @@ type careful struct {
 const watchEvery = 250 * time.Millisecond
 
 // carefully starts the watch over a slice; done ends it.
-func (a *Database) carefully(ctx context.Context, in SliceInput) (c *careful, done func()) {
-	c = &careful{servo: *in.Servo, calm: in.Calm}
+func (a *Database) carefully(ctx context.Context, in SliceInput, sizes sizer) (c *careful, done func()) {
+	c = &careful{sizes: sizes, calm: in.Calm}
 	return c, watching(ctx, func(ctx context.Context) { c.watch(ctx, a.Store, in.Migration) })
 }
 
@@ -66,6 +97,7 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 		return
 	}
 	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
+	c.sizes.waited(longest)
 	c.mine = c.mine || cancelled
 }
 
@@ -81,15 +113,15 @@ func measuring(servo *resilience.Servo, calm bool) *careful {
 	if servo == nil {
 		return nil
 	}
-	return &careful{servo: *servo, calm: calm}
+	return &careful{sizes: &servoed{*servo}, calm: calm}
 }
 
-// bounds are those of the next batch.
-func (c *careful) bounds(b store.Bounds) store.Bounds {
-	if c != nil {
-		b.Batch = c.servo.Size
+// bounds are those of the batch after at.
+func (c *careful) bounds(ctx context.Context, at resilience.Watermark, b store.Bounds) (store.Bounds, error) {
+	if c == nil {
+		return b, nil
 	}
-	return b
+	return c.sizes.next(ctx, at, b)
 }
 
 // stretch is what was measured since it was asked for last.
@@ -100,7 +132,10 @@ func (c *careful) stretch() *resilience.Pulse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.pulse
-	now.Servo, now.P95MS = c.servo, resilience.Quantile(c.took, 0.95)
+	now.P95MS = resilience.Quantile(c.took, 0.95)
+	if s, ok := c.sizes.(*servoed); ok {
+		now.Servo = s.Servo
+	}
 	c.before, c.pulse, c.took = c.before.And(now), resilience.Pulse{}, nil
 	return &now
 }
@@ -127,7 +162,11 @@ type stepFunc func(*store.Mover, context.Context, resilience.Watermark, store.Bo
 // tried often: the batch gets smaller, and a while passes.
 func (c *careful) stepping(step stepFunc) stepFunc {
 	return func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-		b.Batch, b.Gentle, b.Together = c.servo.Size, true, false
+		b, err := c.bounds(ctx, at, b)
+		if err != nil {
+			return at, err
+		}
+		b.Gentle, b.Together = true, false
 		next, err := step(m, ctx, at, b)
 		trouble := store.TroubleOf(err)
 		if err != nil && (trouble == resilience.NoTrouble || ctx.Err() != nil) {
@@ -161,16 +200,8 @@ func (c *careful) learn(t resilience.Timing, trouble resilience.Trouble) {
 	c.pulse.Batches++
 	c.pulse.Rows += t.Rows
 	c.pulse.ActiveMS += t.MS
-	var adjusted resilience.Adjustment
-	if trouble == resilience.NoTrouble {
-		c.servo, adjusted = c.servo.After(t, c.calm)
-	} else {
-		c.pulse.Trouble = trouble
-		c.servo, adjusted = c.servo.Eased(trouble)
-	}
-	if adjusted != (resilience.Adjustment{}) {
-		c.pulse.Adjusted = adjusted
-	}
+	c.pulse.Trouble = cmp.Or(trouble, c.pulse.Trouble)
+	c.pulse.Adjusted = cmp.Or(c.sizes.learn(t, trouble, c.calm), c.pulse.Adjusted)
 }
 
 // rest lets a while pass.

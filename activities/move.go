@@ -24,7 +24,8 @@ type SliceInput struct {
 	Calm  bool              `json:"calm,omitempty"` // the servo may let batches grow
 	// Nice is how many times as long as a batch took to rest after it.
 	Nice float64 `json:"nice,omitempty"`
-	// Adapt lets the batches go as the course of their group says.
+	// Adapt lets the batches go as the course of their group says; gentle ones, see
+	// store.Bounds, give way to others as those under a servo do.
 	Adapt bool `json:"adapt,omitempty"`
 	// Health, when it is there, is how the server was just now. The slice looks again
 	// while it goes on, and ends when the server does not bear it. The look at its end,
@@ -71,11 +72,12 @@ func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.W
 }
 
 // sliceOrder is a direction of work: while the plan's wish is this (empty: any),
-// take the step until the end.
+// take the step until the end. With sizes it takes care of others.
 type sliceOrder struct {
-	wish resilience.Wish
-	end  func(resilience.Watermark) bool
-	step func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
+	wish  resilience.Wish
+	end   func(resilience.Watermark) bool
+	step  stepFunc
+	sizes sizer
 }
 
 func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (at resilience.Watermark, err error) {
@@ -89,8 +91,11 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	metrics := activity.GetMetricsHandler(ctx)
 	var c *careful
 	if in.Servo != nil {
+		order.sizes = &servoed{*in.Servo}
+	}
+	if order.sizes != nil {
 		var unwatch func()
-		c, unwatch = a.carefully(ctx, in)
+		c, unwatch = a.carefully(ctx, in, order.sizes)
 		order.step = c.stepping(order.step)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}

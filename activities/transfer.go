@@ -47,7 +47,11 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 			return at, unwell, err
 		}
 		began := time.Now()
-		next, err := step(retirer, ctx, at, measured.bounds(in.Bounds))
+		bounds, err := measured.bounds(ctx, at, in.Bounds)
+		if err != nil {
+			return at, false, err
+		}
+		next, err := step(retirer, ctx, at, bounds)
 		if err != nil {
 			return at, false, err
 		}

@@ -47,6 +47,18 @@ func (g Group) GoesLike(o Group) bool {
 	return g.Way == o.Way && g.Strategy == o.Strategy && g.Rate == o.Rate && g.TargetMS > 0 && o.TargetMS > 0
 }
 
+// Nice is how many times as long as a batch took the group rests after it, as gradual
+// does. A trickle leaves others half of the time, which its rate rests on, too.
+func (g Group) Nice() float64 {
+	switch {
+	case g.Strategy != Gradual:
+		return 0
+	case g.Way == Trickle:
+		return 1/trickleShare - 1
+	}
+	return GradualNice
+}
+
 // Inputs is what a decision rests on.
 type Inputs struct {
 	Heat       Heat       `json:"heat"`
@@ -274,7 +286,7 @@ func (c Circumstances) pace(g *Group) string {
 		said = fmt.Sprintf(" At %.0f rows a second half of the time is left to others.", g.Rate)
 	case g.Inputs.Heat == Hot:
 		g.Strategy, g.TargetMS = Gradual, float64(GradualAim.Target/time.Millisecond)/2
-		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms, and a look at the database's health between them.", g.TargetMS)
+		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms that give way to others, a rest of %d times as long after each, and looks at the database's health between them.", g.TargetMS, GradualNice)
 	case g.Way != Turns && g.Inputs.Heat == Cold && float64(g.Rows)*per <= atOnceMS && g.Rows <= atOnceRows:
 		g.Strategy, g.TargetMS = Immediate, 0
 		said = " Nobody uses its chunks, and it is quick: one transaction."
@@ -290,10 +302,7 @@ func (c Circumstances) pace(g *Group) string {
 		g.Most = int(max(1, g.Rows/c.Physics.RowsOnPage()))
 		g.BatchSize = min(g.BatchSize, g.Most)
 	}
-	g.ExpectedMS = g.Forecast.Of(g.Rows, int64(g.BatchSize))
-	if g.Way == Trickle {
-		g.ExpectedMS /= trickleShare
-	}
+	g.ExpectedMS = (1 + g.Nice()) * g.Forecast.Of(g.Rows, int64(g.BatchSize))
 	return said
 }
 

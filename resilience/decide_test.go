@@ -180,6 +180,32 @@ func TestEachSituationHasItsWay(t *testing.T) {
 	}
 }
 
+// TestAGroupThatTakesCareRests as gradual does, and is expected to take as long; a
+// trickle leaves others half of the time.
+func TestAGroupThatTakesCareRests(t *testing.T) {
+	t.Parallel()
+	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}}
+	for _, c := range []struct {
+		heat    resilience.Heat
+		physics resilience.Physics
+		way     resilience.Way
+		nice    float64
+	}{
+		{resilience.Hot, resilience.Physics{}, resilience.Update, resilience.GradualNice},
+		{resilience.Warm, vector, resilience.Trickle, 1},
+		{resilience.Warm, resilience.Physics{}, resilience.Update, 0},
+		{resilience.Cold, resilience.Physics{}, resilience.Update, 0},
+	} {
+		g := resilience.Decide([]resilience.Cluster{cluster(c.heat, 5000)}, resilience.Circumstances{Physics: c.physics, Costs: costs(2)})[0]
+		require.Equal(t, c.way, g.Way)
+		require.InDelta(t, c.nice, g.Nice(), 0, c.heat)
+		require.InDelta(t, (1+c.nice)*g.Forecast.Of(5000, int64(g.BatchSize)), g.ExpectedMS, 0.001, c.heat)
+		if c.heat == resilience.Hot {
+			require.Contains(t, g.Reason, "a rest of 3 times as long after each")
+		}
+	}
+}
+
 func TestADecisionIsSaidInWords(t *testing.T) {
 	t.Parallel()
 	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}}

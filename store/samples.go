@@ -34,14 +34,16 @@ func (s *Store) Reassess(ctx context.Context, plan resilience.Plan, a resilience
 }
 
 // PastRuns lists what runs alike took, newest first: those of the same memory,
-// then those of others. Without a strategy they are those of all but gradual,
-// whose time is mostly spent at rest.
+// then those of others. Without a strategy they are those that moved back to back:
+// gradual, and intelligent with a group that is, spend their time mostly at rest.
 func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilience.PastRun, error) {
 	const query = `
 		SELECT memory, rows, batch_size, apply_ms, duration_ms, by_rule_ms FROM (
 			SELECT *, row_number() OVER (PARTITION BY memory = @memory ORDER BY at DESC, sample_id DESC) AS age
-			FROM rehome.performance_samples
-			WHERE kind = @kind AND CASE @strategy WHEN '' THEN strategy <> 'gradual' ELSE strategy = @strategy END
+			FROM rehome.performance_samples p
+			WHERE kind = @kind AND CASE @strategy WHEN '' THEN strategy <> 'gradual' AND NOT EXISTS (
+					SELECT FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id AND g.decision->>'strategy' = 'gradual')
+				ELSE strategy = @strategy END
 				AND way = @way AND index_class = @class) s
 		WHERE age <= @most ORDER BY memory = @memory DESC, age`
 	const most = 50

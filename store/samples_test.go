@@ -125,7 +125,7 @@ func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {
 		m.exec(`
 			INSERT INTO rehome.performance_samples
 				(memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms, by_rule_ms)
-			VALUES ($1, 'm', $2, $3, 'update', $4, 50, 1000, 300, 1, $5, 0, 1)`, memory, kind, strategy, class, took)
+			VALUES ($1, 'm-' || $5::int, $2, $3, 'update', $4, 50, 1000, 300, 1, $5, 0, 1)`, memory, kind, strategy, class, took)
 	}
 	add("docs", "rename", "batch", "plain", 1)
 	add("wiki", "rename", "batch", "plain", 2)
@@ -134,6 +134,13 @@ func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {
 	add("docs", "rename", "immediate", "plain", 5)
 	add("docs", "rename", "batch", "hot", 6)
 	add("docs", "transfer", "batch", "plain", 7)
+	add("docs", "rename", "intelligent", "plain", 8)
+	add("docs", "rename", "intelligent", "plain", 9)
+	for id, strategy := range map[string]resilience.Strategy{"m-8": resilience.Batch, "m-9": resilience.Gradual} {
+		m.fill(1, id+"/a.md")
+		m.planIntelligent(id, resilience.Policy{}, rule(id, "b/"+id))
+		m.exec(`INSERT INTO rehome.migration_groups (plan_id, position, name, until, rows, way, decision) VALUES ($1, 1, 'a', 1000, 1000, 'update', jsonb_build_object('strategy', $2::text))`, id, strategy)
+	}
 	took := func(strategy resilience.Strategy) []float64 {
 		runs, err := m.store.PastRuns(t.Context(), resilience.Alike{
 			Memory: "docs", Kind: "rename", Strategy: strategy, Way: resilience.Update, Class: resilience.PlainClass,
@@ -146,6 +153,7 @@ func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {
 		return all
 	}
 	require.Equal(t, []float64{3, 1, 2}, took(resilience.Batch))
-	require.Equal(t, []float64{5, 3, 1, 2}, took(""), "all that move back to back")
+	require.Equal(t, []float64{8, 5, 3, 1, 2}, took(""), "all that move back to back")
+	require.Equal(t, []float64{9, 8}, took(resilience.Intelligent))
 	require.Equal(t, []float64{4}, took(resilience.Gradual))
 }

@@ -49,9 +49,9 @@ func manners(s resilience.Strategy) manner {
 	case resilience.Immediate:
 		return atOnce{}
 	case resilience.Gradual:
-		return &gradually{}
+		return &gradually{limits: resilience.DefaultLimits()}
 	case resilience.Intelligent:
-		return &phased{}
+		return &phased{care: gradually{limits: resilience.LateLimits()}}
 	}
 	return steady{}
 }

@@ -21,10 +21,11 @@ func MigrateGradual(ctx workflow.Context, in MigrateInput) (resilience.Plan, err
 // gradually climbs from stage to stage, as far as the server bears it.
 type gradually struct {
 	climb
-	at    resilience.Watermark
-	seen  *resilience.Pulse       // the last that was taken into account
-	known *resilience.HealthCheck // likewise
-	fresh bool                    // no slice was ordered by it yet
+	limits resilience.Limits // of what the server bears
+	at     resilience.Watermark
+	seen   *resilience.Pulse       // the last that was taken into account
+	known  *resilience.HealthCheck // likewise
+	fresh  bool                    // no slice was ordered by it yet
 }
 
 // climb is what a gradual migration remembers, from run to run too.
@@ -94,15 +95,20 @@ func (g *gradually) catchUp(ctx workflow.Context, m *migration, at resilience.Wa
 	return nil
 }
 
-// slice waits for the server's health; when there is nothing to wait for, it
-// orders a slice that rests after each batch, and minds that health.
+// slice orders a slice whose batches have the size that a servo picks.
 func (g *gradually) slice(ctx workflow.Context, m *migration) (leg, error) {
-	limits := resilience.DefaultLimits()
-	if well, err := g.look(ctx, m, limits); err != nil || !well {
-		return leg{stop: true}, err
-	}
-	health := g.asking(m, limits)
-	return leg{servo: &g.Servo, calm: g.Calm, nice: resilience.GradualNice, health: &health}, nil
+	way, err := g.mind(ctx, m, leg{nice: resilience.GradualNice})
+	way.servo = &g.Servo
+	return way, err
+}
+
+// mind waits for the server's health; when there is nothing to wait for, the slice
+// goes on, and minds that health.
+func (g *gradually) mind(ctx workflow.Context, m *migration, way leg) (leg, error) {
+	well, err := g.look(ctx, m)
+	health := g.asking(m)
+	way.stop, way.calm, way.health = !well, g.Calm, &health
+	return way, err
 }
 
 // prepare reads what the plan says of its rows and its hours.
@@ -175,14 +181,19 @@ func (g *gradually) done() string {
 	return g.share(g.Stage - 1)
 }
 
-// facts tell the stage, the pace, and every signal that is not as it should be.
+// facts tell the stage, once the first has begun, and how its batches fare.
 func (g *gradually) facts() []Fact {
+	if g.Servo.Size == 0 {
+		return g.vitals()
+	}
+	return append([]Fact{{"Stage", g.stage()}}, g.vitals()...)
+}
+
+// vitals tell the pace, and every signal that is not as it should be.
+func (g *gradually) vitals() []Fact {
 	var facts []Fact
-	if g.Servo.Size > 0 { // not where only the server's health is of interest
-		facts = []Fact{
-			{"Stage", g.stage()},
-			{"Batch size", fmt.Sprint(g.Servo.Size)},
-		}
+	if g.Servo.Size > 0 {
+		facts = []Fact{{"Batch size", fmt.Sprint(g.Servo.Size)}}
 	}
 	if p := g.Pulse; p != nil {
 		if p.Adjusted.Why != "" {

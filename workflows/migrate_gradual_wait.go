@@ -38,18 +38,17 @@ func (m *migration) told() bool { return m.aborted != nil || m.paused || m.next 
 // time that the rows take. Runs are filtered by what they wait for.
 func (g *gradually) wait(ctx workflow.Context, m *migration, what string, d time.Duration, why string) error {
 	m.wait(ctx, what)
-	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
+	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: m.facts()})
 	began := workflow.Now(ctx)
 	_, err := await(ctx, d, why, m.told)
 	m.shown.idle += workflow.Now(ctx).Sub(began)
 	return err
 }
 
-// look asks whether the server bears a slice now, within these limits. When it
-// does not, it waits a while; when that goes on for days, it pauses the plan and
-// asks. It never undoes.
-func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.Limits) (bool, error) {
-	check, err := g.check(ctx, m, limits)
+// look asks whether the server bears a slice now. When it does not, it waits a
+// while; when that goes on for days, it pauses the plan and asks. It never undoes.
+func (g *gradually) look(ctx workflow.Context, m *migration) (bool, error) {
+	check, err := g.check(ctx, m)
 	if err != nil {
 		return false, err
 	}
@@ -80,13 +79,13 @@ func (g *gradually) look(ctx workflow.Context, m *migration, limits resilience.L
 
 // check is the look with which the last slice ended, where nothing came after it;
 // otherwise it looks. A slice that begins late looks again before its first batch.
-func (g *gradually) check(ctx workflow.Context, m *migration, limits resilience.Limits) (resilience.HealthCheck, error) {
+func (g *gradually) check(ctx workflow.Context, m *migration) (resilience.HealthCheck, error) {
 	if g.fresh && workflow.Now(ctx).Sub(m.sliced) < firstLook {
 		g.fresh = false
 		return *g.known, nil
 	}
 	g.fresh = false
-	in := g.asking(m, limits)
+	in := g.asking(m)
 	if g.Untold {
 		in.Pulse, g.Untold = g.Pulse, false
 	}
@@ -99,8 +98,8 @@ func (g *gradually) check(ctx workflow.Context, m *migration, limits resilience.
 }
 
 // asking is the question whether the server bears more of the plan.
-func (g *gradually) asking(m *migration, limits resilience.Limits) activities.HealthInput {
-	return activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours, Limits: limits}
+func (g *gradually) asking(m *migration) activities.HealthInput {
+	return activities.HealthInput{PlanInput: m.named(Order{}), Before: g.Health, Hours: g.Hours, Limits: g.limits}
 }
 
 // untilLook is how long to wait for the next look: shortly while every signal
@@ -125,7 +124,7 @@ func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
 	}()
 	const why = "Vacuum the table: many of its row versions are dead"
 	m.wait(ctx, "waiting")
-	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: g.facts()})
+	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: m.facts()})
 	stoppable, stop := workflow.WithCancel(ctx)
 	defer stop()
 	vacuumed := workflow.ExecuteActivity(m.in.Tuning.lengthy(stoppable, why), database.VacuumTable, m.named(Order{}))

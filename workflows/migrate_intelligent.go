@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -21,21 +22,21 @@ type phased struct {
 	groups []resilience.Group
 	read   bool // by this run; else they are those that the run before handed over, to be shown
 	m      *migration
-	health gradually // of the server, which groups look at that have to take care
+	care   gradually // that groups by its strategy take of others
 }
 
 // takeUp shows the groups of the run before, and goes on with what it saw of the
 // server's health.
 func (p *phased) takeUp(r Resume) {
 	p.groups = r.Groups
-	p.health.takeUp(r)
-	p.health.Servo = resilience.Servo{} // of a stage of another strategy
+	p.care.takeUp(r)
+	p.care.Servo = resilience.Servo{} // of a stage of another strategy
 }
 
 // handOver lets the next run go on from here.
 func (p *phased) handOver(r *Resume) {
 	r.Groups = p.groups
-	p.health.handOver(r)
+	p.care.handOver(r)
 }
 
 // analyse decides on the groups of the plan, or reads them where that was done:
@@ -100,13 +101,24 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	if g.Strategy != resilience.Gradual {
 		return way, nil
 	}
-	p.health.at = at
-	p.health.learn(at)
-	limits := resilience.LateLimits()
-	well, err := p.health.look(ctx, m, limits)
-	health := p.health.asking(m, limits)
-	way.stop, way.health = !well, &health
-	return way, err
+	p.care.at = at
+	p.care.learn(at)
+	way.bounds.Gentle, way.nice = true, g.Nice()
+	return p.care.mind(ctx, m, way)
+}
+
+// carefulRetiring is the change by which the last step of a transfer takes care of
+// others where a group of its plan does.
+const carefulRetiring = "careful-retiring"
+
+// retire lets the rows of a plan leave as gradually as some of them came.
+func (p *phased) retire(ctx workflow.Context, m *migration, at resilience.Watermark) (leg, error) {
+	p.m = m
+	gradual := func(g resilience.Group) bool { return g.Strategy == resilience.Gradual }
+	if !slices.ContainsFunc(p.groups, gradual) || workflow.GetVersion(ctx, carefulRetiring, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return leg{}, nil
+	}
+	return p.care.retire(ctx, m, at)
 }
 
 // current is the group that the row after the watermark belongs to.
@@ -149,7 +161,7 @@ func (p *phased) facts() []Fact {
 		facts = append(facts, Fact{"Batches", at.Pace})
 	}
 	if g.Strategy == resilience.Gradual {
-		facts = append(facts, p.health.facts()...)
+		facts = append(facts, p.care.vitals()...)
 	}
 	return facts
 }

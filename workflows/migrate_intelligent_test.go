@@ -114,6 +114,7 @@ func TestGroupsRunOneAfterAnother(t *testing.T) {
 }
 
 // TestAGroupInUseLooksAtTheServerFirst: before each slice, and waits while it is ill.
+// Its batches give way to others, and it rests after each.
 func TestAGroupInUseLooksAtTheServerFirst(t *testing.T) {
 	t.Parallel()
 	env, base := rehearsal(t)
@@ -127,6 +128,27 @@ func TestAGroupInUseLooksAtTheServerFirst(t *testing.T) {
 	at := slices.Index(a.did(), "MoveSlice")
 	require.Equal(t, []string{"MoveSlice", "MoveSlice", "CheckHealth", "CheckHealth", "CheckHealth", "MoveSlice", "SweepMigration"}, a.did()[at:at+7])
 	require.InDelta(t, 1, a.limits.DeadShare, 0, "the dead rows are those of the groups before")
+	for i, l := range a.legs {
+		hot := i == 2
+		require.Equal(t, hot, l.Gentle)
+		require.Equal(t, hot, l.Health != nil)
+		require.Equal(t, hot, l.Nice == resilience.GradualNice)
+	}
+}
+
+// TestATrickleRestsAsLongAsItWorks, whatever its rate was thought to leave to others.
+func TestATrickleRestsAsLongAsItWorks(t *testing.T) {
+	t.Parallel()
+	env, base := rehearsal(t)
+	a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, Way: resilience.Trickle, Strategy: resilience.Gradual, BatchSize: 24, TargetMS: 50, Rate: 250}}}
+	env.RegisterActivity(a)
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), planned())
+	require.NoError(t, env.GetWorkflowError())
+	for _, l := range a.legs {
+		require.True(t, l.Gentle)
+		require.InDelta(t, 1, l.Nice, 0)
+		require.InDelta(t, 250, l.Rate, 0)
+	}
 }
 
 // TestIntelligentCarriesChunksToTheirFilesAndBack: against Postgres and Temporal.

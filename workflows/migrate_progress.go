@@ -90,10 +90,15 @@ func (m *migration) tell(ctx workflow.Context) {
 	}
 	facts = append(facts, Fact{"Drifted", fmt.Sprint(at.Drifted)}, Fact{"Vanished", fmt.Sprint(at.Vanished)})
 	facts = append(facts, m.shown.pace(workflow.Now(ctx), left)...)
+	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: append(facts, m.facts()...)})
+}
+
+// facts are what its strategy has to say, if anything.
+func (m *migration) facts() []Fact {
 	if t, ok := m.manner.(teller); ok {
-		facts = append(facts, t.facts()...)
+		return t.facts()
 	}
-	m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks", Facts: facts})
+	return nil
 }
 
 // doing says what the plan is at, while it has effects.

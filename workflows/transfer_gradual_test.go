@@ -9,30 +9,30 @@ import (
 
 	"rehome/activities"
 	"rehome/resilience"
+	"rehome/workflows"
 )
 
-// leaving is a ward whose rows leave their memory after their copies were made.
+// leaving is an actor whose rows leave their memory after their copies were made.
 type leaving struct {
-	ward    *ward
+	actor   *actor
 	retired resilience.Watermark
 	retires []activities.SliceInput
 }
 
 func (l *leaving) ReadRetired(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
-	err = l.ward.do("ReadRetired", func() { at = l.retired })
+	err = l.actor.do("ReadRetired", func() { at = l.retired })
 	return at, err
 }
 
 func (l *leaving) SwitchReferences(context.Context, activities.PlanInput) error {
-	return l.ward.do("SwitchReferences")
+	return l.actor.do("SwitchReferences")
 }
 
 func (l *leaving) RetireSlice(_ context.Context, in activities.SliceInput) (at resilience.Watermark, err error) {
-	err = l.ward.do("RetireSlice", func() {
+	err = l.actor.do("RetireSlice", func() {
 		l.retires = append(l.retires, in)
-		l.retired.Last = min(l.retired.Last+l.ward.slice, l.retired.Total)
-		at = l.retired
-		at.Pulse = &resilience.Pulse{Batches: 1, Rows: l.ward.slice, ActiveMS: 1000, Servo: *in.Servo}
+		l.retired.Last = min(l.retired.Last+l.actor.slice, l.retired.Total)
+		at = felt(l.retired, in)
 	})
 	return at, err
 }
@@ -43,7 +43,7 @@ func TestGradualTakesCareUntilTheLastRowHasLeft(t *testing.T) {
 	t.Parallel()
 	env, w := gradual(t)
 	w.at.Total = 3000
-	l := &leaving{ward: w, retired: resilience.Watermark{Total: 3000, Epoch: 1, Wish: resilience.WishRun}}
+	l := &leaving{actor: w.actor, retired: resilience.Watermark{Total: 3000, Epoch: 1, Wish: resilience.WishRun}}
 	w.plan.Transfer = &resilience.Transferring{}
 	env.RegisterActivity(l)
 	copied := 0
@@ -56,10 +56,7 @@ func TestGradualTakesCareUntilTheLastRowHasLeft(t *testing.T) {
 		}
 		return nil
 	}
-	in := planned()
-	soak := resilience.Seconds(0)
-	in.TransferOrder = resilience.TransferOrder{To: "archive", Soak: &soak}
-	env.ExecuteWorkflow(gradually(), in)
+	env.ExecuteWorkflow(gradually(), carried())
 	require.NoError(t, env.GetWorkflowError())
 	require.Len(t, l.retires, 3)
 	for _, in := range l.retires {
@@ -72,4 +69,33 @@ func TestGradualTakesCareUntilTheLastRowHasLeft(t *testing.T) {
 	require.Equal(t, []string{
 		"RetireSlice", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "CheckHealth", "RetireSlice", "CheckHealth", "RetireSlice",
 	}, after)
+}
+
+// TestRowsOfAGroupThatTakesCareLeaveSo, and those of others at the plan's own pace.
+func TestRowsOfAGroupThatTakesCareLeaveSo(t *testing.T) {
+	t.Parallel()
+	for strategy, careful := range map[resilience.Strategy]bool{resilience.Gradual: true, resilience.Batch: false} {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			env, base := rehearsal(t)
+			base.plan.Transfer = &resilience.Transferring{}
+			a := &analyst{actor: base, groups: []resilience.Group{{Position: 1, Name: "all", Until: 30, Rows: 30, Way: resilience.Update, Strategy: strategy, BatchSize: 10, TargetMS: 25}}}
+			l := &leaving{actor: base, retired: resilience.Watermark{Total: 30, Epoch: 1, Wish: resilience.WishRun}}
+			env.RegisterActivity(a)
+			env.RegisterActivity(l)
+			env.ExecuteWorkflow(workflows.MigrateName(resilience.Intelligent), carried())
+			require.NoError(t, env.GetWorkflowError())
+			require.Len(t, l.retires, 3)
+			for _, in := range l.retires {
+				require.Equal(t, careful, in.Servo != nil)
+				require.Equal(t, careful, in.Health != nil)
+				require.Equal(t, careful, in.Nice == resilience.GradualNice)
+				if careful {
+					require.InDelta(t, 1, in.Health.Limits.DeadShare, 0, "the dead rows are the plan's own")
+				}
+			}
+			last := slices.Index(base.did(), "RetireSlice")
+			require.Equal(t, careful, slices.Contains(base.did()[last:], "CheckHealth"), "a look before each slice")
+		})
+	}
 }

@@ -1,0 +1,106 @@
+package activities_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"rehome/activities"
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// inUse is a plan of a hundred chunks whose only group takes care of others, at
+// twenty rows a batch.
+func inUse(t *testing.T) *ward {
+	t.Helper()
+	pool, a, env := studied(t, 100)
+	analysed(t, a, env)
+	begun(t, a, env)
+	w := &ward{T: t, pool: pool, a: a, env: env}
+	require.NoError(t, a.Store.Steer(t.Context(), "m-1", 0, resilience.Course{
+		Servo: resilience.Servo{TargetMS: 25, Least: 5, Most: 20, Size: 20}, Forecast: resilience.Forecast{BatchMS: 1.5, RowMS: 0.02}, Default: 20,
+	}, nil))
+	return w
+}
+
+// gently is a slice of the group.
+func (w *ward) gently(length time.Duration, more func(*activities.SliceInput)) resilience.Watermark {
+	w.Helper()
+	in := activities.SliceInput{Adapt: true, Bounds: store.Bounds{Gentle: true}, Slice: activities.Slice{Time: activities.Duration(length)}}
+	if more != nil {
+		more(&in)
+	}
+	return w.order(in)
+}
+
+// sized is the size in force, and what was said when it changed.
+func (w *ward) sized() (size int, said string) {
+	w.Helper()
+	groups, err := w.a.Store.Groups(w.Context(), "m-1")
+	require.NoError(w, err)
+	events, err := w.a.Store.Events(w.Context(), "m-1")
+	require.NoError(w, err)
+	var all []string
+	for _, e := range events {
+		if e.What == "batch size" {
+			all = append(all, e.Detail)
+		}
+	}
+	return groups[0].Course.Size(), strings.Join(all, "\n")
+}
+
+// TestAGroupThatTakesCareWaitsForRowsThatOthersHold, as gradual does: its batches get
+// smaller, none fails, and the look after them knows what they took.
+func TestAGroupThatTakesCareWaitsForRowsThatOthersHold(t *testing.T) {
+	t.Parallel()
+	w := inUse(t)
+	health := w.healthy()
+	application, err := pgx.Connect(t.Context(), w.pool.Config().ConnString())
+	require.NoError(t, err)
+	defer application.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the test is over
+	tx, err := application.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = content`)
+	require.NoError(t, err)
+	at := w.gently(time.Second, nil)
+	require.Zero(t, at.Last)
+	require.Equal(t, resilience.LockTimeout, at.Pulse.Trouble)
+	size, said := w.sized()
+	require.Less(t, size, 20)
+	require.Contains(t, said, "a batch waited too long for rows that others hold")
+
+	require.NoError(t, tx.Rollback(t.Context()))
+	at = w.gently(1, func(in *activities.SliceInput) {
+		in.Health = &activities.HealthInput{PlanInput: activities.PlanInput{Migration: "m-1"}, Before: health, Limits: patient()}
+	})
+	require.Positive(t, at.Last)
+	require.Equal(t, 1, at.Pulse.Batches)
+	require.InDelta(t, at.Pulse.P95MS, at.Check.Health.Sample.OwnMS, 0)
+	require.EqualValues(t, 100, w.gently(time.Minute, nil).Last)
+}
+
+// TestABatchOfAGroupThatTakesCareGivesWay to a session that waits for it.
+func TestABatchOfAGroupThatTakesCareGivesWay(t *testing.T) {
+	t.Parallel()
+	w := inUse(t)
+	w.exec(`
+		CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
+	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
+	ended := make(chan error, 1)
+	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool) }()
+	at := w.gently(1800*time.Millisecond, nil)
+	require.NoError(t, <-ended)
+	require.Equal(t, resilience.InTheWay, at.Pulse.Trouble)
+	size, said := w.sized()
+	require.Less(t, size, 20)
+	require.Contains(t, said, "a batch kept other sessions waiting")
+	groups, err := w.a.Store.Groups(t.Context(), "m-1")
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), groups[0].Course.Waits.Last, 10*time.Second, "the next slice knows that somebody waited")
+}
