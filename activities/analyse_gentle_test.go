@@ -93,7 +93,7 @@ func TestABatchOfAGroupThatTakesCareGivesWay(t *testing.T) {
 			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
 	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
 	ended := make(chan error, 1)
-	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool) }()
+	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool, 1) }()
 	at := w.gently(1800*time.Millisecond, nil)
 	require.NoError(t, <-ended)
 	require.Equal(t, resilience.InTheWay, at.Pulse.Trouble)

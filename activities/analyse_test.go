@@ -195,7 +195,7 @@ func TestBatchesStaySmallWhileOthersWait(t *testing.T) {
 					CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN new; END $$;
 					CREATE TRIGGER linger BEFORE UPDATE OF path ON rehome.chunks FOR EACH ROW WHEN (new.ordinal = 15) EXECUTE FUNCTION public.linger()`)
 				require.NoError(t, err)
-				go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), pool) }()
+				go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), pool, 1) }()
 			} else {
 				ended <- nil
 			}

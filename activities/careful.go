@@ -108,22 +108,6 @@ func unwatched(ctx context.Context, plan string, err error) {
 	}
 }
 
-// measuring is care without the watch: nil without a servo, and then without effect.
-func measuring(servo *resilience.Servo, calm bool) *careful {
-	if servo == nil {
-		return nil
-	}
-	return &careful{sizes: &servoed{*servo}, calm: calm}
-}
-
-// bounds are those of the batch after at.
-func (c *careful) bounds(ctx context.Context, at resilience.Watermark, b store.Bounds) (store.Bounds, error) {
-	if c == nil {
-		return b, nil
-	}
-	return c.sizes.next(ctx, at, b)
-}
-
 // stretch is what was measured since it was asked for last.
 func (c *careful) stretch() *resilience.Pulse {
 	if c == nil {
@@ -142,9 +126,6 @@ func (c *careful) stretch() *resilience.Pulse {
 
 // felt is what the slice measured.
 func (c *careful) felt() *resilience.Pulse {
-	if c == nil {
-		return nil
-	}
 	c.stretch()
 	return &c.before
 }
@@ -156,13 +137,17 @@ func (c *careful) mind(check resilience.HealthCheck) {
 	}
 }
 
-type stepFunc func(*store.Mover, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
+// stepFunc does the next batch by a mover or a retirer.
+type stepFunc[M timed] func(M, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
+
+// timed is what knows how long its last step took.
+type timed interface{ Took() time.Duration }
 
 // stepping makes a step careful. One in trouble is not an error until it was
 // tried often: the batch gets smaller, and a while passes.
-func (c *careful) stepping(step stepFunc) stepFunc {
-	return func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-		b, err := c.bounds(ctx, at, b)
+func stepping[M timed](c *careful, step stepFunc[M]) stepFunc[M] {
+	return func(m M, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+		b, err := c.sizes.next(ctx, at, b)
 		if err != nil {
 			return at, err
 		}
@@ -187,9 +172,6 @@ func (c *careful) stepping(step stepFunc) stepFunc {
 
 // learn takes one batch into account.
 func (c *careful) learn(t resilience.Timing, trouble resilience.Trouble) {
-	if c == nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if trouble == resilience.StatementTimeout && c.mine {

@@ -212,16 +212,16 @@ func TestARowThatOthersHoldIsWaitedFor(t *testing.T) {
 	require.EqualValues(t, 30, w.slice(time.Minute).Last, "again, and nothing is left to do")
 }
 
-// writeOnceHeld writes to the first chunk as soon as a batch holds it.
-func writeOnceHeld(ctx context.Context, pool *pgxpool.Pool) error {
+// writeOnceHeld writes to a chunk as soon as a batch holds it.
+func writeOnceHeld(ctx context.Context, pool *pgxpool.Pool, ordinal int) error {
 	ctx, done := context.WithTimeout(ctx, 30*time.Second)
 	defer done()
 	for held := 0; held == 0; {
-		if err := pool.QueryRow(ctx, `SELECT count(*) FROM rehome.chunks WHERE ordinal = 1 AND xmax <> 0`).Scan(&held); err != nil {
+		if err := pool.QueryRow(ctx, `SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND ordinal = $1 AND xmax <> 0`, ordinal).Scan(&held); err != nil {
 			return err
 		}
 	}
-	_, err := pool.Exec(ctx, `UPDATE rehome.chunks SET content = content WHERE ordinal = 1`)
+	_, err := pool.Exec(ctx, `UPDATE rehome.chunks SET content = content WHERE memory = 'docs' AND ordinal = $1`, ordinal)
 	return err
 }
 
@@ -235,7 +235,7 @@ func TestABatchGivesWayToOthers(t *testing.T) {
 			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
 	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
 	ended := make(chan error, 1)
-	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool) }()
+	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool, 1) }()
 	at := w.slice(1800 * time.Millisecond)
 	require.NoError(t, <-ended)
 	require.Equal(t, resilience.InTheWay, at.Pulse.Trouble)

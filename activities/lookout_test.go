@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -101,12 +102,11 @@ func TestASliceRestsLongerNearALimit(t *testing.T) {
 	require.Greater(t, time.Since(began).Seconds(), at.Pulse.ActiveMS*(1+2*nice)/1000)
 }
 
-// TestTheLastStepOfATransferMindsTheServer like any slice.
-func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
-	t.Parallel()
-	w := newWard(t)
-	require.NoError(t, w.a.Store.AddMemory(t.Context(), resilience.Memory{Name: "other", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("other")}))
-	w.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'left/f.md', i, 'text ' || i FROM generate_series(1, 30) i`)
+// leaving brings a transfer of 30 chunks, t-1, to its last step.
+func (w *ward) leaving() {
+	w.Helper()
+	require.NoError(w, w.a.Store.AddMemory(w.Context(), resilience.Memory{Name: "other", Root: w.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("other")}))
+	w.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'left/f.md', 100 + i, 'text ' || i FROM generate_series(1, 30) i`)
 	for _, step := range []struct{ activity, in any }{
 		{w.a.PlanMigration, activities.PlanMigrationInput{
 			Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "t-1", Strategy: resilience.Gradual,
@@ -119,8 +119,15 @@ func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
 		{w.a.SwitchReferences, activities.PlanInput{Migration: "t-1"}},
 	} {
 		_, err := w.env.ExecuteActivity(step.activity, step.in)
-		require.NoError(t, err)
+		require.NoError(w, err)
 	}
+}
+
+// TestTheLastStepOfATransferMindsTheServer like any slice.
+func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	w.leaving()
 	activities.LookEvery(w.a, 1)
 	servo, limits := resilience.NewServo(resilience.GradualAim, 1000, false), patient()
 	in := activities.SliceInput{Migration: "t-1", Epoch: 1, Servo: &servo, Health: &activities.HealthInput{Before: w.healthy()}}
@@ -132,4 +139,39 @@ func TestTheLastStepOfATransferMindsTheServer(t *testing.T) {
 	require.Equal(t, resilience.ConnectionsGate, at.Check.Shut[0].Name)
 	in.Health.Limits = patient()
 	require.EqualValues(t, 30, w.run(w.a.RetireSlice, in).Last)
+}
+
+// TestTheLastStepOfATransferGivesWay to who waits for a row of ours, and to who holds
+// one. The batches get smaller, and none fails.
+func TestTheLastStepOfATransferGivesWay(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	w.leaving()
+	slice := func(length time.Duration) resilience.Watermark {
+		return w.run(w.a.RetireSlice, activities.SliceInput{
+			Migration: "t-1", Epoch: 1, Slice: activities.Slice{Time: activities.Duration(length)},
+			Servo: &resilience.Servo{TargetMS: 50, Least: 1, Most: 2000, Size: 20}, Calm: true,
+		})
+	}
+	w.exec(`CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN old; END $$`)
+	w.exec(`CREATE TRIGGER linger BEFORE DELETE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
+	ended := make(chan error, 1)
+	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool, 101) }()
+	at := slice(1800 * time.Millisecond)
+	require.NoError(t, <-ended)
+	require.Equal(t, resilience.InTheWay, at.Pulse.Trouble)
+	require.Greater(t, at.Pulse.BlockedMS, 1000.0)
+	require.Less(t, at.Pulse.Servo.Size, 20)
+	w.exec(`DROP TRIGGER linger ON rehome.chunks`)
+
+	tx, err := w.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = content WHERE memory = 'docs' AND ordinal = 130`)
+	require.NoError(t, err)
+	at = slice(2 * time.Second)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.Less(t, at.Last, int64(30))
+	require.Equal(t, resilience.LockTimeout, at.Pulse.Trouble)
+	require.Less(t, at.Pulse.Servo.Size, 20)
+	require.EqualValues(t, 30, slice(time.Minute).Last)
 }

@@ -76,7 +76,7 @@ func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.W
 type sliceOrder struct {
 	wish  resilience.Wish
 	end   func(resilience.Watermark) bool
-	step  stepFunc
+	step  stepFunc[*store.Mover]
 	sizes sizer
 }
 
@@ -96,7 +96,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 	if order.sizes != nil {
 		var unwatch func()
 		c, unwatch = a.carefully(ctx, in, order.sizes)
-		order.step = c.stepping(order.step)
+		order.step = stepping(c, order.step)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
 	in.Together = true // whose step measures each batch lets it go alone

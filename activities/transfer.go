@@ -23,19 +23,22 @@ func (a *Database) UnretireSlice(ctx context.Context, in SliceInput) (resilience
 	return a.retire(ctx, in, resilience.WishUndo, func(w resilience.Watermark) bool { return w.Last == 0 }, (*store.Retirer).Revert)
 }
 
-func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wish, end func(resilience.Watermark) bool,
-	step func(*store.Retirer, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error),
-) (resilience.Watermark, error) {
+func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wish, end func(resilience.Watermark) bool, step stepFunc[*store.Retirer]) (at resilience.Watermark, err error) {
 	retirer, err := a.Store.Retirer(ctx, in.Migration)
 	if err != nil {
 		return resilience.Watermark{}, classify("prepare the last step", err)
 	}
-	at, err := a.Store.Retired(ctx, in.Migration)
-	if err != nil {
+	if at, err = a.Store.Retired(ctx, in.Migration); err != nil {
 		return at, classify("read how far the last step is", err)
 	}
-	measured := measuring(in.Servo, in.Calm)
-	watch := a.minding(in, measured)
+	var c *careful
+	if in.Servo != nil {
+		var unwatch func()
+		c, unwatch = a.carefully(ctx, in, &servoed{*in.Servo})
+		step = stepping(c, step)
+		defer func() { unwatch(); at.Pulse = c.felt() }()
+	}
+	watch := a.minding(in, c)
 	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if end(at) || at.Wish != wish {
 			return at, true, nil
@@ -47,25 +50,22 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 			return at, unwell, err
 		}
 		began := time.Now()
-		bounds, err := measured.bounds(ctx, at, in.Bounds)
-		if err != nil {
-			return at, false, err
-		}
-		next, err := step(retirer, ctx, at, bounds)
+		var next resilience.Watermark
+		err := beating(ctx, func(ctx context.Context) (err error) { // it may wait for a lock
+			next, err = step(retirer, ctx, at, in.Bounds)
+			return err
+		})
 		if err != nil {
 			return at, false, err
 		}
 		rows := max(next.Last-at.Last, at.Last-next.Last)
-		took := time.Since(began)
-		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(took)
-		measured.learn(resilience.Timing{Rows: rows, MS: float64(took) / float64(time.Millisecond)}, resilience.NoTrouble)
+		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(retirer.Took())
 		at = next
-		return at, false, a.pace(ctx, in, at, batch{rows, began, took}, watch.nice(in.Nice))
+		return at, false, a.pace(ctx, in, at, batch{rows, began, retirer.Took()}, watch.nice(in.Nice))
 	})
 	if err == nil {
 		at.Check, err = watch.last(ctx, done)
 	}
-	at.Pulse = measured.felt()
 	return at, classify("take the chunks out of their memory", err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,7 +18,11 @@ type Retirer struct {
 	store    *Store
 	transfer *transfer
 	memories map[string]resilience.Memory
+	took     time.Duration // of the last step
 }
+
+// Took is how long the last step took, done or not, without the wait for a connection.
+func (r *Retirer) Took() time.Duration { return r.took }
 
 // Retirer prepares the last step of a transfer.
 func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
@@ -106,7 +111,14 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		advance = retireBack
 	}
 	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "batch_lock": batchLock})
-	err := pgx.BeginTxFunc(ctx, r.store.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+	r.took = 0
+	conn, err := r.store.pool.Acquire(ctx)
+	if err != nil {
+		return at, err
+	}
+	defer conn.Release()
+	began := time.Now() // the wait for a connection is over
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, batchGuards, args); err != nil {
 			return err
 		}
@@ -129,6 +141,7 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		}
 		return err
 	})
+	r.took = time.Since(began)
 	return next, err
 }
 
