@@ -1,13 +1,7 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"fmt"
-	"net"
-	"net/url"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -18,120 +12,20 @@ import (
 	"rehome/store"
 )
 
-// cutter stands between a client and Postgres, and cuts the connection at the
-// next COMMIT: before Postgres has it, or after it answered, so that the client
-// cannot know.
-type cutter struct {
-	target string
-	mu     sync.Mutex
-	armed  string // "", "before" or "after"
-}
-
-func (c *cutter) arm(how string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.armed = how
-}
-
-func (c *cutter) take() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	how := c.armed
-	c.armed = ""
-	return how
-}
-
-func (c *cutter) serve(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", c.target)
-		if err != nil {
-			_ = conn.Close()
-			continue
-		}
-		go c.pass(conn, server)
-	}
-}
-
-// pass copies both ways until the cut, or until one side ends.
-func (c *cutter) pass(conn, server net.Conn) {
-	defer func() { _, _ = conn.Close(), server.Close() }()
-	var lost sync.Mutex // held for ever once the answers are to be lost
-	answered := make(chan struct{}, 1)
-	go func() {
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := server.Read(buf)
-			if n > 0 {
-				if !lost.TryLock() {
-					answered <- struct{}{}
-					return
-				}
-				_, err = conn.Write(buf[:n])
-				lost.Unlock()
-			}
-			if err != nil {
-				_ = conn.Close()
-				return
-			}
-		}
-	}()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := conn.Read(buf)
-		if n > 0 && commits(buf[:n]) {
-			switch c.take() {
-			case "before":
-				return
-			case "after":
-				lost.Lock()
-				if _, err := server.Write(buf[:n]); err == nil {
-					<-answered // it is committed
-				}
-				return
-			}
-		}
-		if n > 0 {
-			_, err = server.Write(buf[:n])
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// commits says whether a message has a COMMIT carried out: a query of its own, or a
-// prepared statement under the name the driver gives it.
-func commits(message []byte) bool {
-	digest := sha256.Sum256([]byte("commit"))
-	return bytes.Contains(message, []byte("Q\x00\x00\x00\x0bcommit\x00")) || bytes.Contains(message, fmt.Appendf(nil, "\x00stmtcache_%x\x00", digest[:24]))
-}
-
 // lossy is a memory, and a store that loses a COMMIT of each of its steps.
 type lossy struct {
 	*migrations
 	shaky *store.Store
-	cut   *cutter
-	how   string
+	cut   *devtest.Cutter
+	how   devtest.Cut
 	join  int // batches of a move that go together
 }
 
-func newLossy(t *testing.T, how string) *lossy {
+func newLossy(t *testing.T, how devtest.Cut) *lossy {
 	t.Helper()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	u, err := url.Parse(m.pool.Config().ConnString())
-	require.NoError(t, err)
-	c := &cutter{target: u.Host}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go c.serve(l)
-	u.Host = l.Addr().String()
-	u.RawQuery = "sslmode=disable"
-	return &lossy{migrations: m, shaky: store.New(devtest.Connect(t, u.String())), cut: c, how: how, join: 1}
+	cut := devtest.CutCommits(t, m.pool.Config().ConnString())
+	return &lossy{migrations: m, shaky: store.New(devtest.Connect(t, cut.URL)), cut: cut, how: how, join: 1}
 }
 
 // twice does a step whose COMMIT is lost, and then as an activity is tried again.
@@ -139,17 +33,17 @@ func newLossy(t *testing.T, how string) *lossy {
 func (l *lossy) twice(what string, do func(ctx context.Context) error) {
 	l.Helper()
 	before := l.everything()
-	l.cut.arm(l.how)
+	l.cut.Arm(l.how)
 	require.Error(l, do(l.Context()), what)
-	require.Empty(l, l.cut.take(), "%s had nothing to commit", what)
+	require.Empty(l, l.cut.Take(), "%s had nothing to commit", what)
 	once := l.everything()
-	if l.how == "before" {
+	if l.how == devtest.BeforeCommit {
 		require.Equal(l, before, once, what)
 	} else {
 		require.NotEqual(l, before, once, what)
 	}
 	require.NoError(l, do(l.Context()), what)
-	if l.how == "after" {
+	if l.how == devtest.AfterCommit {
 		require.Equal(l, once, l.everything(), what)
 	}
 }

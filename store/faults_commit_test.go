@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rehome/internal/dev/devtest"
 	"rehome/resilience"
 	"rehome/store"
 )
@@ -22,8 +23,8 @@ func TestFault11ALostCommitIsReadBack(t *testing.T) {
 		"a transfer":                 (*lossy).transferred,
 		"an aborted transfer":        (*lossy).aborted,
 	} {
-		for _, how := range []string{"before", "after"} {
-			t.Run(name+", "+how, func(t *testing.T) {
+		for _, how := range []devtest.Cut{devtest.BeforeCommit, devtest.AfterCommit} {
+			t.Run(name+", "+string(how), func(t *testing.T) {
 				t.Parallel()
 				journey(newLossy(t, how))
 			})
