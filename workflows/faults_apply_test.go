@@ -3,13 +3,18 @@ package workflows_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	workflowpb "go.temporal.io/api/workflow/v1"
 
+	"rehome/internal/dev/devtest"
+	"rehome/internal/dev/workertest"
 	"rehome/resilience"
+	"rehome/workflows"
 )
 
 var errLost = errors.New("the answer was lost")
@@ -17,33 +22,87 @@ var errLost = errors.New("the answer was lost")
 func TestFault10AnAnswerThatIsLostMovesNothingTwice(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 10, func(j *journey) {
-		j.exec(`CREATE TABLE public.moved (ordinal int)`)
-		j.exec(`CREATE FUNCTION public.count_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.moved VALUES (NEW.ordinal); RETURN NEW; END $$`)
-		j.exec(`CREATE TRIGGER count_it AFTER UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.path <> OLD.path) EXECUTE FUNCTION public.count_it()`)
+		j.counts()
 		for _, step := range []string{"MoveSlice", "SweepMigration", "SwitchAliases", "SwitchReferences", "RetireSlice", "CompleteMigration"} {
 			j.faults.inject(step, fault{after: true, times: 2, err: errLost})
 		}
 		j.depart()
 		j.completes()
-		if !j.way.transfer {
-			require.Equal(j, travellers, j.number(`SELECT count(*) FROM public.moved`))
-			require.Equal(j, travellers, j.number(`SELECT count(DISTINCT ordinal) FROM public.moved`))
-		}
+		j.countedOnce()
 		j.goesHome()
 		j.returned()
 	})
 }
 
+// counts has every row counted that gets to its new place, or that leaves its memory
+// when its copy is there.
+func (j *journey) counts() {
+	j.Helper()
+	j.exec(`CREATE TABLE public.passed (what text, ordinal int)`)
+	j.exec(`CREATE FUNCTION public.count_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO public.passed VALUES (TG_OP, CASE TG_OP WHEN 'DELETE' THEN OLD.ordinal ELSE NEW.ordinal END); RETURN NULL; END $$`)
+	passes := []string{`UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.path <> OLD.path)`}
+	if j.way.transfer {
+		passes = []string{`INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.memory = 'archive')`, `DELETE ON rehome.chunks FOR EACH ROW WHEN (OLD.memory = 'docs')`}
+	}
+	for n, passing := range passes {
+		j.exec(fmt.Sprintf(`CREATE TRIGGER count_%d AFTER %s EXECUTE FUNCTION public.count_it()`, n, passing))
+	}
+}
+
+// countedOnce checks that every row got there once, and left once.
+func (j *journey) countedOnce() {
+	j.Helper()
+	want := travellers * len(j.way.halts())
+	require.Equal(j, []int{want, want}, []int{j.number(`SELECT count(*) FROM public.passed`), j.number(`SELECT count(DISTINCT (what, ordinal)) FROM public.passed`)})
+}
+
+// TestFault11ACommitThatIsCutMovesNothingTwice: each step loses the answer to its COMMIT,
+// and one that moves rows a COMMIT on its way to Postgres first.
+func TestFault11ACommitThatIsCutMovesNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, w := range waysFor(11) {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			j := newIdleJourney(t, w)
+			j.counts()
+			cut := devtest.CutCommits(t, j.pool.Config().ConnString())
+			workertest.Start(t, cut.URL, j.temporal, j.faults)
+			j.cuts(cut, 1, "PlanMigration", "BeginMigration", "SweepMigration", "SwitchAliases", "SwitchReferences", "CompleteMigration")
+			j.cuts(cut, 2, "MoveSlice", "RetireSlice")
+			j.depart()
+			j.completes()
+			j.countedOnce()
+			j.cuts(cut, 2, "MoveSlice", "RetireSlice")
+			j.goesHome()
+			j.returned()
+			require.Empty(t, cut.Take(), "the last step committed nothing")
+		})
+	}
+}
+
+// cuts has the first COMMIT cut of so many attempts at each step, of the last of them
+// after it was done.
+func (j *journey) cuts(cut *devtest.Cutter, attempts int, steps ...string) {
+	j.Helper()
+	for _, step := range steps {
+		j.faults.inject(step, fault{times: attempts, meets: func(left int) {
+			if unmet := cut.Take(); unmet != "" {
+				j.saw("a cut", fmt.Errorf("the step before %s committed nothing that could be cut %s", step, unmet))
+			}
+			cut.Arm([]devtest.Cut{devtest.AfterCommit, devtest.BeforeCommit}[left])
+		}})
+	}
+}
+
 func TestFault12AConnectionThatIsEndedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 12, func(j *journey) {
-		g := j.shut(away)
-		j.depart()
-		for range 2 {
-			pid := g.waiting()
-			j.exec(`SELECT pg_terminate_backend($1, 5000)`, pid)
-		}
-		g.open()
+		j.stopped(func(g *gate) {
+			for range 2 {
+				j.exec(`SELECT pg_terminate_backend($1, 5000)`, g.waiting())
+			}
+		})
 		j.thereAndBack()
 	})
 }
@@ -52,16 +111,19 @@ func TestFault18WhatIsWrittenWhileARowMovesIsKept(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 18, func(j *journey) {
 		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000001' WHERE ordinal = 221`)
-		g := j.shut(away)
-		j.depart()
-		g.waiting()
-		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000002' WHERE ordinal IN (89, 222) AND memory = 'docs'`)
-		g.open()
+		edit := 1000001
+		write := func() string { edit++; return fmt.Sprint("edit ", edit) }
+		var last string
+		j.stopped(func(*gate) {
+			last = write()
+			j.exec(`UPDATE rehome.chunks SET content = $1 WHERE ordinal IN (89, 222) AND memory = 'docs'`, last)
+		})
 		j.completes()
-		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000003' WHERE ordinal = 223`)
+		since := write()
+		j.exec(`UPDATE rehome.chunks SET content = $1 WHERE ordinal = 223`, since)
 		j.goesHome()
 		j.returned()
-		for row, want := range map[int]string{221: "edit 1000001", 222: "edit 1000002", 223: "edit 1000003"} {
+		for row, want := range map[int]string{221: "edit 1000001", 222: last, 223: since} {
 			require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = $1 AND content = $2`, row, want), want)
 		}
 	})
@@ -111,20 +173,18 @@ func TestFault20ARowThatIsCommittedLateIsTakenAlong(t *testing.T) {
 func TestFault21ALockHolderIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 21, func(j *journey) {
-		g := j.shut(away)
-		j.depart()
-		g.waiting()
 		most := 6 * time.Second // 2 s, on a busy machine
-		if j.way.strategy == resilience.Gradual || j.way.strategy == resilience.Intelligent {
+		if j.way.strategy == resilience.Gradual {
 			most = 3 * time.Second // 250 ms
 		}
-		for range 2 {
-			began := time.Now()
-			j.exec(`UPDATE rehome.chunks SET embedding = embedding WHERE ordinal = $1 AND memory = 'docs'`, middle-1)
-			require.Less(j, time.Since(began), most)
-			g.waiting()
-		}
-		g.open()
+		j.stopped(func(g *gate) {
+			for range 2 {
+				began := time.Now()
+				j.exec(`UPDATE rehome.chunks SET embedding = embedding WHERE ordinal = $1 AND memory = 'docs'`, middle-1)
+				require.Less(j, time.Since(began), most)
+				g.waiting()
+			}
+		})
 		j.thereAndBack()
 	})
 }
@@ -132,19 +192,19 @@ func TestFault21ALockHolderIsWaitedFor(t *testing.T) {
 func TestFault22ADeadlockLosesNothing(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 22, func(j *journey) {
-		g := j.shut(away)
-		j.depart()
-		g.waiting()
-		// The batch waits for the gate, and now its keeper for the batch.
-		_, err := g.tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edit 1000000' WHERE ordinal = $1 AND memory = 'docs'`, middle-1)
-		if err != nil {
-			require.ErrorContains(j, err, "deadlock")
-			g.open()
-		} else {
+		edited := false
+		j.stopped(func(g *gate) {
+			// The batch waits for the gate, and now its keeper for the batch.
+			_, err := g.tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edit 1000000' WHERE ordinal = $1 AND memory = 'docs'`, middle-1)
+			if err != nil {
+				require.ErrorContains(j, err, "deadlock")
+				return
+			}
 			require.NoError(j, g.tx.Commit(t.Context()))
-		}
+			edited = true
+		})
 		j.completes()
-		if err == nil {
+		if edited {
 			require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = $1 AND substr(content, 6)::bigint > 0`, middle-1))
 		}
 		j.goesHome()
@@ -175,30 +235,55 @@ func TestFault23APlaceThatIsTakenMeanwhileIsAConflict(t *testing.T) {
 	})
 }
 
-// TestFault24AFullDiskIsWaitedOut: the run stands still, says why, and goes on
-// when there is room again.
-func TestFault24AFullDiskIsWaitedOut(t *testing.T) {
+// TestFault24ABatchThatCannotBeDoneIsWaitedOut: it is tried again and again, says why,
+// and goes on when the server can do it.
+func TestFault24ABatchThatCannotBeDoneIsWaitedOut(t *testing.T) {
 	t.Parallel()
-	eachWay(t, 24, func(j *journey) {
-		j.exec(`CREATE TABLE public.disk (full_up bool); INSERT INTO public.disk VALUES (true)`)
-		j.exec(`CREATE FUNCTION public.disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF (SELECT full_up FROM public.disk) THEN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END IF; RETURN NEW; END $$`)
-		j.exec(fmt.Sprintf(`CREATE TRIGGER disk_full BEFORE %s ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 90) EXECUTE FUNCTION public.disk_full()`, j.way.write()))
-		j.depart()
-		require.Eventually(j, func() bool {
-			d, err := j.temporal.DescribeWorkflowExecution(t.Context(), j.run.GetID(), "")
-			require.NoError(j, err)
-			for _, a := range d.GetPendingActivities() {
-				if strings.Contains(a.GetLastFailure().GetMessage(), "No space left on device") {
-					return true
+	for name, c := range map[string]struct {
+		trouble string // what the row meets
+		says    string
+		eases   bool // gradual goes on with fewer rows at once, as far as it gets
+	}{
+		"the disk is full":           {`RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'`, "No space left on device", false},
+		"a statement is out of time": {`PERFORM pg_sleep(60)`, "statement timeout", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachWay(t, 24, func(j *journey) {
+				j.exec(`CREATE TABLE public.server (troubled bool); INSERT INTO public.server VALUES (true); CREATE SEQUENCE public.tries`)
+				j.exec(`CREATE FUNCTION public.trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+					IF (SELECT troubled FROM public.server) THEN PERFORM nextval('public.tries'); ` + c.trouble + `; END IF; RETURN NEW; END $$`)
+				j.exec(fmt.Sprintf(`CREATE TRIGGER trouble BEFORE %s ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = %d) EXECUTE FUNCTION public.trouble()`, j.way.write(), middle))
+				// A statement of a batch has a minute, which is too long for a test.
+				j.exec(`CREATE FUNCTION public.hurry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+					IF (SELECT troubled FROM public.server) THEN PERFORM set_config('statement_timeout', '500ms', true); END IF; RETURN NEW; END $$`)
+				j.exec(`CREATE TRIGGER hurry BEFORE UPDATE ON rehome.migration_progress FOR EACH ROW EXECUTE FUNCTION public.hurry()`)
+				j.depart()
+				if c.eases && j.way.strategy == resilience.Gradual {
+					require.Eventually(j, func() bool {
+						return slices.Contains(j.progress(j.run).Facts, workflows.Fact{Name: "Batch size", Value: "20"})
+					}, patience, 5*tick)
+				} else {
+					require.Eventually(j, func() bool { return j.failsNow(c.says) }, patience, 5*tick)
 				}
-			}
-			return false
-		}, patience, 5*tick)
-		require.Equal(j, resilience.Executing, j.plan(j.id).Status, "nothing was undone")
-		j.undisturbed()
-		j.exec(`UPDATE public.disk SET full_up = false`)
-		j.thereAndBack()
+				require.Eventually(j, func() bool { return j.number(`SELECT last_value FROM public.tries`) > 2 }, patience, 5*tick)
+				require.Equal(j, resilience.Executing, j.plan(j.id).Status, "nothing was undone")
+				require.Less(j, j.watermark(), int64(middle))
+				j.undisturbed()
+				j.exec(`UPDATE public.server SET troubled = false`)
+				j.thereAndBack()
+			})
+		})
+	}
+}
+
+// failsNow reports whether the last try of a step failed, and said so.
+func (j *journey) failsNow(says string) bool {
+	j.Helper()
+	d, err := j.temporal.DescribeWorkflowExecution(j.Context(), j.run.GetID(), "")
+	require.NoError(j, err)
+	return slices.ContainsFunc(d.GetPendingActivities(), func(a *workflowpb.PendingActivityInfo) bool {
+		return strings.Contains(a.GetLastFailure().GetMessage(), says)
 	})
 }
 

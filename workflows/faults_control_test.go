@@ -168,26 +168,30 @@ func (j *journey) watermark() int64 {
 	return at.Last
 }
 
-// TestFault28CancelAnywhere cancels and aborts before, in and after the moves,
-// while switching, and while it is being undone already.
+// TestFault28CancelAnywhere cancels and aborts in the moves, while the source rows of
+// a transfer leave, while switching, and while it is being undone already.
 func TestFault28CancelAnywhere(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 28, func(j *journey) {
-		for _, stop := range []func(){
+		stops := []func(){
 			func() { require.NoError(j, j.temporal.CancelWorkflow(t.Context(), j.run.GetID(), "")) },
 			func() {
 				_, err := j.update(j.run, workflows.AbortUpdate, workflows.Order{Author: "ana", Reason: "a test"})
 				require.NoError(j, err)
 			},
-		} {
-			// In the moves, and once more while they go back.
-			g := j.shut(away)
+		}
+		// In a batch, and once more while it goes back.
+		inBatch := func(lock int, stop func()) {
+			g := j.shut(lock)
 			j.depart()
 			g.waiting()
 			stop()
 			_ = j.temporal.CancelWorkflow(t.Context(), j.run.GetID(), "") // it may have ended
 			g.open()
 			j.fails()
+		}
+		for _, stop := range stops {
+			inBatch(away, stop)
 
 			// While switching.
 			aliases := j.session()
@@ -198,6 +202,13 @@ func TestFault28CancelAnywhere(t *testing.T) {
 			stop()
 			require.NoError(j, aliases.Rollback(t.Context()))
 			require.NotEmpty(j, j.fails())
+		}
+		if !j.way.transfer {
+			return
+		}
+		j.quiet() // copies that are written to once their rows have left stay, and take the place of the next
+		for _, stop := range stops {
+			inBatch(leave, stop)
 		}
 	})
 }

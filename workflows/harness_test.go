@@ -183,9 +183,10 @@ type faults struct {
 }
 
 type fault struct {
-	after bool  // it had its effect
-	times int   // how often; negative is always
-	err   error // nil is a refusal that no retry mends
+	after bool           // it had its effect
+	times int            // how often; negative is always
+	err   error          // nil is a refusal that no retry mends
+	meets func(left int) // what it meets instead of an error, so many times more after this
 }
 
 func (f *faults) inject(activity string, how fault) {
@@ -226,6 +227,10 @@ type faultInbound struct {
 
 func (f *faultInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	how, ok := f.faults.next(activity.GetInfo(ctx).ActivityType.Name)
+	if ok && how.meets != nil {
+		how.meets(how.times)
+		return f.Next.ExecuteActivity(ctx, in)
+	}
 	if ok && !how.after {
 		return nil, how.err
 	}

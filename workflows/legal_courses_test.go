@@ -67,8 +67,10 @@ func courses() []course {
 		of(rebuiltBack, "undone rebuild", resilience.Intelligent),
 		of(undoing, "rollback", resilience.Batch),
 		of(carried, "transfer", resilience.Batch),
+		of(carried, "immediate transfer", resilience.Immediate),
 		of(carried, "gradual transfer", resilience.Gradual, "CheckHealth"),
 		of(returned, "transfer rollback", resilience.Batch),
+		of(carried, "intelligent transfer", resilience.Intelligent, "AnalyseMigration", "CheckHealth"),
 	}
 }
 
