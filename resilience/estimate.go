@@ -53,7 +53,7 @@ type PastRun struct {
 	Rows     int64
 	Batch    int     // rows in one transaction
 	ApplyMS  float64 // first batch to last commit
-	TookMS   float64 // start to end, without waiting for people
+	TookMS   float64 // start to end, without waiting for people and without a soak
 	ByRuleMS float64 // what Plan.ByRuleMS makes of the same work; 0: nobody asked
 }
 
@@ -92,7 +92,8 @@ const (
 //
 // n is the number of runs that count: the last ten of the same memory, or where
 // it has none of others; when three of them are at most ten times larger or
-// smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50.
+// smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50. What a plan
+// waits for comes on top, see Plan.withWaits.
 func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.slowness() > 0 && r.slowness() < absurd) })
 	runs, whose := relevant(usable, rows, memory)

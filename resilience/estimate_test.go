@@ -112,28 +112,54 @@ func TestTheCostOfARowIsLearned(t *testing.T) {
 	}
 }
 
-func TestPacingAndSoakingAreExpected(t *testing.T) {
+// TestWaitsAreExpected: a rate and a soak are no longer on a server that is slow, and
+// the rests of gradual are.
+func TestWaitsAreExpected(t *testing.T) {
 	t.Parallel()
 	seconds := resilience.Seconds(600)
-	plan := resilience.Plan{Strategy: resilience.Batch, Kind: resilience.Rename, Way: resilience.Update, Moves: 10_000, Physics: plain, Policy: resilience.Policy{BatchSize: 1000}}
-	back := plan.ByRuleMS()
+	plan := resilience.Plan{
+		Memory: "docs", Strategy: resilience.Batch, Kind: resilience.Rename, Way: resilience.Update, Moves: 10_000, Physics: plain,
+		Policy: resilience.Policy{BatchSize: 1000},
+	}
+	rename := float64(plan.ByRuleMS())
 	for name, c := range map[string]struct {
 		change      func(p *resilience.Plan)
-		least, most int64
+		waits       float64 // in milliseconds
+		least, most float64 // times the work of a rename
 	}{
-		"a rate":               {func(p *resilience.Plan) { p.Policy.Rate = 100 }, 100_000, 101_000},
-		"gradual, which rests": {func(p *resilience.Plan) { p.Strategy = resilience.Gradual }, 4 * back, 10 * back},
-		"rows that stay":       {func(p *resilience.Plan) { p.Way = resilience.AliasOnly }, 1, back},
+		"nothing to wait for":  {func(*resilience.Plan) {}, 0, 1, 1},
+		"a rate":               {func(p *resilience.Plan) { p.Policy.Rate = 100 }, 100_000, 0, 1},
+		"a rate out of reach":  {func(p *resilience.Plan) { p.Policy.Rate = 1e6 }, 0, 1, 1},
+		"gradual, which rests": {func(p *resilience.Plan) { p.Strategy = resilience.Gradual }, 0, 4, 10},
+		"gradual, at a rate":   {func(p *resilience.Plan) { p.Strategy, p.Policy.Rate = resilience.Gradual, 100 }, 150_000, 0, 2},
+		"rows that stay":       {func(p *resilience.Plan) { p.Way = resilience.AliasOnly }, 0, 0, 1},
+		"they go by no rate":   {func(p *resilience.Plan) { p.Way, p.Policy.Rate = resilience.AliasOnly, 100 }, 0, 0, 1},
 		"a transfer, which soaks": {func(p *resilience.Plan) {
 			p.Kind, p.Transfer = resilience.Transfer, &resilience.Transferring{TransferOrder: resilience.TransferOrder{Soak: &seconds}}
-		}, 600_000 + back, 600_000 + 4*back},
+		}, 600_000, 1, 4},
+		"one at a rate, in both of its steps": {func(p *resilience.Plan) {
+			p.Kind, p.Transfer, p.Policy.Rate = resilience.Transfer, &resilience.Transferring{TransferOrder: resilience.TransferOrder{Soak: &seconds}}, 100
+		}, 800_000, 0, 1},
 		"one that takes it all back": {func(p *resilience.Plan) {
 			p.Kind, p.Transfer = resilience.Transfer, &resilience.Transferring{TransferOrder: resilience.TransferOrder{Soak: &seconds}, Back: true}
-		}, back, 4 * back},
+		}, 0, 1, 4},
 	} {
-		changed := plan
-		c.change(&changed)
-		require.GreaterOrEqual(t, changed.ByRuleMS(), c.least, name)
-		require.LessOrEqual(t, changed.ByRuleMS(), c.most, name)
+		for _, slow := range []float64{1, 3} {
+			p := plan
+			c.change(&p)
+			require.Equal(t, p.Policy.Rate == 0 || p.Policy.Rate > 1000 || p.Way == resilience.AliasOnly, p.Teaches(rename*slow), name)
+			run := ran("docs", p.Moves, 1000*slow, 1000)
+			facts := resilience.Facts{Strategy: p.Strategy, Way: p.Way, Physics: p.Physics, Effort: p.Strategy.Effort(p.Moves, p.Policy)}
+			e := p.Assess(facts, []resilience.PastRun{run, run, run}).Estimate
+			require.GreaterOrEqual(t, float64(e.P50MS), c.waits+c.least*rename*slow, name)
+			require.LessOrEqual(t, float64(e.P50MS), c.waits+c.most*rename*slow, name)
+			require.GreaterOrEqual(t, float64(e.P90MS), 1.1*float64(e.P50MS)-1, name)
+			require.LessOrEqual(t, float64(e.P90MS), max(1.1*float64(e.P50MS)+1, c.waits+2*c.most*rename*slow), "%s: a wait is sure", name)
+			for _, w := range e.Ways {
+				if w.Taken {
+					require.InDelta(t, e.P50MS, w.MS, 1, name)
+				}
+			}
+		}
 	}
 }

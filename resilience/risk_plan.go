@@ -20,6 +20,7 @@ func (p Plan) Assess(f Facts, past []PastRun) Assessment {
 	byRule := p.ByRuleMS()
 	expected := Expect(byRule, p.Moves, p.Memory, past)
 	f.Effort.Slowness = float64(expected.P50MS) / float64(byRule)
+	expected = p.withWaits(expected)
 	expected.Ways = p.ways(f)
 	a := Assessment{Physics: f.Physics, Way: f.Way, Risk: Assess(f), Estimate: expected}
 	if p.Undoes == "" { // what was done can be undone, whatever it takes
@@ -74,29 +75,78 @@ func (p Plan) ways(f Facts) []WayCost {
 		}
 		by := p
 		by.Way, w.Taken = w.Way, w.Way == p.Way
-		w.MS = toMS(float64(by.ByRuleMS()) * f.Effort.slowness())
+		w.MS = by.takesMS(toMS(float64(by.ByRuleMS()) * f.Effort.slowness()))
 	}
 	return all
 }
 
-// ByRuleMS is what a plan costs from its start to its end as the rules
-// have it, before anything was learned: that of its way, at the pace of its
-// strategy. A transfer copies each row and later retires it, which is the work
-// of transferWork updates, and soaks between.
+// ByRuleMS is what the work of a plan costs from its start to its end as the rules
+// have it, before anything was learned: that of its way, as its strategy goes about
+// it. A transfer copies each row and later retires it, which is the work of
+// transferWork updates. What a plan waits for is no work: see takesMS.
 func (p Plan) ByRuleMS() int64 {
 	effort := p.Strategy.Effort(p.Moves, p.Policy)
+	effort.Rate = 0
 	if p.Kind == Transfer {
 		effort.Slowness = transferWork
 	}
 	cost := max(1, p.Physics.Cost(p.Way, effort).MS)
 	if p.Strategy == Gradual {
-		const most = int64(1e12) // of milliseconds, that a duration holds with its pauses
-		cost = GradualTime(time.Duration(min(cost, most)) * time.Millisecond).Milliseconds()
-	}
-	if p.Transfer != nil && !p.Transfer.Back {
-		cost += p.Transfer.Lasts().Milliseconds()
+		cost = GradualTime(msDuration(cost)).Milliseconds()
 	}
 	return cost
+}
+
+// withWaits makes of the time that the work of a plan is expected to take that of the
+// plan. A wait is as long on a slow server as on a fast one.
+func (p Plan) withWaits(work Estimate) Estimate {
+	work.P50MS, work.P90MS = p.takesMS(work.P50MS), p.takesMS(work.P90MS)
+	work.P90MS = max(work.P90MS, toMS(narrowSpread*float64(work.P50MS)))
+	return work
+}
+
+// takesMS is how long a plan takes whose work takes so long: it goes no faster than its
+// rate, and a transfer soaks.
+func (p Plan) takesMS(work int64) int64 {
+	takes := work
+	if pace := p.paceMS(); pace > 0 {
+		takes = max(takes, aroundMS+pace)
+	}
+	if p.Transfer != nil && !p.Transfer.Back {
+		takes += p.Transfer.Lasts().Milliseconds()
+	}
+	return takes
+}
+
+// paceMS is how long the rows of a plan take at least at its rate, which a transfer keeps
+// to when it copies them and again when it retires them. Rows that stay need none.
+func (p Plan) paceMS() int64 {
+	if p.Policy.Rate <= 0 || p.Way == AliasOnly {
+		return 0
+	}
+	rows := float64(p.Moves)
+	if p.Kind == Transfer {
+		rows *= 2
+	}
+	pace := toMS(1000 * rows / p.Policy.Rate)
+	if p.Strategy == Gradual {
+		pace = withSoaks(msDuration(pace)).Milliseconds()
+	}
+	return pace
+}
+
+// heldUp is how many times the time that its rate allows a run has to take before it was
+// the server that set its pace.
+const heldUp = 1.5
+
+// Teaches reports whether the time that a run of a plan took says what its work costs:
+// not where it was the rate that made it so long.
+func (p Plan) Teaches(tookMS float64) bool { return tookMS > heldUp*float64(p.paceMS()) }
+
+// msDuration is so many milliseconds, within what a duration holds with its soaks.
+func msDuration(ms int64) time.Duration {
+	const most = int64(1e12)
+	return time.Duration(min(ms, most)) * time.Millisecond
 }
 
 // transferWork was measured: an INSERT costs 1.4 times what an UPDATE does, a

@@ -57,8 +57,10 @@ const GradualNice = 3
 
 // GradualTime is how long a gradual migration takes whose rows cost the server
 // so much work: the pauses and the soaks included.
-func GradualTime(work time.Duration) time.Duration {
-	paced := (1 + GradualNice) * work
+func GradualTime(work time.Duration) time.Duration { return withSoaks((1 + GradualNice) * work) }
+
+// withSoaks adds the soaks to the work of a gradual migration, with its pauses.
+func withSoaks(paced time.Duration) time.Duration {
 	all := paced
 	for stage := range GradualStages() {
 		all += SoakAfter(stage, paced)

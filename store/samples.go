@@ -60,10 +60,11 @@ func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilien
 	return runs, nil
 }
 
-// sampleRun records what a plan took that is about to be completed. Time in
-// which it was paused is left out; one that an operator throttled, or let go on by
-// another strategy once it had begun or had groups, teaches nothing. A plan is locked before it is
-// looked at, so it is recorded once.
+// sampleRun records what the work of a plan took that is about to be completed. Time in
+// which it was paused is left out, and so is the soak of a transfer. One that its rate
+// held up, that an operator throttled, or let go on by another strategy once it had begun
+// or had groups, teaches nothing, nor one that soaks and was paused: nobody knows how much
+// of the soak was pause. A plan is locked before it is looked at, so it is recorded once.
 func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 	const query = `
 		WITH plan AS MATERIALIZED (
@@ -72,14 +73,16 @@ func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 			SELECT event, at, lead(at) OVER (ORDER BY event_id) AS until
 			FROM rehome.migration_events WHERE plan_id = @plan AND event IN ('paused', 'resumed')),
 		started AS (SELECT min(at) AS at FROM rehome.migration_events WHERE plan_id = @plan AND event = 'started'),
-		paused AS (SELECT coalesce(sum(extract(epoch FROM until - at)) * 1000, 0)::float8 AS ms FROM stopped WHERE event = 'paused')
+		paused AS (SELECT coalesce(sum(extract(epoch FROM until - at)) * 1000, 0)::float8 AS ms FROM stopped WHERE event = 'paused'),
+		soaked AS (SELECT coalesce(sum(soak) * 1000, 0) AS ms FROM rehome.migration_transfers WHERE plan_id = @plan AND NOT back)
 		SELECT p.plan_id, p.memory, p.strategy, p.kind, coalesce(p.undoes, ''), p.moves, p.policy, p.physics, p.way,
 			coalesce((p.estimate->>'p50_ms')::bigint, 0),
 			greatest(0, extract(epoch FROM coalesce(g.last_at, now()) - g.first_at) * 1000 - paused.ms)::float8,
-			greatest(0, extract(epoch FROM now() - s.at) * 1000 - paused.ms)::float8
-		FROM plan p JOIN rehome.migration_progress g USING (plan_id), started s, paused
-		WHERE g.first_at IS NOT NULL AND NOT EXISTS (SELECT FROM rehome.migration_events e WHERE e.plan_id = @plan
-			AND (e.event = 'throttled' OR e.event = 'strategy changed' AND e.at > s.at))
+			greatest(0, extract(epoch FROM now() - s.at) * 1000 - paused.ms - soaked.ms)::float8
+		FROM plan p JOIN rehome.migration_progress g USING (plan_id), started s, paused, soaked
+		WHERE g.first_at IS NOT NULL AND (paused.ms = 0 OR soaked.ms = 0)
+			AND NOT EXISTS (SELECT FROM rehome.migration_events e WHERE e.plan_id = @plan
+				AND (e.event = 'throttled' OR e.event = 'strategy changed' AND e.at > s.at))
 			AND (p.strategy = 'intelligent' OR NOT EXISTS (SELECT FROM rehome.migration_groups WHERE plan_id = @plan))`
 	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"plan": plan, "executing": resilience.Executing})
 	if err != nil {
@@ -98,6 +101,9 @@ func sampleRun(ctx context.Context, tx pgx.Tx, plan string) error {
 		return err
 	}
 	p := found[0]
+	if !p.Teaches(p.tookMS) {
+		return nil
+	}
 	like := p.Alike()
 	_, err = tx.Exec(ctx, `
 		INSERT INTO rehome.performance_samples
