@@ -43,6 +43,16 @@ func lookAtPhysics(ctx context.Context, tx pgx.Tx, t table) (resilience.Physics,
 	return p, nil
 }
 
+// rowBytes is what a row of a table takes in the heap; 0 where there is none.
+func rowBytes(ctx context.Context, tx pgx.Tx, t table) (int64, error) {
+	body, err := measure(ctx, tx, t)
+	if err != nil {
+		return 0, err
+	}
+	bytes, _, err := body.sample(ctx, tx)
+	return bytes, err
+}
+
 // indexesOf lists the indexes of a table. One on an expression or with a
 // condition names its columns in pg_depend only. A summarizing index leaves
 // updates HOT from Postgres 16 on. Those of partitions that belong to one of
@@ -126,7 +136,7 @@ func (b body) rows(onPages []int64) int64 {
 const pagesSampled = 16
 
 // sample looks at some pages of the largest part: what a row takes in the heap,
-// and how many there are on each page that has any.
+// and how many there are on each page that has any; nothing where none has.
 func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []int64, err error) {
 	if b.LargestPages == 0 {
 		return 0, nil, nil
@@ -153,6 +163,9 @@ func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []
 	var means []float64
 	if err := tx.QueryRow(ctx, query).Scan(&means, &onPages); err != nil {
 		return 0, nil, err
+	}
+	if len(onPages) == 0 {
+		return 0, nil, nil
 	}
 	stored := make([]resilience.ColumnWidth, len(columns))
 	for i, c := range columns {

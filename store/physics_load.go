@@ -17,21 +17,29 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		f.Way = resilience.Update
 	}
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		var t table // that is written to: of a transfer the target, unless its rows come home
+		var from, to table // rows are written to the latter; of a rename both are one
+		var home bool      // they come back to where they were transferred from
 		err := tx.QueryRow(ctx, `
-			SELECT coalesce(x.mapping, p.mapping)
-			FROM rehome.migration_plans p LEFT JOIN rehome.migration_transfers x ON x.plan_id = p.plan_id AND NOT x.back
-			WHERE p.plan_id = $1`, p.ID).Scan(&t.m)
+			SELECT p.mapping, coalesce(x.mapping, p.mapping), coalesce(x.back, false)
+			FROM rehome.migration_plans p LEFT JOIN rehome.migration_transfers x USING (plan_id) WHERE p.plan_id = $1`, p.ID).Scan(&from.m, &to.m, &home)
 		if err != nil {
 			return err
 		}
-		if f.Physics, err = lookAtPhysics(ctx, tx, t); err != nil {
+		if home {
+			from, to = to, from
+		}
+		if f.Physics, err = lookAtPhysics(ctx, tx, to); err != nil {
 			return err
 		}
 		if p.Kind != resilience.Rename { // new rows go into every index
 			f.Physics.HOT, f.Physics.HOTShare = false, 0
 		}
-		if f.Load, err = lookAtLoad(ctx, tx, t); err != nil {
+		if f.Physics.RowBytes == 0 { // the first rows of a table are about as wide as where they come from
+			if f.Physics.RowBytes, err = rowBytes(ctx, tx, from); err != nil {
+				return err
+			}
+		}
+		if f.Load, err = lookAtLoad(ctx, tx, to); err != nil {
 			return err
 		}
 		if p.Kind == resilience.Rename && p.Undoes == "" && f.Physics.Cost(resilience.Turns, f.Effort).Closed == "" { // the only way that minds
