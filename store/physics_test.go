@@ -213,7 +213,7 @@ func TestTheFirstRowsOfATargetAreAsWideAsAtHome(t *testing.T) {
 		require.NoError(t, err)
 		return p.RowBytes
 	}
-	expected := func(id string) int64 {
+	planned := func(id string) int64 {
 		plan, err := m.store.Plan(t.Context(), id)
 		require.NoError(t, err)
 		facts, err := m.store.Facts(t.Context(), plan)
@@ -223,13 +223,13 @@ func TestTheFirstRowsOfATargetAreAsWideAsAtHome(t *testing.T) {
 	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "wiki"})
 	require.NoError(t, err)
 	require.Zero(t, width(there))
-	require.Positive(t, expected(id))
-	require.Equal(t, width(resilience.BuiltinMapping("docs")), expected(id))
+	require.Positive(t, planned(id))
+	require.Equal(t, width(resilience.BuiltinMapping("docs")), planned(id))
 
 	m.apply(id, -1)
 	m.finish(id)
 	back, err := m.transfer("docs", id, resilience.TransferOrder{})
 	require.NoError(t, err)
 	require.Zero(t, width(resilience.BuiltinMapping("docs")))
-	require.Equal(t, width(there), expected(back))
+	require.Equal(t, width(there), planned(back))
 }
