@@ -118,9 +118,10 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 	return &v, err
 }
 
-// foreign counts the rows at the targets that are not of the plan, and names a
-// path of one. Those of a transfer that goes back are where its chunks came from. They are told apart by EXCEPT, which looks at each row once
-// however many the planner expects; of a new plan it knows nothing.
+// foreign counts the rows at the targets that are not of the plan, and names a path of
+// one. The targets of a transfer that goes back are where its chunks came from. Rows are
+// told apart by EXCEPT, which looks at each once however many the planner expects; of a
+// new plan it knows nothing.
 func (v *verification) foreign() string {
 	targets, path, scope, ours := v.table, v.table.path(), v.table.scope(), "SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number"
 	if t := v.transfer; t != nil && !t.back {
