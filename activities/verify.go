@@ -25,7 +25,10 @@ func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilie
 	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {
 		var err error
 		if at.Total == 0 || at.Last < at.Total {
-			at, err = a.Store.Verify(ctx, in.Migration, at, verifiedRows)
+			err = beating(ctx, func(ctx context.Context) (err error) {
+				at, err = a.Store.Verify(ctx, in.Migration, at, verifiedRows)
+				return err
+			})
 			return at, at.Total == 0, err
 		}
 		err = beating(ctx, func(ctx context.Context) (err error) {
@@ -44,8 +47,10 @@ func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilie
 func (a *Database) VerifyUndo(ctx context.Context, in VerifyInput) (resilience.Verified, error) {
 	at := in.At
 	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {
-		var err error
-		at, err = a.Store.VerifyUndo(ctx, in.Migration, at, verifiedRows)
+		err := beating(ctx, func(ctx context.Context) (err error) {
+			at, err = a.Store.VerifyUndo(ctx, in.Migration, at, verifiedRows)
+			return err
+		})
 		at.Done = err == nil && at.Last == at.Total
 		return at, at.Done, err
 	})

@@ -125,12 +125,16 @@ func (c Course) After(b Timing, calm bool) (Course, string) {
 	return c, a.String()
 }
 
-// Eased makes the batches smaller after one that failed.
+// Eased makes the batches smaller after one that failed, also where they went by the
+// plan's own size: that one is too large then.
 func (c Course) Eased(t Trouble) (Course, string) {
-	var a Adjustment
-	if c.Servo, a = c.Servo.Eased(t); a == (Adjustment{}) {
+	servo := c.Servo
+	servo.Size = min(servo.Size, c.Size())
+	servo, a := servo.Eased(t)
+	if a == (Adjustment{}) {
 		return c, ""
 	}
+	c.Servo, c.Fallen = servo, 0
 	return c, a.String()
 }
 

@@ -88,6 +88,21 @@ func TestAShortOrFailedBatchIsTakenForWhatItIs(t *testing.T) {
 	require.Equal(t, c, same)
 }
 
+// TestTroubleEndsAFall: the plan's own size may be the one that is too large.
+func TestTroubleEndsAFall(t *testing.T) {
+	t.Parallel()
+	c := course(0.02)
+	for c.Fallen == 0 {
+		c, _ = c.After(resilience.Timing{Rows: int64(c.Size()), MS: 90}, true)
+	}
+	c.Default = 400
+	require.Equal(t, 400, c.Size())
+	for want := 200; want >= 50; want /= 2 {
+		c, _ = c.Eased(resilience.LockTimeout)
+		require.Equal(t, want, c.Size())
+	}
+}
+
 // TestACourseGrowsOnlyWhileAllIsCalm: neither step by step, nor when it has
 // measured that it could.
 func TestACourseGrowsOnlyWhileAllIsCalm(t *testing.T) {

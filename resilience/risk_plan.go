@@ -75,7 +75,7 @@ func (p Plan) ways(f Facts) []WayCost {
 		}
 		by := p
 		by.Way, w.Taken = w.Way, w.Way == p.Way
-		w.MS = by.takesMS(toMS(float64(by.ByRuleMS()) * f.Effort.slowness()))
+		w.MS = by.pacedMS(toMS(float64(by.ByRuleMS())*f.Effort.slowness())) + by.soakMS()
 	}
 	return all
 }
@@ -83,7 +83,7 @@ func (p Plan) ways(f Facts) []WayCost {
 // ByRuleMS is what the work of a plan costs from its start to its end as the rules
 // have it, before anything was learned: that of its way, as its strategy goes about
 // it. A transfer copies each row and later retires it, which is the work of
-// transferWork updates. What a plan waits for is no work: see takesMS.
+// transferWork updates. What a plan waits for is no work: see withWaits.
 func (p Plan) ByRuleMS() int64 {
 	effort := p.Strategy.Effort(p.Moves, p.Policy)
 	effort.Rate = 0
@@ -100,28 +100,32 @@ func (p Plan) ByRuleMS() int64 {
 // withWaits makes of the time that the work of a plan is expected to take that of the
 // plan. A wait is as long on a slow server as on a fast one.
 func (p Plan) withWaits(work Estimate) Estimate {
-	work.P50MS, work.P90MS = p.takesMS(work.P50MS), p.takesMS(work.P90MS)
-	work.P90MS = max(work.P90MS, toMS(narrowSpread*float64(work.P50MS)))
+	p50, p90 := p.pacedMS(work.P50MS), p.pacedMS(work.P90MS)
+	p90 = max(p90, toMS(narrowSpread*float64(p50)))
+	work.P50MS, work.P90MS = p50+p.soakMS(), p90+p.soakMS()
 	return work
 }
 
-// takesMS is how long a plan takes whose work takes so long: it goes no faster than its
-// rate, and a transfer soaks.
-func (p Plan) takesMS(work int64) int64 {
-	takes := work
+// pacedMS is how long work takes that goes no faster than its plan's rate.
+func (p Plan) pacedMS(work int64) int64 {
 	if pace := p.paceMS(); pace > 0 {
-		takes = max(takes, aroundMS+pace)
+		return max(work, aroundMS+pace)
 	}
-	if p.Transfer != nil && !p.Transfer.Back {
-		takes += p.Transfer.Lasts().Milliseconds()
+	return work
+}
+
+// soakMS is how long the chunks of a transfer stand in both memories.
+func (p Plan) soakMS() int64 {
+	if p.Transfer == nil || p.Transfer.Back {
+		return 0
 	}
-	return takes
+	return p.Transfer.Lasts().Milliseconds()
 }
 
 // paceMS is how long the rows of a plan take at least at its rate, which a transfer keeps
-// to when it copies them and again when it retires them. Rows that stay need none.
+// to when it copies them and again when it retires them.
 func (p Plan) paceMS() int64 {
-	if p.Policy.Rate <= 0 || p.Way == AliasOnly {
+	if p.Policy.Rate <= 0 {
 		return 0
 	}
 	rows := float64(p.Moves)

@@ -22,13 +22,13 @@ type Mover struct {
 	before string        // said before each batch
 	apart  string        // said before a batch whose rows are told apart; empty: nothing
 	lock   string        // locks the rows of a batch; empty: there is no need
-	took   time.Duration // of the last step's batches
+	took   time.Duration // of the last step
 	done   int           // batches of the last step
 	onward time.Duration // how long they may follow each other in a step
 }
 
-// Took is how long the batches of the last step took by the server's clock; of a step
-// that did none, how long the worker waited for the answer.
+// Took is how long the last step took, done or not, without the wait for a connection:
+// by the server's clock where it was one batch, and else as long as the worker waited.
 func (m *Mover) Took() time.Duration { return m.took }
 
 // Batches is how many batches the last step did.

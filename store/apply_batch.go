@@ -95,8 +95,9 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	} else {
 		err = step.careful(ctx, conn, how)
 	}
-	if m.took, m.done = step.took, step.done; m.done == 0 {
-		m.took = time.Since(began)
+	m.took, m.done = time.Since(began), step.done
+	if m.done == 1 && step.took > 0 { // a clock that is put forward says more than was waited for
+		m.took = min(m.took, step.took)
 	}
 	return step.next, err
 }
@@ -107,7 +108,7 @@ type passage struct {
 	move, advance string
 	next          resilience.Watermark // where the last batch that is done came to
 	done          int
-	took          time.Duration // of these, on the server
+	took          time.Duration // by the server's clock, of one that goes alone
 }
 
 // passed is what an advance passes.
@@ -130,6 +131,9 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) er
 		all.Queue(`begin isolation level repeatable read`)
 		p.queue(all, n == 0, &by)
 		all.Queue(move, p.m.args).QueryRow(r.scan)
+		if batches == 1 {
+			all.Queue(elapsed).QueryRow(p.clock)
+		}
 		all.Queue(`commit`).Exec(func(pgconn.CommandTag) error {
 			if by.some() {
 				p.account(by, r)
@@ -181,7 +185,10 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		} else {
 			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.clock(tx.QueryRow(ctx, elapsed))
 	})
 	if err == nil {
 		p.account(by, r)
@@ -210,6 +217,19 @@ func (p *passage) queue(batch *pgx.Batch, known bool, by *passed) {
 	})
 }
 
+// elapsed is how long a transaction has been at work, in milliseconds. A statement of its
+// own knows of the triggers that the move fired.
+const elapsed = `SELECT (1000 * extract(epoch FROM clock_timestamp() - transaction_timestamp()))::float8`
+
+// clock takes the time of a batch from the server: what sizes batches is not to learn
+// from a slow network, or from a worker that is short of time.
+func (p *passage) clock(row pgx.Row) error {
+	var ms float64
+	err := row.Scan(&ms)
+	p.took = time.Duration(ms * float64(time.Millisecond))
+	return err
+}
+
 // account takes a batch that is committed into what is known: also what stayed where
 // it was, on the way there.
 func (p *passage) account(by passed, r batchResult) {
@@ -220,7 +240,6 @@ func (p *passage) account(by passed, r batchResult) {
 	}
 	p.next = by.to
 	p.done++
-	p.took += time.Duration(r.took * float64(time.Millisecond))
 }
 
 // pieces moves rows (lo, hi] of the journal by as many statements as that takes,
@@ -264,13 +283,9 @@ func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) 
 // it, or, where nobody looks before the commit, insists that it is right.
 const (
 	accounted = `account (planned, present, here, moved, whole, verified)`
-	told      = `SELECT *, ` + elapsed + ` FROM account`
-	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END, ` + elapsed + ` FROM account`
+	told      = `SELECT * FROM account`
+	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
 )
-
-// elapsed is how long a transaction has been at work, in milliseconds, by the server's
-// clock: what sizes batches is not to learn from a slow network or a busy worker.
-const elapsed = `(1000 * extract(epoch FROM clock_timestamp() - transaction_timestamp()))::float8`
 
 // insisting is a move of the rows that an advance passed, which fails where its account
 // is not right.
@@ -290,21 +305,20 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
-	whole    bool    // the journal has every row of the batch, if it passed any
-	verified bool    // every moved row is at its target and, where compared, path apart what it was
-	took     float64 // milliseconds from the beginning of the transaction
+	whole    bool // the journal has every row of the batch, if it passed any
+	verified bool // every moved row is at its target and, where compared, path apart what it was
 }
 
 // and is the account of two parts of a batch, each of which was right.
 func (r batchResult) and(other batchResult) batchResult {
 	return batchResult{
 		planned: r.planned + other.planned, present: r.present + other.present, here: r.here + other.here,
-		moved: r.moved + other.moved, took: max(r.took, other.took),
+		moved: r.moved + other.moved,
 	}
 }
 
 func (r *batchResult) scan(row pgx.Row) error {
-	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified, &r.took)
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified)
 }
 
 // sparing is what to do about a table that meddles with its rows.

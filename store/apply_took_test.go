@@ -27,8 +27,8 @@ func (c tardy) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestTookIsTheServersTime: an answer that is long under way makes no batch a slow one,
-// several that go together count each, and a server that is slow is known.
+// TestTookIsTheServersTime: an answer that is long under way makes no batch a slow one.
+// What the table's own triggers take, after the rows were moved, is known.
 func TestTookIsTheServersTime(t *testing.T) {
 	t.Parallel()
 	const late = 300 * time.Millisecond
@@ -67,8 +67,10 @@ func TestTookIsTheServersTime(t *testing.T) {
 	require.Less(t, mover.Took(), late)
 
 	m.exec(`CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$`)
-	m.exec(`CREATE TRIGGER dawdle BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.dawdle()`)
-	_, err = joined(t, 3, mover, at, (*store.Mover).Apply, store.Bounds{Batch: 2})
-	require.NoError(t, err)
-	require.Greater(t, mover.Took(), time.Duration(mover.Batches())*40*time.Millisecond)
+	m.exec(`CREATE TRIGGER dawdle AFTER UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.dawdle()`)
+	for _, batches := range []int{1, 3} {
+		at, err = joined(t, batches, mover, at, (*store.Mover).Apply, store.Bounds{Batch: 2})
+		require.NoError(t, err)
+		require.Greater(t, mover.Took(), time.Duration(mover.Batches())*40*time.Millisecond)
+	}
 }

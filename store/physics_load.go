@@ -34,7 +34,7 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		if p.Kind != resilience.Rename { // new rows go into every index
 			f.Physics.HOT, f.Physics.HOTShare = false, 0
 		}
-		if f.Physics.RowBytes == 0 { // the first rows of a table are about as wide as where they come from
+		if p.Kind == resilience.Transfer && f.Physics.RowBytes == 0 { // the first rows of a table are about as wide as where they come from
 			if f.Physics.RowBytes, err = rowBytes(ctx, tx, from); err != nil {
 				return err
 			}

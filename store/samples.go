@@ -41,9 +41,8 @@ func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilien
 		SELECT memory, rows, batch_size, apply_ms, duration_ms, by_rule_ms FROM (
 			SELECT *, row_number() OVER (PARTITION BY memory = @memory ORDER BY at DESC, sample_id DESC) AS age
 			FROM rehome.performance_samples p
-			WHERE kind = @kind AND CASE @strategy WHEN '' THEN strategy <> 'gradual' AND NOT EXISTS (
-					SELECT FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id AND g.decision->>'strategy' = 'gradual')
-				ELSE strategy = @strategy END
+			WHERE kind = @kind AND CASE @strategy WHEN '' THEN strategy <> 'gradual' ELSE strategy = @strategy END
+				AND NOT EXISTS (SELECT FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id AND g.decision->>'strategy' = 'gradual')
 				AND way = @way AND index_class = @class) s
 		WHERE age <= @most ORDER BY memory = @memory DESC, age`
 	const most = 50

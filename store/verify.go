@@ -39,17 +39,17 @@ func (s *Store) verify(ctx context.Context, plan string, at resilience.Verified,
 		if err != nil {
 			return err
 		}
-		to := min(v.total, at.Last+n)
-		if v.transfer != nil && v.transfer.back == undoing { // its rows were compared when they retired
-			to = v.total
-		} else {
-			since, err := v.look(ctx, tx, at.Last, to)
-			if err != nil {
-				return err
-			}
-			at.Since += since
+		at.Total = v.total
+		if needless, err := v.needless(ctx, tx); needless || err != nil {
+			at.Last = v.total
+			return err
 		}
-		at.Last, at.Total = to, v.total
+		to := min(v.total, at.Last+n)
+		since, err := v.look(ctx, tx, at.Last, to)
+		if err != nil {
+			return err
+		}
+		at.Last, at.Since = to, at.Since+since
 		return nil
 	})
 	if err != nil {
@@ -68,12 +68,26 @@ type verification struct {
 	args     pgx.NamedArgs
 }
 
+// needless says that there are no rows to look at: the copies of a transfer are compared
+// when it retires what they were made of, and one that made none has none to take away,
+// whatever became of its tables.
+func (v *verification) needless(ctx context.Context, tx pgx.Tx) (needless bool, err error) {
+	if v.transfer == nil || v.transfer.back {
+		return false, nil
+	}
+	if v.undoing {
+		err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM rehome.migration_copies WHERE plan = @origin)`, v.args).Scan(&needless)
+		return needless, err
+	}
+	return true, nil
+}
+
 // look looks at rows (lo, hi] of the journal, and returns how many an application
 // changed since their batch.
 func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since int64, err error) {
 	statement, wrong := v.statement(), "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
 	if v.transfer != nil {
-		statement, wrong = v.transfer.homeStatement(v.undoing), "copies were left, or their chunks in quarantine, and no outcome says why; others changed tables of schema rehome (migration_copies, migration_exceptions or quarantine): put back what they changed, and undo it again"
+		statement, wrong = v.transfer.homeStatement(v.undoing), "chunks did not come home, or left their copies, and no outcome says why; put back what others changed in migration_copies, migration_exceptions or quarantine of schema rehome, and undo it again"
 	}
 	v.args["lo"], v.args["hi"] = lo, hi
 	var planned, unaccounted int64
@@ -110,8 +124,8 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) || err == nil && !undoing && last != v.total:
 		err = problem(ErrVerify, "migration %s has not moved all of its rows; see `starter migration show %s`", plan, plan)
-	case err == nil && undoing && v.transfer == nil:
-		err = problem(ErrInvalid, "migration %s is no transfer; see `starter migration show %s`", plan, plan)
+	case err == nil && undoing && (v.transfer == nil || v.transfer.back):
+		err = problem(ErrInvalid, "migration %s is no transfer that was taken back; see `starter migration show %s`", plan, plan)
 	case err == nil && undoing && last != 0:
 		err = problem(ErrVerify, "migration %s still has %d rows that have not gone back; let them: `starter migration rollback %s`", plan, last, plan)
 	}

@@ -101,7 +101,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 			return err
 		}
 		m.tellWait(ctx, "Queued: waiting for another migration to end", turn.Wait)
-		m.wait(ctx, "queued")
+		m.waitFor(ctx, "queued")
 		if err := m.waitInQueue(ctx, turn.Wait); err != nil {
 			return err
 		}

@@ -29,8 +29,8 @@ func (m *migration) begin(ctx workflow.Context, work string) error {
 	return m.say(ctx, work)
 }
 
-// wait shows what the step waits for: queued, soak or waiting; nothing when it goes on.
-func (m *migration) wait(ctx workflow.Context, what string) {
+// waitFor shows what the step waits for: queued, soak or waiting; nothing when it goes on.
+func (m *migration) waitFor(ctx workflow.Context, what string) {
 	m.waits = what
 	m.mark(ctx)
 }

@@ -37,7 +37,7 @@ func (m *migration) told() bool { return m.aborted != nil || m.paused || m.next 
 // wait lets a while pass, unless a person wants something. It does not count as
 // time that the rows take. Runs are filtered by what they wait for.
 func (g *gradually) wait(ctx workflow.Context, m *migration, what string, d time.Duration, why string) error {
-	m.wait(ctx, what)
+	m.waitFor(ctx, what)
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: m.facts()})
 	began := workflow.Now(ctx)
 	_, err := await(ctx, d, why, m.told)
@@ -123,7 +123,7 @@ func (g *gradually) vacuum(ctx workflow.Context, m *migration) error {
 		g.Vacuum = ended.Add(max(vacuumAgain, vacuumNice*ended.Sub(began)))
 	}()
 	const why = "Vacuum the table: many of its row versions are dead"
-	m.wait(ctx, "waiting")
+	m.waitFor(ctx, "waiting")
 	m.progress.set(ctx, Progress{Phase: why, Done: g.at.Last, Total: g.at.Total, Unit: "chunks", Facts: m.facts()})
 	stoppable, stop := workflow.WithCancel(ctx)
 	defer stop()

@@ -86,7 +86,7 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	if err != nil || way.stop {
 		return at, err
 	}
-	m.wait(ctx, "") // not any more
+	m.waitFor(ctx, "") // not any more
 	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
 	if err != nil {
 		return m.failed(ctx, at, err)

@@ -39,8 +39,11 @@ func (m *migration) know(ctx workflow.Context, plan resilience.Plan) error {
 	return showRisk(ctx, plan.Risk.Level)
 }
 
-// hold shows that the plan is paused.
+// hold shows that the plan is paused, unless it goes back by now.
 func (m *migration) hold(ctx workflow.Context, o Order) {
+	if m.phase == undoing {
+		return
+	}
 	m.shown.Hold = &hold{By: o.Author, Reason: o.Reason, Since: workflow.Now(ctx)}
 	m.tell(ctx)
 	m.mark(ctx)
