@@ -106,6 +106,7 @@ func (r *rig) startApplication() {
 	r.stop = stop
 	r.done.Go(func() { r.read(ctx) })
 	r.done.Go(func() { r.write(ctx) })
+	r.done.Go(func() { r.vacuum(ctx) })
 	r.Cleanup(r.quiet)
 }
 
@@ -159,6 +160,21 @@ func (r *rig) write(ctx context.Context) {
 			}
 		}
 		pause(ctx)
+	}
+}
+
+// vacuum does what the server does by itself when a minute has passed; gradual waits
+// for a table of mostly dead rows.
+func (r *rig) vacuum(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_, _ = r.pool.Exec(ctx, `VACUUM rehome.chunks`) // Postgres may be away
+		}
 	}
 }
 
@@ -239,10 +255,16 @@ func (r *rig) migrate(id string, strategy resilience.Strategy, from, to string, 
 
 // ordered is what all plans are like.
 func (r *rig) ordered(id string, rate float64) workflows.MigrateInput {
+	batch := 25
+	if rate == 0 { // nothing is to happen in the middle of it
+		batch = 1000
+	}
 	return workflows.MigrateInput{
 		Origin: activities.Origin{Installation: r.installation}, Migration: id, Approve: true,
-		Policy: resilience.Policy{BatchSize: 25, Rate: rate},
-		Tuning: workflows.Tuning{Slice: activities.Slice{Time: activities.Duration(time.Second)}, Heartbeat: activities.Duration(heartbeat)},
+		Policy: resilience.Policy{BatchSize: batch, Rate: rate},
+		Tuning: workflows.Tuning{
+			Slice: activities.Slice{Time: activities.Duration(time.Second)}, Heartbeat: activities.Duration(heartbeat), Look: activities.Duration(100 * time.Millisecond),
+		},
 	}
 }
 
@@ -304,6 +326,15 @@ func (r *rig) inside(id string) {
 	}, patience, 5*time.Millisecond)
 }
 
+// leaving waits until some source rows of a transfer have left, and not all.
+func (r *rig) leaving(id string) {
+	r.Helper()
+	require.Eventually(r, func() bool {
+		at, err := r.store.Retired(context.Background(), id)
+		return err == nil && at.Last > 0 && at.Last < at.Total
+	}, patience, 5*time.Millisecond)
+}
+
 // ends waits for the end of a plan.
 func (r *rig) ends(id string) resilience.Plan {
 	r.Helper()
@@ -318,6 +349,30 @@ func (r *rig) ends(id string) resilience.Plan {
 	}
 	require.Fail(r, "the migration does not end", "%+v", plan)
 	return plan
+}
+
+// settles does what a person does after a transfer that was turned round: copies that
+// the application wrote to once their source rows had left stay, and are listed. What
+// they say goes to the chunks that came home.
+func (r *rig) settles(id string) {
+	r.Helper()
+	r.insist("settle "+id, func(ctx context.Context) error {
+		var kept, listed int
+		err := r.pool.QueryRow(ctx, `
+			WITH kept AS (
+				DELETE FROM rehome.chunks c USING rehome.migration_plans p JOIN rehome.migration_transfers x USING (plan_id), rehome.chunks home
+				WHERE plan_id = $1 AND c.memory = x.target AND home.memory = p.memory AND c.ordinal = home.ordinal
+				RETURNING p.memory, c.ordinal, c.content),
+			said AS (
+				UPDATE rehome.chunks home SET content = k.content FROM kept k
+				WHERE home.memory = k.memory AND home.ordinal = k.ordinal AND split_part(home.content, ' ', 2)::bigint < split_part(k.content, ' ', 2)::bigint)
+			SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM rehome.migration_exceptions WHERE plan_id = $1 AND undoing AND outcome = 'conflict')`, id).Scan(&kept, &listed)
+		if err != nil {
+			return err
+		}
+		require.LessOrEqual(r, kept, listed, "%s: a copy that is not listed stayed", id)
+		return nil
+	})
 }
 
 // conserved checks that every chunk is once at dir, with its embedding and the

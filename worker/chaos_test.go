@@ -60,9 +60,9 @@ type chaos struct {
 func (c *chaos) round(here string) string {
 	c.rounds++
 	id, there := fmt.Sprintf("m-%d", c.rounds), here
-	ways := append(travels(), travel{resilience.Immediate, false})
-	if way := ways[rand.IntN(len(ways))]; way.transfer {
-		c.departs(id, way)
+	strategies := resilience.Strategies()
+	if way := (travel{strategies[rand.IntN(len(strategies))], rand.IntN(2) == 0}); way.transfer {
+		c.departs(id, way, c.slowly())
 	} else {
 		if there = "a"; here == "a" {
 			there = "b"
@@ -101,6 +101,7 @@ func (c *chaos) round(here string) string {
 		here = there
 	case resilience.RolledBack, resilience.Cancelled:
 		require.True(c, abort, "nobody aborted %s: %s", id, plan.Reason)
+		c.settles(id)
 		c.restored += plan.Moves
 	default:
 		require.Fail(c, "a migration ended as "+string(plan.Status))

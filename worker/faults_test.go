@@ -20,15 +20,9 @@ type travel struct {
 
 func (w travel) String() string {
 	if w.transfer {
-		return "transfer"
+		return string(w.strategy) + "-transfer"
 	}
 	return string(w.strategy)
-}
-
-// travels are the ways of many batches. The one of immediate is over before anything
-// can be killed, unless it is held open.
-func travels() []travel {
-	return []travel{{resilience.Batch, false}, {resilience.Batch, true}, {resilience.Intelligent, false}, {resilience.Gradual, false}}
 }
 
 // TestFaultsOfProcesses lets each server fail in the middle of a migration, and
@@ -36,7 +30,22 @@ func travels() []travel {
 // Temporal, 9 a worker that is killed.
 func TestFaultsOfProcesses(t *testing.T) {
 	t.Parallel()
+	for name, transfer := range map[string]bool{"renames": false, "transfers": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			faultsOfProcesses(t, transfer)
+		})
+	}
+}
+
+// faultsOfProcesses are tried on the strategies of many batches, and on that of one,
+// which is over before anything can be killed, unless it is held open. In the quick form
+// renames and transfers take turns.
+func faultsOfProcesses(t *testing.T, transfer bool) {
 	rows := 20_000
+	if transfer {
+		rows = 8_000 // each is written, compared and taken away
+	}
 	if testing.Short() {
 		rows = 3_000
 	}
@@ -51,23 +60,34 @@ func TestFaultsOfProcesses(t *testing.T) {
 		{"14-worker-frozen", r.freezeWorker, false},
 		{"15-temporal-killed", r.killTemporal, true},
 	} {
-		for m, way := range travels() {
-			if testing.Short() && m != n {
+		undone := n%2 == 1
+		if testing.Short() && undone != transfer {
+			continue
+		}
+		for m, strategy := range []resilience.Strategy{resilience.Batch, resilience.Intelligent, resilience.Gradual} {
+			if testing.Short() && m != n/2 {
 				continue
 			}
+			way := travel{strategy, transfer}
 			id := "m-" + fault.name + "-" + way.String()
-			if !testing.Short() || n%2 == 0 {
+			if !testing.Short() || !undone {
 				r.survives(id, way, fault.do)
 			}
-			if !testing.Short() || n%2 == 1 {
-				r.turnsBack(id+"-aborted", way, fault.do)
+			if !testing.Short() || undone {
+				far := r.inside
+				if transfer && (n+m)%2 == 1 {
+					far = r.leaving
+				}
+				r.turnsBack(id+"-aborted", way, far, fault.do)
 			}
 		}
-		if id := "m-" + fault.name + "-immediate"; !testing.Short() {
-			r.insideOneBatch(id, fault.do, fault.commits)
-			r.turnsBackInOneBatch(id+"-aborted", fault.do)
-		} else if n == 2 {
-			r.insideOneBatch(id, fault.do, fault.commits)
+		way := travel{resilience.Immediate, transfer}
+		id := "m-" + fault.name + "-" + way.String()
+		if !testing.Short() || n == 2 {
+			r.insideOneBatch(id, way, fault.do, fault.commits)
+		}
+		if !testing.Short() {
+			r.turnsBackInOneBatch(id+"-aborted", way, fault.do)
 		}
 	}
 	r.quiet()
@@ -76,19 +96,29 @@ func TestFaultsOfProcesses(t *testing.T) {
 	require.NotZero(t, r.writes.Load())
 }
 
-// survives lets a fault happen in the middle of a migration, and moves the
-// chunks home again.
+// survives lets a fault happen in the middle of a migration, and once more while the
+// source rows of a transfer leave, and moves the chunks home again.
 func (r *rig) survives(id string, way travel, fault func()) {
 	r.Helper()
-	r.departs(id, way)
+	r.departs(id, way, r.slowly())
 	r.inside(id)
 	fault()
+	if way.transfer {
+		r.leaving(id)
+		fault()
+	}
+	r.arrives(id, way)
+}
+
+// arrives waits for the end of a migration, and moves the chunks home again.
+func (r *rig) arrives(id string, way travel) {
+	r.Helper()
 	plan := r.ends(id)
 	require.Equal(r, resilience.Completed, plan.Status, "%s: %s", id, plan.Reason)
 	require.EqualValues(r, r.rows, plan.Moved, id)
 	if way.transfer {
 		r.conserved("a")
-		r.departs(id+"-home", way)
+		r.departs(id+"-home", travel{resilience.Immediate, true}, 0)
 	} else {
 		r.conserved("b")
 		r.migrate(id+"-home", resilience.Immediate, "b", "a", 0)
@@ -97,22 +127,26 @@ func (r *rig) survives(id string, way travel, fault func()) {
 	r.conserved("a")
 }
 
-// turnsBack lets a fault happen while a migration that was aborted goes back.
-func (r *rig) turnsBack(id string, way travel, fault func()) {
+// turnsBack lets a fault happen while a migration that was aborted when it had come so
+// far goes back.
+func (r *rig) turnsBack(id string, way travel, far func(id string), fault func()) {
 	r.Helper()
-	r.departs(id, way)
-	r.inside(id)
+	r.departs(id, way, r.slowly())
+	far(id)
 	r.abort(id)
 	fault()
 	require.Equal(r, resilience.RolledBack, r.ends(id).Status, id)
+	r.settles(id)
 	r.conserved("a")
 }
 
-// departs starts a migration that takes four seconds and more: from a to b, or
-// from the memory the chunks are in to the other one.
-func (r *rig) departs(id string, way travel) {
+// slowly is the rate at which a migration takes four seconds and more.
+func (r *rig) slowly() float64 { return float64(r.rows) / 4 }
+
+// departs starts a migration, 0 being no bound on its rate: from a to b, or from the
+// memory the chunks are in to the other one.
+func (r *rig) departs(id string, way travel, rate float64) {
 	r.Helper()
-	rate := float64(r.rows) / 4
 	if !way.transfer {
 		r.migrate(id, way.strategy, "a", "b", rate)
 		return
@@ -130,21 +164,24 @@ func (r *rig) departs(id string, way travel) {
 // heldOpen is the advisory lock that one row of a batch waits for.
 const heldOpen = 42
 
-// openBatch starts a migration whose only batch moves some of its rows and then
-// waits, for as long as it takes, until it is let go.
-func (r *rig) openBatch(id string) (letGo func()) {
+// openBatch starts a migration whose only batch moves or copies some of its rows and
+// then waits, for as long as it takes, until it is let go.
+func (r *rig) openBatch(id string, way travel) (letGo func()) {
 	r.Helper()
+	passing := `UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d AND OLD.path LIKE 'a/%%' AND NEW.path LIKE 'b/%%')`
+	if way.transfer {
+		passing = `INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = %d)`
+	}
 	r.tell(fmt.Sprintf(`CREATE OR REPLACE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '50s' AS $$ BEGIN
 		PERFORM pg_advisory_xact_lock_shared(%d); RETURN NEW; END $$`, heldOpen))
-	r.tell(fmt.Sprintf(`CREATE OR REPLACE TRIGGER gate BEFORE UPDATE ON rehome.chunks FOR EACH ROW
-		WHEN (OLD.ordinal = %d AND OLD.path LIKE 'a/%%' AND NEW.path LIKE 'b/%%') EXECUTE FUNCTION public.gate()`, r.rows))
+	r.tell(fmt.Sprintf(`CREATE OR REPLACE TRIGGER gate BEFORE `+passing+` EXECUTE FUNCTION public.gate()`, r.rows))
 	holder, err := pgx.Connect(context.Background(), r.database)
 	require.NoError(r, err)
 	letGo = func() { _ = holder.Close(context.Background()) } // it may have gone with Postgres
 	r.Cleanup(letGo)
 	_, err = holder.Exec(context.Background(), `SELECT pg_advisory_lock($1)`, heldOpen)
 	require.NoError(r, err)
-	r.migrate(id, resilience.Immediate, "a", "b", 0)
+	r.departs(id, way, 0)
 	require.Eventually(r, func() bool {
 		var waits bool
 		err := r.pool.QueryRow(context.Background(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted)`, heldOpen).Scan(&waits)
@@ -159,9 +196,9 @@ func (r *rig) openBatch(id string) (letGo func()) {
 
 // insideOneBatch lets a fault happen in the only batch of a migration, which goes on
 // while what was struck is away. Where it can, it commits then, and nobody hears of it.
-func (r *rig) insideOneBatch(id string, fault func(), commits bool) {
+func (r *rig) insideOneBatch(id string, way travel, fault func(), commits bool) {
 	r.Helper()
-	letGo := r.openBatch(id)
+	letGo := r.openBatch(id, way)
 	r.struck = func() {
 		letGo()
 		if commits {
@@ -170,21 +207,15 @@ func (r *rig) insideOneBatch(id string, fault func(), commits bool) {
 	}
 	fault()
 	r.struck = nil
-	plan := r.ends(id)
+	r.arrives(id, way)
 	r.tell(`DROP TRIGGER gate ON rehome.chunks`)
-	require.Equal(r, resilience.Completed, plan.Status, "%s: %s", id, plan.Reason)
-	require.EqualValues(r, r.rows, plan.Moved, id)
-	r.conserved("b")
-	r.migrate(id+"-home", resilience.Immediate, "b", "a", 0)
-	require.Equal(r, resilience.Completed, r.ends(id+"-home").Status, id)
-	r.conserved("a")
 }
 
 // turnsBackInOneBatch aborts a migration whose only batch is open, and lets the fault
 // happen then.
-func (r *rig) turnsBackInOneBatch(id string, fault func()) {
+func (r *rig) turnsBackInOneBatch(id string, way travel, fault func()) {
 	r.Helper()
-	r.struck = r.openBatch(id)
+	r.struck = r.openBatch(id, way)
 	r.abort(id)
 	fault()
 	r.struck = nil
