@@ -68,6 +68,13 @@ func strategyScenarios() map[string]scenario {
 			_, run := in.transfer(resilience.Batch, 0.1)
 			return run
 		},
+		"transfer-intelligent": func(in *installation) client.WorkflowRun { // with rows that leave carefully
+			in.withArchive()
+			in.fill("guide/hot/a.md", 700)
+			in.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'guide/hot/%'))`)
+			_, run := in.transfer(resilience.Intelligent, 0)
+			return run
+		},
 	}
 }
 
@@ -81,6 +88,13 @@ func orderScenarios() map[string]scenario {
 		},
 		"migrate-aborted": func(in *installation) client.WorkflowRun {
 			_, run := in.movingOn()
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			return run
+		},
+		"transfer-aborted": func(in *installation) client.WorkflowRun { // in its soak
+			in.withArchive()
+			id, run := in.transfer(resilience.Batch, 3600)
+			in.soaking(id, in.of("docs"))
 			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
@@ -241,16 +255,18 @@ func undoScenarios() map[string]scenario {
 		_, run = in.rollback(id)
 		return run
 	}
+	transferred := func(in *installation) client.WorkflowRun {
+		in.withArchive()
+		id, run := in.transfer(resilience.Batch, 0)
+		return undone(in, id, run)
+	}
 	return map[string]scenario{
 		"rollback-of-completed": func(in *installation) client.WorkflowRun {
 			id, run := in.migrate(resilience.Policy{}, theGuide)
 			return undone(in, id, run)
 		},
-		"rollback-of-transfer": func(in *installation) client.WorkflowRun {
-			in.withArchive()
-			id, run := in.transfer(resilience.Batch, 0)
-			return undone(in, id, run)
-		},
+		"rollback-of-transfer":          transferred,
+		"rollback-of-transfer-verified": transferred,
 		"rollback-of-terminated": func(in *installation) client.WorkflowRun {
 			id, run := in.movingOn()
 			require.NoError(in, in.temporal.TerminateWorkflow(in.Context(), run.GetID(), "", "a test"))
