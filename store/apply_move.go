@@ -97,7 +97,7 @@ func moveStatement(t table, d direction, some bool) string {
 		planned AS NOT MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}
 			FROM {moves} {with documents} {skipped} {order}),
-		due AS MATERIALIZED (SELECT @hi - @lo - {left} AS rows),
+		due AS MATERIALIZED (SELECT @hi - @lo - ({left}) AS rows),
 		moved AS (
 			UPDATE {table} t SET {set}
 			{found}
