@@ -47,16 +47,14 @@ func (g Group) GoesLike(o Group) bool {
 	return g.Way == o.Way && g.Strategy == o.Strategy && g.Rate == o.Rate && g.TargetMS > 0 && o.TargetMS > 0
 }
 
-// Nice is how many times as long as a batch took the group rests after it, as gradual
-// does. A trickle leaves others half of the time, which its rate rests on, too.
+// Nice is how many times as long as a batch took the group rests after it while the
+// server has room, see the function Nice. A trickle leaves others half of the time, which
+// its rate rests on, too.
 func (g Group) Nice() float64 {
-	switch {
-	case g.Strategy != Gradual:
-		return 0
-	case g.Way == Trickle:
+	if g.Way == Trickle {
 		return 1/trickleShare - 1
 	}
-	return GradualNice
+	return 0
 }
 
 // Inputs is what a decision rests on.
@@ -286,7 +284,7 @@ func (c Circumstances) pace(g *Group) string {
 		said = fmt.Sprintf(" At %.0f rows a second half of the time is left to others.", g.Rate)
 	case g.Inputs.Heat == Hot:
 		g.Strategy, g.TargetMS = Gradual, float64(GradualAim.Target/time.Millisecond)/2
-		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms that give way to others, a rest of %d times as long after each, and looks at the database's health between them.", g.TargetMS, GradualNice)
+		said = fmt.Sprintf(" Its chunks are in use just now: batches of %.0f ms that give way to others, looks at the database's health between them, and a rest of %d times as long after each while a signal is near its limit.", g.TargetMS, GradualNice)
 	case g.Way != Turns && g.Inputs.Heat == Cold && float64(g.Rows)*per <= atOnceMS && g.Rows <= atOnceRows:
 		g.Strategy, g.TargetMS = Immediate, 0
 		said = " Nobody uses its chunks, and it is quick: one transaction."

@@ -180,9 +180,9 @@ func TestEachSituationHasItsWay(t *testing.T) {
 	}
 }
 
-// TestAGroupThatTakesCareRests as gradual does, and is expected to take as long; a
-// trickle leaves others half of the time.
-func TestAGroupThatTakesCareRests(t *testing.T) {
+// TestATrickleLeavesOthersHalfOfTheTime, and is expected to take as long. A group in use
+// rests where the server has no room.
+func TestATrickleLeavesOthersHalfOfTheTime(t *testing.T) {
 	t.Parallel()
 	vector := resilience.Physics{Rows: 100_000, VectorIndexes: []string{"hnsw"}}
 	for _, c := range []struct {
@@ -191,7 +191,7 @@ func TestAGroupThatTakesCareRests(t *testing.T) {
 		way     resilience.Way
 		nice    float64
 	}{
-		{resilience.Hot, resilience.Physics{}, resilience.Update, resilience.GradualNice},
+		{resilience.Hot, resilience.Physics{}, resilience.Update, 0},
 		{resilience.Warm, vector, resilience.Trickle, 1},
 		{resilience.Warm, resilience.Physics{}, resilience.Update, 0},
 		{resilience.Cold, resilience.Physics{}, resilience.Update, 0},
@@ -201,7 +201,7 @@ func TestAGroupThatTakesCareRests(t *testing.T) {
 		require.InDelta(t, c.nice, g.Nice(), 0, c.heat)
 		require.InDelta(t, (1+c.nice)*g.Forecast.Of(5000, int64(g.BatchSize)), g.ExpectedMS, 0.001, c.heat)
 		if c.heat == resilience.Hot {
-			require.Contains(t, g.Reason, "a rest of 3 times as long after each")
+			require.Contains(t, g.Reason, "a rest of 3 times as long after each while a signal is near its limit")
 		}
 	}
 }

@@ -286,11 +286,11 @@ func Strained(gates []Gate) bool {
 	return slices.ContainsFunc(gates, func(g Gate) bool { return g.State == GateShut || g.State == GateNear })
 }
 
-// Nice is how many times as long as it worked a migration rests, which usually is so
-// many times: longer while a signal is near its limit.
+// Nice is how many times as long as it worked a migration that looks at the server
+// rests, which usually is so many times: longer while a signal is near its limit.
 func Nice(usual float64, gates []Gate) float64 {
 	if Strained(gates) {
-		return 2 * usual
+		return max(2*usual, GradualNice)
 	}
 	return usual
 }

@@ -221,7 +221,9 @@ func TestItRestsLongerNearALimit(t *testing.T) {
 	for state, want := range map[resilience.GateState]float64{
 		resilience.GateOpen: 3, resilience.GateNotAvailable: 3, resilience.GateNear: 6, resilience.GateShut: 6,
 	} {
-		require.InDelta(t, want, resilience.Nice(3, []resilience.Gate{{State: resilience.GateOpen}, {State: state}}), 0, state)
+		gates := []resilience.Gate{{State: resilience.GateOpen}, {State: state}}
+		require.InDelta(t, want, resilience.Nice(3, gates), 0, state)
+		require.InDelta(t, want-3, resilience.Nice(0, gates), 0, state)
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *Store) Reassess(ctx context.Context, plan resilience.Plan, a resilience
 
 // PastRuns lists what runs alike took, newest first: those of the same memory,
 // then those of others. Without a strategy they are those that moved back to back:
-// gradual, and intelligent with a group that is, spend their time mostly at rest.
+// gradual, and intelligent with a group that is, rest and wait for others.
 func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilience.PastRun, error) {
 	const query = `
 		SELECT memory, rows, batch_size, apply_ms, duration_ms, by_rule_ms FROM (
