@@ -88,10 +88,7 @@ func TestAGroupThatTakesCareWaitsForRowsThatOthersHold(t *testing.T) {
 func TestABatchOfAGroupThatTakesCareGivesWay(t *testing.T) {
 	t.Parallel()
 	w := inUse(t)
-	w.exec(`
-		CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
-	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
+	w.lingering()
 	ended := make(chan error, 1)
 	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool, 1) }()
 	at := w.gently(1800*time.Millisecond, nil)

@@ -225,15 +225,21 @@ func writeOnceHeld(ctx context.Context, pool *pgxpool.Pool, ordinal int) error {
 	return err
 }
 
+// lingering lets each move take a tenth of a second.
+func (w *ward) lingering() {
+	w.Helper()
+	w.exec(`
+		CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
+	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
+}
+
 // TestABatchGivesWayToOthers: an application waits for a row of a batch that
 // takes long; the batch is cancelled, and the next is smaller.
 func TestABatchGivesWayToOthers(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
-	w.exec(`
-		CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF new.path <> old.path THEN PERFORM pg_sleep(0.1); END IF; RETURN new; END $$`)
-	w.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.linger()`)
+	w.lingering()
 	ended := make(chan error, 1)
 	go func() { ended <- writeOnceHeld(context.WithoutCancel(t.Context()), w.pool, 1) }()
 	at := w.slice(1800 * time.Millisecond)

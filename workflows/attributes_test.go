@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -41,15 +42,16 @@ func later(t *testing.T, env *testsuite.TestWorkflowEnvironment, after time.Dura
 	}, after)
 }
 
-// TestRunsAreFilteredByWhatTheyDo, and by what keeps them from it: one event for
-// each change, and none while it lasts.
-func TestRunsAreFilteredByWhatTheyDo(t *testing.T) {
-	t.Parallel()
+// phasing is a rehearsed run, and the phases by which it could be filtered.
+type phasing struct {
+	play func(*testing.T) *[]string
+	want []string
+}
+
+// keptFromWork are runs that go on when what keeps them has passed.
+func keptFromWork() map[string]phasing {
 	ana := workflows.Order{Author: "ana"}
-	for name, c := range map[string]struct {
-		play func(*testing.T) *[]string
-		want []string
-	}{
+	return map[string]phasing{
 		"a queue, a pause, a queue": {func(t *testing.T) *[]string {
 			env, a := rehearsal(t)
 			said := phases(env)
@@ -103,6 +105,13 @@ func TestRunsAreFilteredByWhatTheyDo(t *testing.T) {
 			require.NoError(t, env.GetWorkflowError())
 			return said
 		}, []string{"plan", "move", "switch", "paused", "move", "switch"}},
+	}
+}
+
+// turned are runs that go back or go on as others.
+func turned() map[string]phasing {
+	ana := workflows.Order{Author: "ana"}
+	return map[string]phasing{
 		"an undo that is stuck": {func(t *testing.T) *[]string {
 			env, a := undoOf(t, "UndoSwitchAliases", errInjected)
 			said := phases(env)
@@ -147,7 +156,16 @@ func TestRunsAreFilteredByWhatTheyDo(t *testing.T) {
 			require.NoError(t, env.GetWorkflowError())
 			return said
 		}, []string{"plan", "move", "switch"}},
-	} {
+	}
+}
+
+// TestRunsAreFilteredByWhatTheyDo, and by what keeps them from it: one event for
+// each change, and none while it lasts.
+func TestRunsAreFilteredByWhatTheyDo(t *testing.T) {
+	t.Parallel()
+	all := keptFromWork()
+	maps.Copy(all, turned())
+	for name, c := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.Equal(t, c.want, *c.play(t))
