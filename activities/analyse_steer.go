@@ -27,31 +27,26 @@ type steering struct {
 
 // steered is a slice whose batches go as the courses of the groups in work say,
 // if those have one.
-func (a *Database) steered(ctx context.Context, in SliceInput, order sliceOrder) (resilience.Watermark, error) {
-	at, err := a.Store.Watermark(ctx, in.Migration)
-	if err != nil {
-		return at, classify("read the watermark", err)
-	}
+func (a *Database) steered(ctx context.Context, in SliceInput, at resilience.Watermark, order sliceOrder) (resilience.Watermark, error) {
 	s := &steering{data: a.Store, plan: in.Migration}
 	if err := s.enter(ctx, at.Last); err != nil {
-		return at, classify("read how the batches go", err)
+		return at, err
 	}
 	if s.until == 0 {
-		return a.slice(ctx, in, order)
+		return a.slice(ctx, in, at, order)
 	}
 	if in.Gentle {
 		order.sizes = s
 	} else {
-		order.step = func(m *store.Mover, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-			return s.apply(ctx, m, at, b)
-		}
-		defer watching(ctx, s.watch)()
+		order.step = s.stepping(order.step, order.took)
 	}
-	if at, err = a.slice(ctx, in, order); err == nil {
+	defer watching(ctx, s.watch)()
+	at, err := a.slice(ctx, in, at, order)
+	if err == nil {
 		at.Pace = s.course.String()
 	}
 	if kept := s.record(ctx); err == nil {
-		err = classify("record how the batches go", kept)
+		err = kept
 	}
 	return at, err
 }
@@ -80,13 +75,9 @@ func (s *steering) watch(ctx context.Context) {
 		unwatched(ctx, s.plan, err)
 		return
 	}
-	s.waited(longest)
-}
-
-func (s *steering) waited(ms float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waits = s.waits.Seen(time.Now(), ms)
+	s.waits = s.waits.Seen(time.Now(), longest)
 }
 
 func (s *steering) calm() bool {
@@ -109,16 +100,18 @@ func (s *steering) next(ctx context.Context, at resilience.Watermark, b store.Bo
 	return b, nil
 }
 
-// apply moves a batch of the size in force and learns from it.
-func (s *steering) apply(ctx context.Context, m *store.Mover, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
-	b, err := s.next(ctx, at, b)
-	if err != nil {
-		return at, err
+// stepping makes steps of the size in force, and learns from them.
+func (s *steering) stepping(step stepFunc, took func() time.Duration) stepFunc {
+	return func(ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+		b, err := s.next(ctx, at, b)
+		if err != nil {
+			return at, err
+		}
+		b.Together = false
+		next, err := step(ctx, at, b)
+		s.learn(timing(at, next, took()), store.TroubleOf(err), true)
+		return next, err
 	}
-	b.Together = false
-	next, err := m.Apply(ctx, at, b)
-	s.learn(resilience.Timing{Rows: next.Last - at.Last, MS: float64(m.Took()) / float64(time.Millisecond)}, store.TroubleOf(err), true)
-	return next, err
 }
 
 // learn keeps what there is to tell of a change for record.

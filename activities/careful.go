@@ -17,9 +17,6 @@ import (
 type sizer interface {
 	// next are the bounds of the batch after at.
 	next(ctx context.Context, at resilience.Watermark, b store.Bounds) (store.Bounds, error)
-	// waited takes a look at the sessions that wait for the batch in work into account:
-	// how long, in milliseconds, the one that has waited longest has; 0 when none does.
-	waited(ms float64)
 	// learn takes a batch into account. Sizes grow only while all is calm.
 	learn(t resilience.Timing, trouble resilience.Trouble, calm bool) resilience.Adjustment
 }
@@ -31,8 +28,6 @@ func (s *servoed) next(_ context.Context, _ resilience.Watermark, b store.Bounds
 	b.Batch = s.Size
 	return b, nil
 }
-
-func (s *servoed) waited(float64) {}
 
 func (s *servoed) learn(t resilience.Timing, trouble resilience.Trouble, calm bool) (adjusted resilience.Adjustment) {
 	if trouble == resilience.NoTrouble {
@@ -47,6 +42,7 @@ func (s *servoed) learn(t resilience.Timing, trouble resilience.Trouble, calm bo
 // that give way to others.
 type careful struct {
 	sizes  sizer
+	servo  *servoed // the sizes, where it is that which picks them
 	calm   bool
 	failed int // tries of the batch that is next
 
@@ -60,9 +56,14 @@ type careful struct {
 // watchEvery is how often a slice sees whom it keeps waiting.
 const watchEvery = 250 * time.Millisecond
 
-// carefully starts the watch over a slice; done ends it.
+// carefully starts the watch over a slice whose batches go by its servo, or else by
+// sizes; done ends it.
 func (a *Database) carefully(ctx context.Context, in SliceInput, sizes sizer) (c *careful, done func()) {
 	c = &careful{sizes: sizes, calm: in.Calm}
+	if in.Servo != nil {
+		c.servo = &servoed{*in.Servo}
+		c.sizes = c.servo
+	}
 	return c, watching(ctx, func(ctx context.Context) { c.watch(ctx, a.Store, in.Migration) })
 }
 
@@ -97,7 +98,6 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 		return
 	}
 	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
-	c.sizes.waited(longest)
 	c.mine = c.mine || cancelled
 }
 
@@ -117,8 +117,8 @@ func (c *careful) stretch() *resilience.Pulse {
 	defer c.mu.Unlock()
 	now := c.pulse
 	now.P95MS = resilience.Quantile(c.took, 0.95)
-	if s, ok := c.sizes.(*servoed); ok {
-		now.Servo = s.Servo
+	if c.servo != nil {
+		now.Servo = c.servo.Servo
 	}
 	c.before, c.pulse, c.took = c.before.And(now), resilience.Pulse{}, nil
 	return &now
@@ -137,28 +137,21 @@ func (c *careful) mind(check resilience.HealthCheck) {
 	}
 }
 
-// stepFunc does the next batch by a mover or a retirer.
-type stepFunc[M timed] func(M, context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
-
-// timed is what knows how long its last step took.
-type timed interface{ Took() time.Duration }
-
-// stepping makes a step careful. One in trouble is not an error until it was
-// tried often: the batch gets smaller, and a while passes.
-func stepping[M timed](c *careful, step stepFunc[M]) stepFunc[M] {
-	return func(m M, ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
+// stepping makes steps careful. One in trouble is not an error until it was tried
+// often: the batch gets smaller, and a while passes.
+func (c *careful) stepping(step stepFunc, took func() time.Duration) stepFunc {
+	return func(ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 		b, err := c.sizes.next(ctx, at, b)
 		if err != nil {
 			return at, err
 		}
 		b.Gentle, b.Together = true, false
-		next, err := step(m, ctx, at, b)
+		next, err := step(ctx, at, b)
 		trouble := store.TroubleOf(err)
 		if err != nil && (trouble == resilience.NoTrouble || ctx.Err() != nil) {
 			return next, err
 		}
-		rows := max(next.Last-at.Last, at.Last-next.Last)
-		c.learn(resilience.Timing{Rows: rows, MS: float64(m.Took()) / float64(time.Millisecond)}, trouble)
+		c.learn(timing(at, next, took()), trouble)
 		if trouble == resilience.NoTrouble {
 			c.failed = 0
 			return next, nil

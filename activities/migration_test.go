@@ -93,6 +93,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	twice(a.BeginUndo, named)
 	slice.Epoch = 2
 	twice(a.RevertSlice, slice)
+	twice(a.VerifyUndo, activities.VerifyInput{Migration: "m-1"})
 	twice(a.EndUndo, named)
 	require.Equal(t, start, snapshot(t, pool)["chunks"])
 

@@ -43,63 +43,88 @@ const (
 // is over, all within its bounds are there, or the operator wants something else; the watermark
 // it returns says which.
 func (a *Database) MoveSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	order := sliceOrder{wish: resilience.WishRun, end: in.arrived, step: (*store.Mover).Apply}
-	if in.Adapt {
-		return a.steered(ctx, in, order)
-	}
-	return a.slice(ctx, in, order)
-}
-
-func (in SliceInput) arrived(w resilience.Watermark) bool {
-	return w.Last == w.Total || in.Until > 0 && w.Last >= in.Until
+	return a.move(ctx, in, resilience.WishRun, func(w resilience.Watermark) bool { return w.Last == w.Total || in.Until > 0 && w.Last >= in.Until })
 }
 
 // RevertSlice moves chunks back to where they were, last moved first. A part of
 // a plan that is to be tried again goes back to a floor.
 func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	order := sliceOrder{wish: resilience.WishUndo, end: func(w resilience.Watermark) bool { return w.Last <= in.Floor }, step: (*store.Mover).Revert}
 	if !in.Partial {
-		return a.slice(ctx, in, order)
+		return a.move(ctx, in, resilience.WishUndo, func(w resilience.Watermark) bool { return w.Last <= in.Floor })
 	}
 	// An undo by another run is fenced by its epoch. Where a resume was on its way, the
 	// plan goes on from where it is.
-	order.wish, order.end = "", func(w resilience.Watermark) bool { return w.Last <= in.Floor || w.Wish == resilience.WishRun }
-	at, err := a.slice(ctx, in, order)
-	if err == nil && order.end(at) {
+	end := func(w resilience.Watermark) bool { return w.Last <= in.Floor || w.Wish == resilience.WishRun }
+	at, err := a.move(ctx, in, "", end)
+	if err == nil && end(at) {
 		err = classify("forget what is to be tried again", a.Store.Forget(ctx, in.Migration, at))
 	}
 	return at, err
 }
+
+// move moves chunks of a plan while its wish is this, and back where it is not to run,
+// until the end.
+func (a *Database) move(ctx context.Context, in SliceInput, wish resilience.Wish, end func(resilience.Watermark) bool) (resilience.Watermark, error) {
+	mover, err := a.Store.Mover(ctx, in.Migration)
+	if err != nil {
+		return resilience.Watermark{}, classify("prepare the moves", err)
+	}
+	at, err := a.Store.Watermark(ctx, in.Migration)
+	if err != nil {
+		return resilience.Watermark{}, classify("read the watermark", err)
+	}
+	in.Together = true // whose step measures each batch lets it go alone
+	metrics := activity.GetMetricsHandler(ctx)
+	order := sliceOrder{wish: wish, end: end, step: mover.Revert, took: mover.Took, done: func(rows int64) {
+		metrics.Counter(movedMetric).Inc(rows)
+		for range mover.Batches() { // of those that went together the mean is known
+			metrics.Timer(batchMetric).Record(mover.Took() / time.Duration(mover.Batches()))
+		}
+	}}
+	if wish == resilience.WishRun {
+		order.step = mover.Apply
+	}
+	if in.Adapt {
+		at, err = a.steered(ctx, in, at, order)
+	} else {
+		at, err = a.slice(ctx, in, at, order)
+	}
+	if err == nil {
+		err = a.Store.Settle(ctx, in.Migration)
+	}
+	if err != nil {
+		return at, classify("move chunks", err)
+	}
+	if wish == resilience.WishRun && at.Last == at.Total {
+		_, err = a.Store.MarkApplied(ctx, in.Migration)
+	}
+	return at, classify("mark the end of the moves", err)
+}
+
+// stepFunc does the next batch.
+type stepFunc func(context.Context, resilience.Watermark, store.Bounds) (resilience.Watermark, error)
 
 // sliceOrder is a direction of work: while the plan's wish is this (empty: any),
 // take the step until the end. With sizes it takes care of others.
 type sliceOrder struct {
 	wish  resilience.Wish
 	end   func(resilience.Watermark) bool
-	step  stepFunc[*store.Mover]
+	step  stepFunc
+	took  func() time.Duration // the last step, of the server's time
+	done  func(rows int64)     // tells the metrics of a step
 	sizes sizer
 }
 
-func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (at resilience.Watermark, err error) {
-	mover, err := a.Store.Mover(ctx, in.Migration)
-	if err != nil {
-		return resilience.Watermark{}, classify("prepare the moves", err)
-	}
-	if at, err = a.Store.Watermark(ctx, in.Migration); err != nil {
-		return resilience.Watermark{}, classify("read the watermark", err)
-	}
-	metrics := activity.GetMetricsHandler(ctx)
+// slice steps through a slice from a watermark on, and returns how far it came.
+func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Watermark, order sliceOrder) (at resilience.Watermark, err error) {
+	at = from
 	var c *careful
-	if in.Servo != nil {
-		order.sizes = &servoed{*in.Servo}
-	}
-	if order.sizes != nil {
+	if in.Servo != nil || order.sizes != nil {
 		var unwatch func()
 		c, unwatch = a.carefully(ctx, in, order.sizes)
-		order.step = stepping(c, order.step)
+		order.step = c.stepping(order.step, order.took)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
-	in.Together = true // whose step measures each batch lets it go alone
 	watch := a.minding(in, c)
 	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
 		if order.end(at) || order.wish != "" && at.Wish != order.wish {
@@ -114,32 +139,26 @@ func (a *Database) slice(ctx context.Context, in SliceInput, order sliceOrder) (
 		began := time.Now()
 		var next resilience.Watermark
 		err := beating(ctx, func(ctx context.Context) (err error) { // one batch may be all there is
-			next, err = order.step(mover, ctx, at, in.Bounds)
+			next, err = order.step(ctx, at, in.Bounds)
 			return err
 		})
 		if err != nil {
 			return at, false, err
 		}
-		rows := max(next.Last-at.Last, at.Last-next.Last)
-		metrics.Counter(movedMetric).Inc(rows)
-		for range mover.Batches() { // of those that went together the mean is known
-			metrics.Timer(batchMetric).Record(mover.Took() / time.Duration(mover.Batches()))
-		}
+		did := timing(at, next, order.took())
+		order.done(did.Rows)
 		at = next
-		return at, false, a.pace(ctx, in, at, batch{rows, began, mover.Took()}, watch.nice(in.Nice))
+		return at, false, a.pace(ctx, in, at, batch{did.Rows, began, order.took()}, watch.nice(in.Nice))
 	})
 	if err == nil {
-		err = a.Store.Settle(ctx, in.Migration)
+		at.Check, err = watch.last(ctx, done)
 	}
-	if err != nil {
-		return at, classify("move chunks", err)
-	}
-	if order.wish == resilience.WishRun && at.Last == at.Total {
-		_, err = a.Store.MarkApplied(ctx, in.Migration)
-		return at, classify("mark the end of the moves", err)
-	}
-	at.Check, err = watch.last(ctx, done)
 	return at, err
+}
+
+// timing is what a step from one watermark to another, or back, took.
+func timing(from, to resilience.Watermark, took time.Duration) resilience.Timing {
+	return resilience.Timing{Rows: max(to.Last-from.Last, from.Last-to.Last), MS: float64(took) / float64(time.Millisecond)}
 }
 
 // batch is what a rest after it goes by.

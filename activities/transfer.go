@@ -2,70 +2,42 @@ package activities
 
 import (
 	"context"
-	"time"
 
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 
 	"rehome/resilience"
-	"rehome/store"
 )
 
 // RetireSlice does a slice of the last step of a transfer: source rows go to
 // quarantine, those that changed since they were copied are copied again first.
 // For a plan that goes back they come home.
 func (a *Database) RetireSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	return a.retire(ctx, in, resilience.WishRun, func(w resilience.Watermark) bool { return w.Last == w.Total }, (*store.Retirer).Apply)
+	return a.retire(ctx, in, resilience.WishRun)
 }
 
 // UnretireSlice takes back what RetireSlice did, last done first.
 func (a *Database) UnretireSlice(ctx context.Context, in SliceInput) (resilience.Watermark, error) {
-	return a.retire(ctx, in, resilience.WishUndo, func(w resilience.Watermark) bool { return w.Last == 0 }, (*store.Retirer).Revert)
+	return a.retire(ctx, in, resilience.WishUndo)
 }
 
-func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wish, end func(resilience.Watermark) bool, step stepFunc[*store.Retirer]) (at resilience.Watermark, err error) {
+func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wish) (resilience.Watermark, error) {
 	retirer, err := a.Store.Retirer(ctx, in.Migration)
 	if err != nil {
 		return resilience.Watermark{}, classify("prepare the last step", err)
 	}
-	if at, err = a.Store.Retired(ctx, in.Migration); err != nil {
+	at, err := a.Store.Retired(ctx, in.Migration)
+	if err != nil {
 		return at, classify("read how far the last step is", err)
 	}
-	var c *careful
-	if in.Servo != nil {
-		var unwatch func()
-		c, unwatch = a.carefully(ctx, in, &servoed{*in.Servo})
-		step = stepping(c, step)
-		defer func() { unwatch(); at.Pulse = c.felt() }()
+	metrics := activity.GetMetricsHandler(ctx)
+	order := sliceOrder{
+		wish: wish, end: func(w resilience.Watermark) bool { return w.Last == w.Total }, step: retirer.Apply,
+		took: retirer.Took, done: func(int64) { metrics.Timer(batchMetric).Record(retirer.Took()) },
 	}
-	watch := a.minding(in, c)
-	at, done, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Watermark, bool, error) {
-		if end(at) || at.Wish != wish {
-			return at, true, nil
-		}
-		if at.Epoch != in.Epoch {
-			return at, true, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, which goes on with it", Fenced, nil)
-		}
-		if unwell, err := watch.due(ctx); unwell || err != nil {
-			return at, unwell, err
-		}
-		began := time.Now()
-		var next resilience.Watermark
-		err := beating(ctx, func(ctx context.Context) (err error) { // it may wait for a lock
-			next, err = step(retirer, ctx, at, in.Bounds)
-			return err
-		})
-		if err != nil {
-			return at, false, err
-		}
-		rows := max(next.Last-at.Last, at.Last-next.Last)
-		activity.GetMetricsHandler(ctx).Timer(batchMetric).Record(retirer.Took())
-		at = next
-		return at, false, a.pace(ctx, in, at, batch{rows, began, retirer.Took()}, watch.nice(in.Nice))
-	})
-	if err == nil {
-		at.Check, err = watch.last(ctx, done)
+	if wish == resilience.WishUndo {
+		order.end, order.step = func(w resilience.Watermark) bool { return w.Last == 0 }, retirer.Revert
 	}
+	at, err = a.slice(ctx, in, at, order)
 	return at, classify("take the chunks out of their memory", err)
 }
 

@@ -19,7 +19,8 @@ import (
 var shapesNotes = []string{
 	"**shape**: a table of an application, all of whose chunks are renamed by every strategy. In place of by hand stands " +
 		"the fixed strategy that was the quickest in the median; it is named. Its runs take half a minute and more, so that what intelligent " +
-		"finds out at their beginning does not decide. Of more than a million chunks immediate is no contestant: it refuses them. No round goes before those that count.",
+		"finds out at their beginning does not decide. Of more than a million chunks, and beside an HNSW index, immediate is no contestant: it refuses what would lock them for a minute. " +
+		"No round goes before those that count.",
 	"The apply of a rebuild begins before the vector index is taken away and ends when it is there again.",
 }
 
@@ -112,7 +113,7 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 		return nil, fmt.Errorf("fill the table: %w", err)
 	}
 	strategies := []resilience.Strategy{resilience.Batch, resilience.Intelligent}
-	if s.rows <= resilience.MaxImmediateRows {
+	if s.rows <= resilience.MaxImmediateRows && !s.dear {
 		strategies = slices.Insert(strategies, 0, resilience.Immediate)
 	}
 	contest := contest{reset: s.reset}

@@ -149,12 +149,12 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyCh
 }
 
 // BeginUndo turns a plan round: its epoch is raised, which waits for the batch
-// in flight and fences whoever still applies, and from here on batches go back.
-// A plan that is being undone already stays so. It returns the watermark.
+// in flight and fences whoever still applies, and from here on batches go back. How far
+// it had come is kept, for VerifyUndo. A plan that is being undone already stays so. It returns the watermark.
 func (s *Store) BeginUndo(ctx context.Context, plan, reason, author string) (resilience.Watermark, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
-			UPDATE rehome.migration_progress SET epoch = epoch + 1, wish = 'undo' WHERE plan_id = $1 AND wish <> 'undo'`, plan)
+			UPDATE rehome.migration_progress SET epoch = epoch + 1, wish = 'undo', turned = last WHERE plan_id = $1 AND wish <> 'undo'`, plan)
 		if err != nil {
 			return err
 		}

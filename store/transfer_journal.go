@@ -107,9 +107,7 @@ func (j *journal) checkValues(ctx context.Context) error {
 	for i := range found {
 		into[i] = &found[i]
 	}
-	err := j.tx.QueryRow(ctx, fmt.Sprintf(`SELECT %s FROM rehome.migration_moves m JOIN %s t ON %s AND %s WHERE m.plan = @number`,
-		strings.Join(counts, ", "), c.from.name(), c.from.hasID("m.chunk_id"), c.from.scope()), j.args(nil)).Scan(into...)
-	if err != nil {
+	if err := j.tx.QueryRow(ctx, "SELECT "+strings.Join(counts, ", ")+" "+j.atSources("", "TRUE"), j.args(nil)).Scan(into...); err != nil {
 		return err
 	}
 	var unfit []string

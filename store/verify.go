@@ -24,11 +24,13 @@ func (s *Store) Verify(ctx context.Context, plan string, at resilience.Verified,
 	return s.verify(ctx, plan, at, n, false)
 }
 
-// VerifyUndo looks at the rows of a transfer after at, n at most, once all have gone
-// back, and returns how far it came. Each chunk that was copied has to be at home and
-// its copy gone, or listed with an outcome that says why not. A chunk that an
-// application moved on or deleted since, or whose copy somebody put back, is listed
-// now; a copy or a quarantined chunk that is left for no reason is ErrVerify.
+// VerifyUndo looks at the rows of a plan after at, n at most, once all have gone back
+// by its own undo, and returns how far it came. Of a rename these are the rows that it
+// had come to when it was turned round: each that moved has to be where it came from.
+// Of a transfer each chunk that was copied has to be at home and its copy gone. Else an
+// outcome has to say why not. A chunk that an application moved on or deleted since, be
+// it to its new path, or whose copy somebody put back, is listed now; a copy or a
+// quarantined chunk that is left for no reason is ErrVerify.
 func (s *Store) VerifyUndo(ctx context.Context, plan string, at resilience.Verified, n int64) (resilience.Verified, error) {
 	return s.verify(ctx, plan, at, n, true)
 }
@@ -70,10 +72,10 @@ type verification struct {
 
 // needless says that there are no rows to look at: the copies of a transfer are compared
 // when it retires what they were made of, and one that made none has none to take away,
-// whatever became of its tables.
+// as a rename that had not begun has nothing to put back, whatever became of its tables.
 func (v *verification) needless(ctx context.Context, tx pgx.Tx) (needless bool, err error) {
 	if v.transfer == nil || v.transfer.back {
-		return false, nil
+		return v.total == 0, nil
 	}
 	if v.undoing {
 		err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM rehome.migration_copies WHERE plan = @origin)`, v.args).Scan(&needless)
@@ -109,23 +111,26 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 	}
 	v := verification{plan: plan, undoing: undoing}
 	var number int
-	var last int64
+	var last, turned int64
 	var stays string
 	err := tx.QueryRow(ctx, `
-		SELECT p.number, p.mapping, g.last, g.total, `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
-		WHERE plan_id = $1`, plan).Scan(&number, &v.table.m, &last, &v.total, &stays)
+		SELECT p.number, p.mapping, g.last, g.total, coalesce(g.turned, 0), `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
+		WHERE plan_id = $1`, plan).Scan(&number, &v.table.m, &last, &v.total, &turned, &stays)
 	if err == nil {
 		v.transfer, err = readTransfer(ctx, tx, plan)
 	}
 	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
-	if v.transfer != nil {
+	switch {
+	case v.transfer == nil && undoing:
+		v.total = turned
+	case v.transfer != nil:
 		v.args = v.transfer.args(pgx.NamedArgs{"number": v.transfer.number})
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) || err == nil && !undoing && last != v.total:
 		err = problem(ErrVerify, "migration %s has not moved all of its rows; see `starter migration show %s`", plan, plan)
-	case err == nil && undoing && (v.transfer == nil || v.transfer.back):
-		err = problem(ErrInvalid, "migration %s is no transfer that was taken back; see `starter migration show %s`", plan, plan)
+	case err == nil && undoing && v.transfer != nil && v.transfer.back:
+		err = problem(ErrInvalid, "migration %s takes a transfer back; its chunks are compared as they leave again; see `starter migration show %s`", plan, plan)
 	case err == nil && undoing && last != 0:
 		err = problem(ErrVerify, "migration %s still has %d rows that have not gone back; let them: `starter migration rollback %s`", plan, last, plan)
 	}
@@ -151,25 +156,30 @@ func (v *verification) foreign() string {
 		targets.id(), targets.name(), path, scope, ours)
 }
 
-// statement counts rows (@lo, @hi] of the journal, those that lie at their old
-// path again, and those that went elsewhere since, which it lists.
+// statement counts rows (@lo, @hi] of the journal, those that lie at their old path
+// again, and those that went elsewhere since, which it lists. Once all have gone back,
+// elsewhere is also the new path, and rows that had not moved are left out.
 func (v *verification) statement() string {
-	t := v.table
+	t, source, target, known := v.table, "p.old_path", "p.new_path", "AND NOT e.undoing"
+	if v.undoing {
+		source, target, known = target, source, ""
+	}
 	return strings.NewReplacer(
 		"{table}", t.name(), "{id}", t.column(t.m.ID), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(),
-		"{at source}", t.locatorsAre("p.old_path"), "{at target}", t.locatorsAre("p.new_path"),
+		"{at source}", t.locatorsAre(source), "{at target}", t.locatorsAre(target), "{known}", known, "{undoing}", fmt.Sprint(v.undoing),
 	).Replace(`
 		WITH planned AS MATERIALIZED (
 			SELECT * FROM ` + movesOf("@number", "@lo", "@hi") + `),
 		astray AS MATERIALIZED (
-			SELECT p.ordinal, {id} IS NOT NULL AS present, {at source} IS TRUE AS back
+			SELECT p.ordinal, {id} IS NOT NULL AS present, {at source} IS TRUE AS again
 			FROM planned p LEFT JOIN {table} t ON {has id} AND {scope}
 			WHERE {at target} IS NOT TRUE AND NOT p.ordinal <@ @stays::int8multirange AND NOT EXISTS (
-				SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND NOT e.undoing)),
+				SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal {known})),
 		listed AS (
-			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, false FROM astray WHERE NOT back)
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE back), count(*) FILTER (WHERE NOT back) FROM astray`)
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it was moved to its new path again' ELSE '' END
+			FROM astray WHERE {undoing} OR NOT again)
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
 }
 
 // VerifyTargets counts the rows at the targets of a plan that are not its own: an

@@ -29,7 +29,7 @@ func courses() []course {
 	begin := []string{"PlanMigration", "RequestApproval", "ApproveMigration", "QueueMigration", "TakeSlot", "BeginMigration"}
 	move := []string{"ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration"}
 	end := []string{"CompleteMigration", "ReadMigration"}
-	back := []string{"RevertSlice", "EndUndo", "NoteMigration"}
+	back := []string{"RevertSlice", "VerifyUndo", "EndUndo", "NoteMigration"}
 	rename := course{
 		forward: slices.Concat(begin, move, []string{"SwitchAliases"}, end),
 		back:    append([]string{"BeginUndo", "UndoSwitchAliases"}, back...), breaks: "SwitchAliases",
@@ -39,12 +39,12 @@ func courses() []course {
 	carried := course{
 		transfer: true,
 		forward:  slices.Concat(begin, move, []string{"SwitchReferences", "ReadRetired", "RetireSlice"}, end),
-		back:     append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice", "VerifyUndo"}, back...), breaks: "RetireSlice",
+		back:     append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice"}, back...), breaks: "RetireSlice",
 	}
 	returned := course{
 		transfer: true, undoes: true,
 		forward: slices.Concat([]string{"PlanMigration", "QueueMigration", "BeginMigration", "ReadRetired", "RetireSlice", "SwitchReferences"}, move, end),
-		back:    append([]string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice"}, back...), breaks: "VerifyMigration",
+		back:    []string{"BeginUndo", "UndoSwitchReferences", "UnretireSlice", "RevertSlice", "EndUndo", "NoteMigration"}, breaks: "VerifyMigration",
 	}
 	rebuilt := course{
 		rebuild: true,

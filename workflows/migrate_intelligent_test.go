@@ -322,9 +322,9 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 		"named and approved": {in: func(in *workflows.MigrateInput) {
 			in.Approve, in.Policy.Way = true, resilience.Rebuild
 		}, last: []string{"ReadMigration"}},
-		"a failure":            {asks: true, fails: "MoveSlice", last: []string{"BeginUndo", "RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}},
-		"a failure to take":    {asks: true, fails: "TakeIndexes", last: []string{"BeginUndo", "BuildIndexes", "EndUndo", "ReadMigration"}},
-		"a failure at the end": {asks: true, fails: "CompleteMigration", last: []string{"RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}},
+		"a failure":            {asks: true, fails: "MoveSlice", last: []string{"BeginUndo", "RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}},
+		"a failure to take":    {asks: true, fails: "TakeIndexes", last: []string{"BeginUndo", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}},
+		"a failure at the end": {asks: true, fails: "CompleteMigration", last: []string{"RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -388,6 +388,6 @@ func TestAnAbortStopsTheBuildOfItsIndexes(t *testing.T) {
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
 	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
 	ran := slices.DeleteFunc(slices.Compact(a.did()), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
-	last := []string{"TakeIndexes", "MoveSlice", "VerifyMigration", "BuildIndexes", "BeginUndo", "RevertSlice", "BuildIndexes", "EndUndo", "ReadMigration"}
+	last := []string{"TakeIndexes", "MoveSlice", "VerifyMigration", "BuildIndexes", "BeginUndo", "RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}
 	require.Equal(t, last, ran[len(ran)-len(last):])
 }

@@ -97,7 +97,7 @@ func TestAnUndoIsNotPaused(t *testing.T) {
 	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		if info.ActivityType.Name == "EndUndo" {
 			p, facts := asked(t, env)
-			require.Equal(t, "Moving chunks back", p.Phase)
+			require.Equal(t, "Looking whether every chunk is back", p.Phase)
 			require.NotContains(t, facts, "Paused")
 		}
 	})

@@ -97,7 +97,7 @@ func TestCompensationsAreRetriedUntilTheySucceed(t *testing.T) {
 	in.fill("guide/a.md", 40)
 	start := in.checksum()
 	in.faults.inject("SwitchAliases", fault{after: true, times: 1})
-	for _, undo := range []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "EndUndo"} {
+	for _, undo := range []string{"BeginUndo", "UndoSwitchAliases", "RevertSlice", "VerifyUndo", "EndUndo"} {
 		in.faults.inject(undo, fault{times: 2, err: errors.New("not now")})
 	}
 	id, run := in.migrate(resilience.Policy{}, rule("guide", "manual"))

@@ -28,8 +28,8 @@ func (m *migration) verify(ctx workflow.Context) error {
 	return m.lookAtAll(ctx, summary, words, database.VerifyMigration)
 }
 
-// undoVerified is the change by which all rows of a transfer are looked at once more
-// when they have gone back.
+// undoVerified is the change by which all rows are looked at once more when they have
+// gone back.
 const undoVerified = "undo-verified"
 
 const (
@@ -37,14 +37,18 @@ const (
 	lookingHome = "Looking whether every chunk is home and its copy gone"
 )
 
-// verifyUndo is verify for a transfer whose own saga took it back. A mismatch keeps
-// the plan from being closed, until a person has mended it. The chunks of one that
-// went back, and whose saga made its copies again, were compared when they left.
+// verifyUndo is verify for a plan that its own saga took back. A mismatch keeps it from
+// being closed, until a person has mended it. The chunks of a transfer that went back,
+// and whose saga made its copies again, were compared when they left.
 func (m *migration) verifyUndo(ctx workflow.Context) error {
-	if m.carrying == nil || m.carrying.Back || workflow.GetVersion(ctx, undoVerified, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if m.carrying != nil && m.carrying.Back || workflow.GetVersion(ctx, undoVerified, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
-	return m.lookAtAll(ctx, lookHome, lookingHome, database.VerifyUndo)
+	summary, words := lookHome, lookingHome
+	if m.carrying == nil {
+		summary, words = "Look whether every chunk is back", "Looking whether every chunk is back"
+	}
+	return m.lookAtAll(ctx, summary, words, database.VerifyUndo)
 }
 
 // lookAtAll goes through all rows, slice by slice.

@@ -91,6 +91,11 @@ func orderScenarios() map[string]scenario {
 			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
+		"migrate-aborted-looks": func(in *installation) client.WorkflowRun { // at all that went back
+			_, run := in.movingOn()
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			return run
+		},
 		"transfer-aborted": func(in *installation) client.WorkflowRun { // in its soak
 			in.withArchive()
 			id, run := in.transfer(resilience.Batch, 3600)

@@ -29,6 +29,7 @@ type actor struct {
 	fails  map[string]error
 	at     resilience.Watermark
 	slice  int64 // rows that one slice moves
+	turned int64 // rows that had moved when it was turned round
 	sweeps []int64
 	plan   resilience.Plan // as planning returns it
 	now    resilience.Plan // as it stands later
@@ -100,7 +101,7 @@ func (a *actor) VerifyMigration(_ context.Context, in activities.VerifyInput) (a
 
 func (a *actor) VerifyUndo(_ context.Context, in activities.VerifyInput) (at resilience.Verified, err error) {
 	err = a.do("VerifyUndo", func() { // in slices of 20
-		at.Total = a.at.Total
+		at.Total = a.turned
 		at.Last = min(in.At.Last+20, at.Total)
 		at.Done = at.Last == at.Total
 	})
@@ -109,6 +110,9 @@ func (a *actor) VerifyUndo(_ context.Context, in activities.VerifyInput) (at res
 
 func (a *actor) BeginUndo(context.Context, activities.PlanInput) (at resilience.Watermark, err error) {
 	err = a.do("BeginUndo", func() {
+		if a.at.Wish != resilience.WishUndo {
+			a.turned = a.at.Last
+		}
 		a.at.Wish = resilience.WishUndo
 		at = a.at
 	})
@@ -231,10 +235,10 @@ func TestCompensationsRunNewestFirst(t *testing.T) {
 	t.Parallel()
 	for step, want := range map[string][]string{
 		"PlanMigration":     {"CancelMigration"},
-		"MoveSlice":         {"BeginUndo", "RevertSlice", "EndUndo", "ReadMigration"},
-		"VerifyMigration":   {"BeginUndo", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
-		"SwitchAliases":     {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
-		"CompleteMigration": {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration"},
+		"MoveSlice":         {"BeginUndo", "RevertSlice", "VerifyUndo", "EndUndo", "ReadMigration"},
+		"VerifyMigration":   {"BeginUndo", "RevertSlice", "RevertSlice", "RevertSlice", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration"},
+		"SwitchAliases":     {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration"},
+		"CompleteMigration": {"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration"},
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
@@ -292,7 +296,7 @@ func TestStateCrossesContinueAsNew(t *testing.T) {
 	require.ErrorContains(t, env.GetWorkflowError(), "injected")
 	require.Equal(t, []string{
 		"ReadWatermark", "MoveSlice", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", // neither planned nor begun again
-		"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration", // all that both runs owe
+		"BeginUndo", "UndoSwitchAliases", "RevertSlice", "RevertSlice", "RevertSlice", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration", // all that both runs owe
 	}, b.did())
 }
 

@@ -71,7 +71,7 @@ func TestAStuckUndoIsSeenAndGoesOnByItself(t *testing.T) {
 			})
 			env.ExecuteWorkflow(batch(), planned())
 			require.ErrorContains(t, env.GetWorkflowError(), "injected", "why it was undone")
-			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "EndUndo", "ReadMigration"}, a.did()[len(a.did())-4:])
+			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration"}, a.did()[len(a.did())-6:])
 			require.Zero(t, a.at.Last)
 		})
 	}
@@ -89,8 +89,8 @@ func TestAPersonHasAStuckUndoTriedAtOnce(t *testing.T) {
 	require.ErrorContains(t, env.GetWorkflowError(), "injected")
 	require.Equal(t, []string{
 		"BeginUndo", "UndoSwitchAliases", "NoteMigration stuck", "NoteMigration retried", "UndoSwitchAliases", "NoteMigration goes on",
-		"RevertSlice", "RevertSlice", "RevertSlice", "EndUndo", "ReadMigration",
-	}, a.did()[len(a.did())-11:])
+		"RevertSlice", "RevertSlice", "RevertSlice", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration",
+	}, a.did()[len(a.did())-13:])
 }
 
 func TestNothingIsRetriedOrSkippedThatIsNotStuck(t *testing.T) {

@@ -66,6 +66,27 @@ func TestTheUndoOfATransferLooksAtAllRows(t *testing.T) {
 	}
 }
 
+// TestTheUndoOfARenameLooksAtAllRows: a chunk that is taken from its old path, after
+// its batch found it there, is listed.
+func TestTheUndoOfARenameLooksAtAllRows(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 20)
+	in.exec(`CREATE FUNCTION public.takes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		UPDATE rehome.chunks SET path = OLD.path WHERE id = OLD.id; RETURN NULL; END $$`)
+	in.exec(`CREATE TRIGGER takes AFTER UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = 3 AND OLD.path LIKE 'manual/%') EXECUTE FUNCTION public.takes()`)
+	in.faults.inject("SwitchAliases", fault{times: 1})
+	id, run := in.migrate(resilience.Policy{}, theGuide)
+	require.Equal(t, "Injected", ends(t, run, nil))
+	require.Equal(t, resilience.RolledBack, in.plan(id).Status)
+	left, err := in.store.Exceptions(t.Context(), id, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Equal(t, resilience.Drifted, left[0].Outcome)
+	require.True(t, left[0].Undoing)
+	require.Equal(t, "it was moved to its new path again", left[0].Detail)
+}
+
 // undoneTransfer is a rehearsal of a transfer that fails in its last step, and of
 // which something is left when it has gone back.
 func undoneTransfer(t *testing.T, order func(k *keeper, tell func(update string))) (*keeper, error) {

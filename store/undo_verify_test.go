@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,18 +11,20 @@ import (
 	"rehome/store"
 )
 
-// look goes once through all rows of a transfer that has gone back, or was undone,
-// three at a time.
+// look goes once through all rows of a plan that has gone back, or was undone, three
+// at a time.
 func (m *migrations) look(id string, undoing bool) (at resilience.Verified, err error) {
 	m.Helper()
 	look := m.store.Verify
 	if undoing {
 		look = m.store.VerifyUndo
 	}
-	for err == nil && (at.Total == 0 || at.Last < at.Total) {
+	for {
 		at, err = look(m.Context(), id, at, 3)
+		if err != nil || at.Last == at.Total {
+			return at, err
+		}
 	}
-	return at, err
 }
 
 // looked is look, twice: the second time finds nothing that is new.
@@ -213,13 +217,106 @@ func TestChunksOfOthersAtHomeAreReported(t *testing.T) {
 	})
 }
 
-// TestOnlyATransferIsLookedAtWhenItHasGoneBack: of a rename each batch says so.
-func TestOnlyATransferIsLookedAtWhenItHasGoneBack(t *testing.T) {
+// halfRenamed is a rename that came to three of six chunks: the second was elsewhere
+// when its turn came.
+func halfRenamed(t *testing.T) (*migrations, string) {
+	t.Helper()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(6, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE ordinal = 2`)
+	m.apply(id, 1)
+	return m, id
+}
+
+// TestEveryRowOfAnUndoneRenameIsLookedAt: where it came from, or listed with what became
+// of it. What had not moved is nobody's business.
+func TestEveryRowOfAnUndoneRenameIsLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		write string // what somebody does after the last row went back
+		since int64
+		lists string // what was not there to move apart
+		says  string // why it fails; empty: it does not
+	}{
+		"AsItShouldBe":   {``, 0, "", ""},
+		"Edited":         {`UPDATE rehome.chunks SET content = 'new'`, 0, "", ""},
+		"MovedOn":        {`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 3`, 1, "drifted 3: ", ""},
+		"Deleted":        {`DELETE FROM rehome.chunks WHERE ordinal IN (1, 3)`, 2, "vanished 1: ; vanished 3: ", ""},
+		"MovedAgain":     {`UPDATE rehome.chunks SET path = 'b.md' WHERE ordinal = 3`, 1, "drifted 3: it was moved to its new path again", ""},
+		"NeverMoved":     {`UPDATE rehome.chunks SET path = 'b.md' WHERE ordinal IN (2, 4)`, 0, "", ""},
+		"NoJournal":      {`UPDATE rehome.migration_runs SET first = 3, chunk_ids = chunk_ids[3:]`, 0, "", "the journal has 1 of 3"},
+		"NotAtTheEnd":    {`UPDATE rehome.migration_progress SET last = 2`, 0, "", "have not gone back"},
+		"TurnedByBefore": {`UPDATE rehome.migration_progress SET turned = NULL; DELETE FROM rehome.chunks`, 0, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := halfRenamed(t)
+			m.revert(id)
+			if c.write != "" {
+				m.exec(c.write)
+			}
+			if c.says != "" {
+				_, err := m.look(id, true)
+				require.ErrorIs(t, err, store.ErrVerify)
+				require.ErrorContains(t, err, c.says)
+				return
+			}
+			require.Equal(t, c.since, m.looked(id, true).Since)
+			left, err := m.store.Exceptions(t.Context(), id, 10)
+			require.NoError(t, err)
+			require.Equal(t, store.Exception{Ordinal: 2, Chunk: "2", Outcome: resilience.Drifted}, left[0])
+			lists := []string{}
+			for _, e := range left[1:] {
+				require.True(t, e.Undoing)
+				lists = append(lists, fmt.Sprintf("%s %d: %s", e.Outcome, e.Ordinal, e.Detail))
+			}
+			require.Equal(t, c.lists, strings.Join(lists, "; "))
+		})
+	}
+}
+
+// TestAnUndoThatIsBegunAgainKnowsHowFarThePlanHadCome, although rows have gone back since.
+func TestAnUndoThatIsBegunAgainKnowsHowFarThePlanHadCome(t *testing.T) {
+	t.Parallel()
+	m, id := halfRenamed(t)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	at, err := m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	_, err = mover.Revert(t.Context(), at, store.Bounds{Batch: 2})
+	require.NoError(t, err)
+	require.NoError(t, m.store.FailUndo(t.Context(), id, "a test"))
+	m.revert(id)
+	require.Equal(t, resilience.Verified{Last: 3, Total: 3}, m.looked(id, true))
+}
+
+// TestRowsThatStayedAreNotLookedFor: only their path resolved to another.
+func TestRowsThatStayedAreNotLookedFor(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(6, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.exec(`UPDATE rehome.migration_plans SET way = 'alias_only' WHERE plan_id = $1`, id)
+	m.apply(id, -1)
+	m.revert(id)
+	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 1`)
+	require.Equal(t, resilience.Verified{Last: 6, Total: 6}, m.looked(id, true))
+}
+
+// TestARenameThatHadNotBegunNeedsNoTable to be closed when it is given up.
+func TestARenameThatHadNotBegunNeedsNoTable(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	m.fill(3, "a.md")
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
-	_, err = m.look(id, true)
-	require.ErrorIs(t, err, store.ErrInvalid)
+	m.apply(id, 0)
+	m.revert(id)
+	m.exec(`ALTER TABLE rehome.chunks RENAME TO gone`)
+	at, err := m.look(id, true)
+	require.NoError(t, err)
+	require.Equal(t, resilience.Verified{}, at)
 }
