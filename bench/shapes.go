@@ -68,7 +68,7 @@ var shapes = []shape{
 		indexes: []string{`USING gin (metadata)`}, mapping: resilience.Mapping{Metadata: "metadata"},
 	},
 	{
-		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 45_000,
+		name: "HNSW without room for HOT", table: "shape_hnsw", rows: 80_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding vector(768) NOT NULL`,
 		values:  `i, path, ` + content + `, ARRAY(SELECT sin(i / 20 * d) + random() FROM generate_series(1, 768) d)::vector`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`USING hnsw (embedding vector_cosine_ops)`},
