@@ -36,11 +36,11 @@ func (a *Database) steered(ctx context.Context, in SliceInput, at resilience.Wat
 		return a.slice(ctx, in, at, order)
 	}
 	if in.Gentle {
-		order.sizes = s
+		order.sizes, order.seen = s, s.waited
 	} else {
 		order.step = s.stepping(order.step, order.took)
+		defer watching(ctx, s.watch)()
 	}
-	defer watching(ctx, s.watch)()
 	at, err := a.slice(ctx, in, at, order)
 	if err == nil {
 		at.Pace = s.course.String()
@@ -75,9 +75,15 @@ func (s *steering) watch(ctx context.Context) {
 		unwatched(ctx, s.plan, err)
 		return
 	}
+	s.waited(longest)
+}
+
+// waited takes into account how long, in milliseconds, the session that has waited
+// longest for a batch has; 0 when none does.
+func (s *steering) waited(ms float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waits = s.waits.Seen(time.Now(), longest)
+	s.waits = s.waits.Seen(time.Now(), ms)
 }
 
 func (s *steering) calm() bool {
@@ -109,7 +115,9 @@ func (s *steering) stepping(step stepFunc, took func() time.Duration) stepFunc {
 		}
 		b.Together = false
 		next, err := step(ctx, at, b)
-		s.learn(timing(at, next, took()), store.TroubleOf(err), true)
+		if next.Last >= at.Last { // else another run has turned it round
+			s.learn(timing(at, next, took()), store.TroubleOf(err), true)
+		}
 		return next, err
 	}
 }

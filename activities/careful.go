@@ -42,7 +42,8 @@ func (s *servoed) learn(t resilience.Timing, trouble resilience.Trouble, calm bo
 // that give way to others.
 type careful struct {
 	sizes  sizer
-	servo  *servoed // the sizes, where it is that which picks them
+	servo  *servoed         // the sizes, where it is that which picks them
+	seen   func(ms float64) // see sliceOrder
 	calm   bool
 	failed int // tries of the batch that is next
 
@@ -56,10 +57,10 @@ type careful struct {
 // watchEvery is how often a slice sees whom it keeps waiting.
 const watchEvery = 250 * time.Millisecond
 
-// carefully starts the watch over a slice whose batches go by its servo, or else by
-// sizes; done ends it.
-func (a *Database) carefully(ctx context.Context, in SliceInput, sizes sizer) (c *careful, done func()) {
-	c = &careful{sizes: sizes, calm: in.Calm}
+// carefully starts the watch over a slice whose batches go by its servo, or else by the
+// sizes of its order; done ends it.
+func (a *Database) carefully(ctx context.Context, in SliceInput, order sliceOrder) (c *careful, done func()) {
+	c = &careful{sizes: order.sizes, seen: order.seen, calm: in.Calm}
 	if in.Servo != nil {
 		c.servo = &servoed{*in.Servo}
 		c.sizes = c.servo
@@ -99,6 +100,9 @@ func (c *careful) watch(ctx context.Context, s *store.Store, plan string) {
 	}
 	c.pulse.Blocked, c.pulse.BlockedMS = max(c.pulse.Blocked, sessions), max(c.pulse.BlockedMS, longest)
 	c.mine = c.mine || cancelled
+	if c.seen != nil {
+		c.seen(longest)
+	}
 }
 
 // unwatched says that a look failed; the next one comes soon.

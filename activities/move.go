@@ -84,7 +84,7 @@ func (a *Database) move(ctx context.Context, in SliceInput, wish resilience.Wish
 	if wish == resilience.WishRun {
 		order.step = mover.Apply
 	}
-	if in.Adapt {
+	if in.Adapt && wish == resilience.WishRun {
 		at, err = a.steered(ctx, in, at, order)
 	} else {
 		at, err = a.slice(ctx, in, at, order)
@@ -113,6 +113,7 @@ type sliceOrder struct {
 	took  func() time.Duration // the last step, of the server's time
 	done  func(rows int64)     // tells the metrics of a step
 	sizes sizer
+	seen  func(ms float64) // hears of each look at who waits for a batch; nil: nobody does
 }
 
 // slice steps through a slice from a watermark on, and returns how far it came.
@@ -121,7 +122,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Wat
 	var c *careful
 	if in.Servo != nil || order.sizes != nil {
 		var unwatch func()
-		c, unwatch = a.carefully(ctx, in, order.sizes)
+		c, unwatch = a.carefully(ctx, in, order)
 		order.step = c.stepping(order.step, order.took)
 		defer func() { unwatch(); at.Pulse = c.felt() }()
 	}
@@ -151,7 +152,7 @@ func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Wat
 		return at, false, a.pace(ctx, in, at, batch{did.Rows, began, order.took()}, watch.nice(in.Nice))
 	})
 	if err == nil {
-		at.Check, err = watch.last(ctx, done)
+		at.Check, err = watch.last(ctx, done || order.end(at))
 	}
 	return at, err
 }

@@ -42,7 +42,8 @@ func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilie
 	return at, classify("verify", err)
 }
 
-// VerifyUndo looks at every row of a plan after the last has gone back, slice by slice. A mismatch is an error that no retry mends.
+// VerifyUndo looks at all rows of a plan that its own undo took back, slice by slice. A
+// mismatch is an error that no retry mends.
 func (a *Database) VerifyUndo(ctx context.Context, in VerifyInput) (resilience.Verified, error) {
 	at := in.At
 	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {

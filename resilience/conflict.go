@@ -14,10 +14,12 @@ const (
 	DuplicateTarget ConflictKind = "duplicate_target" // two go to one place
 	Lookalike       ConflictKind = "lookalike"        // as either of these, but for case or Unicode form
 	OtherPlan       ConflictKind = "other_plan"       // another live plan owns the chunks
+	SharedTable     ConflictKind = "shared_table"     // another live plan moves chunks of a memory over the same table
 	NoSource        ConflictKind = "no_source"        // nothing is at or under the source
 	NestedScope     ConflictKind = "nested_scope"     // source and target lie in one another
 	SamePath        ConflictKind = "same_path"        // source equal to target
 	TooLong         ConflictKind = "too_long"         // the column of paths does not take the target
+	Circle          ConflictKind = "circle"           // files change places, and a unique index keeps one from standing where another still does
 	TakenID         ConflictKind = "taken_id"         // the table of a transfer's target has the id, and makes none by itself
 )
 
@@ -33,7 +35,8 @@ type Conflict struct {
 }
 
 // Explain words a conflict. What stands in the way is another path, for OtherPlan
-// the other migration, for TooLong the type of the column, and for TakenID the id.
+// the other migration, as for SharedTable, whose source is a memory, for TooLong the type of the column, for Circle the index, and for
+// TakenID the id.
 func (c Conflict) Explain(inTheWay string) string {
 	stays := fmt.Sprintf("%s cannot go to %s", c.Source, c.Target)
 	if c.Source == c.Target { // a transfer keeps the path
@@ -48,6 +51,8 @@ func (c Conflict) Explain(inTheWay string) string {
 		return fmt.Sprintf("%s: it is %s but for case or Unicode form", stays, inTheWay)
 	case OtherPlan:
 		return fmt.Sprintf("%s is being moved by migration %s", c.Source, inTheWay)
+	case SharedTable:
+		return fmt.Sprintf("chunks of memory %s, which is over the same table, are being moved by migration %s; wait until it has ended", c.Source, inTheWay)
 	case NoSource:
 		if c.Source == "" { // all of a memory was asked for
 			return "there is no chunk with a path"
@@ -55,6 +60,8 @@ func (c Conflict) Explain(inTheWay string) string {
 		return "there is no chunk at or under " + c.Source
 	case NestedScope:
 		return stays + ": one lies in the other"
+	case Circle:
+		return fmt.Sprintf("%s: files change places, and the unique index %s takes no two chunks at one; go by a free name, in three migrations: the first file there, the others, the first from there", stays, inTheWay)
 	case SamePath:
 		return c.Source + " would go to where it is"
 	case TooLong:

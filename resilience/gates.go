@@ -44,6 +44,8 @@ type Baseline struct {
 	Waiters int       `json:"waiters"`
 	WALRate float64   `json:"wal_rate"`
 	OwnMS   float64   `json:"own_p95_ms"` // of the first batches; 0: there were none yet
+	// Replicas that were attached: one that stops is not seen any more.
+	Replicas int `json:"replicas,omitempty"`
 }
 
 // Limits are the values above which a migration keeps off a server. Each has a
@@ -143,7 +145,7 @@ func Judge(now time.Time, s Sample, b Baseline, l Limits) []Gate {
 			fmt.Sprintf("%d sessions wait for locks; %d did before", s.Waiters, b.Waiters)),
 		gauge(ProbeGate, s.ProbeMS, min(probe, max(1.5*b.ProbeMS, b.ProbeMS+3)), probe,
 			fmt.Sprintf("reading one chunk takes %.1f ms (p95); it took %.1f before", s.ProbeMS, b.ProbeMS)),
-		replicaGate(s, l, mib),
+		replicaGate(s, b, l, mib),
 		walGate(s, b, l, mib),
 		gauge(ConnectionsGate, s.Connections, l.Connected*0.82, l.Connected,
 			fmt.Sprintf("%.0f %% of the server's connections are in use", 100*s.Connections)),
@@ -173,8 +175,11 @@ func notAvailable(name GateName, why string) Gate {
 }
 
 // replicaGate takes the worse of time and bytes, each as a share of its limit.
-func replicaGate(s Sample, l Limits, mib func(float64) string) Gate {
+func replicaGate(s Sample, b Baseline, l Limits, mib func(float64) string) Gate {
 	switch {
+	case s.Replicas < b.Replicas:
+		return Gate{Name: ReplicaGate, State: GateShut, Value: 1, Detail: fmt.Sprintf(
+			"%d of %d replicas are not attached any more; it waits until they are, or goes on without looking by another strategy", b.Replicas-s.Replicas, b.Replicas)}
 	case s.Replicas == 0:
 		return notAvailable(ReplicaGate, "no replica is attached")
 	case s.Unreadable > 0:

@@ -70,7 +70,7 @@ func (r Rules) judge(now time.Time, s Sample, b Baseline) []Gate {
 func (h Health) First(now time.Time, one, two Sample, r Rules) Health {
 	two = two.Since(one)
 	h.Sample, h.Baseline = two, Baseline{
-		At: two.At, ProbeMS: max(one.ProbeMS, two.ProbeMS), Waiters: max(one.Waiters, two.Waiters), WALRate: max(0, two.WALRate),
+		At: two.At, ProbeMS: max(one.ProbeMS, two.ProbeMS), Waiters: max(one.Waiters, two.Waiters), WALRate: max(0, two.WALRate), Replicas: min(one.Replicas, two.Replicas),
 	}
 	h.Gates = Follow(h.Gates, r.judge(now, h.Sample, h.Baseline), now)
 	return h

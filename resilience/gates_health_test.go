@@ -16,7 +16,7 @@ func TestHealthTravelsFromLookToLook(t *testing.T) {
 	one.At, one.Waiters, one.WALBytes = noon.Add(-time.Second), 2, 0
 	two.WALBytes = 3 << 20
 	h := resilience.Health{}.First(noon, one, two, rules)
-	require.Equal(t, resilience.Baseline{At: noon, ProbeMS: 1, Waiters: 2, WALRate: 3 << 20}, h.Baseline)
+	require.Equal(t, resilience.Baseline{At: noon, ProbeMS: 1, Waiters: 2, WALRate: 3 << 20, Replicas: 1}, h.Baseline)
 	require.Empty(t, resilience.Shut(h.Gates))
 
 	look := healthy()

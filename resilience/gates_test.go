@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -103,6 +104,24 @@ func TestABaselineMovesTheLimits(t *testing.T) {
 	s = healthy()
 	s.ProbeMS = 310
 	require.Equal(t, resilience.GateOpen, gate(t, resilience.Judge(noon, s, far, resilience.DefaultLimits()), resilience.ProbeGate).State, "it is far away, not slow")
+}
+
+// TestAReplicaThatWasThereIsMissed: it lags more than any that can be seen.
+func TestAReplicaThatWasThereIsMissed(t *testing.T) {
+	t.Parallel()
+	one, two := healthy(), healthy()
+	one.Replicas, two.Replicas = 3, 2
+	h := resilience.Health{}.First(noon, one, two, resilience.Rules{Limits: resilience.DefaultLimits()})
+	require.Equal(t, 2, h.Baseline.Replicas, "one came and went before")
+	for left, want := range map[int]resilience.GateState{0: resilience.GateShut, 1: resilience.GateShut, 2: resilience.GateOpen, 3: resilience.GateOpen} {
+		s := healthy()
+		s.Replicas = left
+		g := gate(t, resilience.Judge(noon, s, h.Baseline, resilience.DefaultLimits()), resilience.ReplicaGate)
+		require.Equal(t, want, g.State)
+		if want == resilience.GateShut {
+			require.Contains(t, g.Detail, fmt.Sprintf("%d of 2 replicas are not attached any more", 2-left))
+		}
+	}
 }
 
 func TestAnOldSampleSaysWhyThereIsNoNewer(t *testing.T) {

@@ -42,7 +42,7 @@ with the columns source and target, with or without that header, or one JSON
 object {"source": "…", "target": "…"} a line. When a line is bad, nothing starts.
 
 A plan of high risk, and every plan with --plan-only, waits for an approval.
-When a step fails for good, --on-failure says what becomes of what was done. On
+When a batch fails for good, --on-failure says what becomes of what was done. On
 abort, everything is put back.`,
 		Example: `  starter migrate --rename guide=handbook
   starter migrate --rename a.md=b.md --rename b.md=c.md --rate 500
@@ -64,7 +64,7 @@ func migrateFlags(c *cobra.Command, order *migrateOrder) {
 	flags.StringVar(&order.moves, "moves", "", "a list of renames, as CSV or JSON lines; - is standard input")
 	flags.Float64Var(&order.policy.Rate, "rate", 0, "chunks a second at most; 0 is no bound; not with immediate")
 	flags.IntVar(&order.policy.BatchSize, "batch-size", 0, "chunks in one transaction; 0 takes the setting migration_batch_size; not with immediate")
-	flags.StringVar((*string)(&order.policy.OnFailure), "on-failure", string(resilience.UndoAll), "when a step fails for good: "+oneOf(failurePolicies))
+	flags.StringVar((*string)(&order.policy.OnFailure), "on-failure", string(resilience.UndoAll), "when a batch fails for good: "+oneOf(failurePolicies))
 	flags.Int64Var(&order.policy.GroupSize, "group-size", 0, fmt.Sprintf("chunks that undo_group puts back at most; 0 is %d", int64(resilience.DefaultGroupSize)))
 	flags.StringVar(&order.policy.Hours, "hours", "", "hours of the day in which gradual may work, such as 22:00-06:00 Europe/Berlin")
 	flags.StringVar((*string)(&order.policy.Way), "way", "", "with intelligent: move all chunks this way, "+oneOf(resilience.Ways()))

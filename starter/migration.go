@@ -69,7 +69,9 @@ type shownPlan struct {
 	InTheWay []resilience.Conflict   `json:"conflict_list"` // the first of the conflicts
 	Behind   []store.Exception       `json:"exceptions"`    // the first rows that did not go where they should
 	Events   []resilience.Event      `json:"events"`
-	Waits    resilience.Wait         `json:"waits_for,omitzero"` // in the queue
+	Waits    resilience.Wait         `json:"waits_for,omitzero"`      // in the queue
+	Tries    []try                   `json:"tries"`                   // what failed and is tried again
+	Untold   string                  `json:"tries_unknown,omitempty"` // why nobody knows that
 	Link     string                  `json:"link,omitempty"`
 }
 
@@ -79,7 +81,9 @@ func migrationShow(s *session) *cobra.Command {
 		Long: `Show a migration: what was asked of it, how far it is, and what happened.
 
 Of the ways the one that it goes comes first, below it the others: what the whole
-plan is expected to take by each, or why it cannot. "stay" are chunks that keep
+plan is expected to take by each, or why it cannot. "tries again" is a step that
+failed, with the reason (the disk is full, say): it goes on by itself once it can.
+"stay" are chunks that keep
 their old path. Of an intelligent plan each group follows: how it moves, why, from
 what, and what else it could have been. Then come conflicts, rows that did not go
 where they should, renames and events.`,
@@ -127,8 +131,11 @@ func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, er
 	if shown.Behind, err = s.exceptionsOf(ctx, plan); err != nil {
 		return shown, err
 	}
+	if shown.Tries, err = s.triesOf(ctx, plan); err != nil { // all else is known without Temporal
+		shown.Untold = err.Error()
+	}
 	shown.Groups, err = s.groupsOf(ctx, plan)
-	shown.Gates, shown.Renames, shown.Events = orEmpty(shown.Gates), orEmpty(shown.Renames), orEmpty(shown.Events)
+	shown.Gates, shown.Renames, shown.Events, shown.Tries = orEmpty(shown.Gates), orEmpty(shown.Renames), orEmpty(shown.Events), orEmpty(shown.Tries)
 	return shown, err
 }
 
@@ -137,6 +144,10 @@ func (p shownPlan) rows(w io.Writer) {
 	gateRows(w, p.Gates)
 	if waits := p.Waits.String(); waits != "" {
 		row(w, "waits for", waits)
+	}
+	tryRows(w, p.Tries)
+	if p.Untold != "" {
+		row(w, "tries again", "unknown: "+p.Untold)
 	}
 	stuckRows(w, p.Plan, stuckAt(p.Plan, p.Events))
 	if p.Link != "" {

@@ -19,12 +19,14 @@ type Mover struct {
 	args   pgx.NamedArgs
 	apply  string
 	revert string
-	before string        // said before each batch
-	apart  string        // said before a batch whose rows are told apart; empty: nothing
-	lock   string        // locks the rows of a batch; empty: there is no need
-	took   time.Duration // of the last step
-	done   int           // batches of the last step
-	onward time.Duration // how long they may follow each other in a step
+	before string // said before each batch
+	apart  string // said before a batch whose rows are told apart; empty: nothing
+	lock   string // locks the rows of a batch; empty: there is no need
+	// aftermath is how the rows of a move are looked at once more; of none there is no need.
+	aftermath map[string]*aftermath
+	took      time.Duration // of the last step
+	done      int           // batches of the last step
+	onward    time.Duration // how long they may follow each other in a step
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection:
@@ -57,7 +59,18 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	}
 	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	some := stays != "{}"
-	return &Mover{store: s, plan: plan, args: args, onward: onward, apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t)}, nil
+	m := &Mover{
+		store: s, plan: plan, args: args, onward: onward,
+		apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t), apart: checkAtOnce,
+	}
+	acts, err := actsAfter(ctx, s.pool, relations, 16, "2")
+	if err != nil {
+		return nil, fmt.Errorf("look for triggers of %s: %w", t.name(), interpret(err))
+	}
+	if acts {
+		m.aftermath = map[string]*aftermath{m.apply: t.afterMoves(forward), m.revert: t.afterMoves(backward)}
+	}
+	return m, nil
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle

@@ -90,7 +90,7 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	}
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
-	if how == (manner{}) {
+	if how == (manner{}) && m.aftermath[move] == nil {
 		err = step.swift(ctx, conn, together)
 	} else {
 		err = step.careful(ctx, conn, how)
@@ -273,10 +273,13 @@ func (m *Mover) moving(move string) doing {
 // rows moves rows (lo, hi] of the journal and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
 	m.args["lo"], m.args["hi"] = lo, hi
-	if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
-		return r, err
-	}
-	return r, r.check(lo, hi)
+	err = m.minding(ctx, tx, m.aftermath[move], lo, hi, func() error {
+		if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
+			return err
+		}
+		return r.check(lo, hi)
+	})
+	return r, err
 }
 
 // A statement that moves rows ends with the account of them, a batchResult. It tells

@@ -87,8 +87,8 @@ func TestABatchThatGoesAloneIsFollowedByNone(t *testing.T) {
 func TestNoBatchFollowsOneThatTookLong(t *testing.T) {
 	t.Parallel()
 	m, id := renaming(t, 30)
-	m.exec(`CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$`)
-	m.exec(`CREATE TRIGGER linger AFTER UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 5) EXECUTE FUNCTION public.linger()`)
+	m.exec(`CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$`)
+	m.exec(`CREATE TRIGGER linger BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 5) EXECUTE FUNCTION public.linger()`)
 	mover, at := m.mover(id)
 	mover.JoinWithin(50*time.Millisecond, 8)
 	at, err := mover.Apply(t.Context(), at, store.Bounds{Together: true})
@@ -164,8 +164,8 @@ func TestOrdersAreInForceBetweenBatchesThatGoTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := renaming(t, 30)
-			m.exec(`CREATE FUNCTION public.person() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE rehome.migration_progress SET ` + c.order + `; RETURN NULL; END $$`)
-			m.exec(`CREATE TRIGGER person AFTER UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 5) EXECUTE FUNCTION public.person()`)
+			m.exec(`CREATE FUNCTION public.person() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE rehome.migration_progress SET ` + c.order + `; RETURN NEW; END $$`)
+			m.exec(`CREATE TRIGGER person BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = 5) EXECUTE FUNCTION public.person()`)
 			mover, at := m.mover(id)
 			at, err := joined(t, 8, mover, at, (*store.Mover).Apply, store.Bounds{})
 			require.NoError(t, err)

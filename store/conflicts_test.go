@@ -175,3 +175,41 @@ func TestPlanningIsNotQuadratic(t *testing.T) {
 	least := spent(few)
 	require.Less(t, spent(many), least*time.Duration(4*many/few)+2*time.Second, fmt.Sprint(least))
 }
+
+// TestFilesThatChangePlacesMeetAUniqueIndex: of a chain the files go from its end, and a
+// circle has none. It is refused when it is planned, and goes by a free name.
+func TestFilesThatChangePlacesMeetAUniqueIndex(t *testing.T) {
+	t.Parallel()
+	for name, index := range map[string]string{
+		"Columns":    `(path, ordinal)`,
+		"Expression": `(lower(path), ordinal)`,
+		"None":       ``,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(20, "a/x.md", "b/x.md", "b/y.md", "1.md", "2.md", "3.md", "4.md", "5.md")
+			start := m.rows("rehome.chunks")
+			rules := []resilience.RenameRule{rule("a", "b"), rule("b", "a"), rule("1.md", "2.md"), rule("2.md", "3.md"), rule("3.md", "1.md"), rule("4.md", "5.md"), rule("5.md", "6.md")}
+			if index == "" {
+				m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (ordinal, id)`) // which has no path
+				require.EqualValues(t, 8*20, m.migrate("", rules...).Moved)
+				return
+			}
+			m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks ` + index)
+			id, err := m.plan("", rules...)
+			require.ErrorIs(t, err, store.ErrConflict)
+			require.ElementsMatch(t, []resilience.Conflict{
+				found(resilience.Circle, "a/x.md", "b/x.md"), found(resilience.Circle, "b/x.md", "a/x.md"),
+				found(resilience.Circle, "1.md", "2.md"), found(resilience.Circle, "2.md", "3.md"), found(resilience.Circle, "3.md", "1.md"),
+			}, m.kinds(id))
+			require.Contains(t, m.conflicts(id)[0].Detail, "the unique index one_place takes no two chunks")
+			require.Equal(t, start, m.rows("rehome.chunks"))
+
+			for _, step := range [][]resilience.RenameRule{{rule("a", "free")}, {rule("b", "a")}, {rule("free", "b")}} {
+				m.migrate("", step...)
+			}
+			require.Equal(t, map[string]int{"a/x.md": 20, "a/y.md": 20, "b/x.md": 20, "1.md": 20, "2.md": 20, "3.md": 20, "4.md": 20, "5.md": 20}, m.at())
+		})
+	}
+}

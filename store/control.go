@@ -77,9 +77,9 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 		err := tx.QueryRow(ctx, `
 			UPDATE rehome.migration_progress
 			SET throttle_rate = $2, throttle_batch = nullif($3, 0),
-				throttle_until = CASE WHEN $4::bigint > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
+				throttle_until = CASE WHEN $4::float8 > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
 			WHERE plan_id = $1 RETURNING (SELECT strategy FROM rehome.migration_plans p WHERE p.plan_id = $1)`,
-			plan, pace.Rate, pace.BatchSize, int64(pace.Expires.Seconds())).Scan(&by)
+			plan, pace.Rate, pace.BatchSize, pace.Expires.Seconds()).Scan(&by)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return problem(ErrConflict, "migration %s is not planned yet; try again in a moment", plan)
 		}

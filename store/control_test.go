@@ -192,6 +192,18 @@ func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
 	require.Equal(t, []string{"created ", "cancelled gus"}, m.who(other))
 }
 
+// TestAThrottleForLessThanASecondExpiresToo: only 0 is for good.
+func TestAThrottleForLessThanASecondExpiresToo(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 3)
+	for expires, soon := range map[resilience.Seconds]bool{0.5: true, 0: false} {
+		require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: 2, Expires: expires}))
+		var within bool
+		require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT throttle_until < now() + interval '1 second' FROM rehome.migration_progress`).Scan(&within))
+		require.Equal(t, soon, within)
+	}
+}
+
 func TestAThrottleExpires(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))

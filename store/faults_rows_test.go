@@ -125,6 +125,56 @@ func TestFault26APlanThatIsAllPoisonFails(t *testing.T) {
 	}
 }
 
+// TestFault30WhatComesAfterIsSeen: a trigger that acts when the rows were written, at
+// once or at the end, changes nothing that is not found, there and back; one that changes
+// nothing is let be.
+func TestFault30WhatComesAfterIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"NoEmbedding":   `UPDATE rehome.chunks SET embedding = NULL WHERE id = NEW.id;`,
+		"AByteOfText":   `UPDATE rehome.chunks SET content = content || '!' WHERE id = NEW.id;`,
+		"AKey":          `UPDATE rehome.chunks SET metadata = '{"seen": true}' WHERE id = NEW.id;`,
+		"AnotherTarget": `UPDATE rehome.chunks SET path = 'c.md' WHERE id = NEW.id;`,
+		"ARowLess":      `DELETE FROM rehome.chunks WHERE id = NEW.id;`,
+		"Nothing":       `PERFORM 1;`,
+	} {
+		for when, create := range map[string]string{
+			"AtOnce":   `CREATE TRIGGER meddle AFTER UPDATE OF path ON rehome.chunks`,
+			"AtTheEnd": `CREATE CONSTRAINT TRIGGER meddle AFTER UPDATE OF path ON rehome.chunks DEFERRABLE INITIALLY DEFERRED`,
+		} {
+			t.Run(name+when, func(t *testing.T) {
+				t.Parallel()
+				m, id := renaming(t, 6)
+				m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF pg_trigger_depth() = 1 THEN ` + change + ` END IF; RETURN NULL; END $$`)
+				start := m.rows("rehome.chunks")
+				mover, at := m.mover(id)
+				at, err := mover.Apply(t.Context(), at, store.Bounds{})
+				require.NoError(t, err)
+				m.exec(create + ` FOR EACH ROW WHEN (OLD.ordinal IN (2, 5)) EXECUTE FUNCTION public.meddle()`)
+				half := m.rows("rehome.chunks")
+				if mover, err = m.store.Mover(t.Context(), id); err == nil {
+					at, err = mover.Apply(t.Context(), at, store.Bounds{})
+				}
+				if name == "Nothing" {
+					require.NoError(t, err)
+					require.EqualValues(t, 6, at.Last)
+					m.revert(id)
+					require.Equal(t, start, m.rows("rehome.chunks"))
+					return
+				}
+				require.ErrorIs(t, err, store.ErrVerify)
+				require.ErrorContains(t, err, "rows 4 to 6: 1 chunks are not what they were to be")
+				require.Equal(t, half, m.rows("rehome.chunks"))
+				at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+				require.NoError(t, err)
+				_, err = mover.Revert(t.Context(), at, store.Bounds{})
+				require.ErrorIs(t, err, store.ErrVerify)
+				require.Equal(t, half, m.rows("rehome.chunks"))
+			})
+		}
+	}
+}
+
 // TestFault30TheCheckIsChecked: whatever a trigger changes besides the path is found.
 func TestFault30TheCheckIsChecked(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -65,6 +66,9 @@ func (j *journal) list(ctx context.Context) error {
 
 // listAsked journals the chunks that a rename or a transfer is asked to take.
 func (j *journal) listAsked(ctx context.Context) error {
+	if err := j.checkApart(ctx); err != nil {
+		return err
+	}
 	if _, err := j.listPaths(ctx); err != nil {
 		return err
 	}
@@ -81,6 +85,21 @@ func (j *journal) listAsked(ctx context.Context) error {
 	_, err = j.tx.Exec(ctx, `
 		UPDATE rehome.migration_plans SET moves = @moves, disagree = @disagree, bytes = @bytes WHERE plan_id = @plan`,
 		j.args(pgx.NamedArgs{"moves": found.Moves, "disagree": found.Disagree, "bytes": found.Bytes}))
+	return err
+}
+
+// checkApart refuses a transfer between memories that may have the same rows: its copies
+// would be chunks of both.
+func (j *journal) checkApart(ctx context.Context) error {
+	if j.transfer == nil {
+		return nil
+	}
+	var shared bool
+	err := j.tx.QueryRow(ctx, `SELECT `+shareRows("$1::jsonb", "$2::jsonb"), j.transfer.from.m, j.transfer.to.m).Scan(&shared)
+	if err == nil && shared {
+		err = problem(ErrRefused, "memories %s and %s are both over table %s, and no column of their scopes keeps their chunks apart: what is put into one may be in the other. Give each a --scope of the same column. Nothing was moved",
+			j.memory, j.transfer.target, j.table.name())
+	}
 	return err
 }
 
@@ -161,14 +180,26 @@ type journal struct {
 // it would be compiled first.
 const bulkSettings = `SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true)`
 
-// lockMemories locks the memories of a plan against other planning. All plans do so
+// lockMemories locks the memories of a plan, and those that may have the same rows,
+// against other planning. All plans do so
 // in the order of names, so that no two wait for each other.
-const lockMemories = `
-		SELECT FROM rehome.memories
-		WHERE name IN (
-			SELECT memory FROM rehome.migration_plans WHERE plan_id = $1
-			UNION ALL SELECT target FROM rehome.migration_transfers WHERE plan_id = $1)
+var lockMemories = `
+		SELECT FROM rehome.memories m
+		WHERE EXISTS (
+			SELECT FROM rehome.memories own
+			WHERE own.name IN (
+				SELECT memory FROM rehome.migration_plans WHERE plan_id = $1
+				UNION ALL SELECT target FROM rehome.migration_transfers WHERE plan_id = $1)
+			AND (m.name = own.name OR ` + shareRows("m.mapping", "own.mapping") + `))
 		ORDER BY name FOR UPDATE`
+
+// shareRows holds for two mappings that may have the same rows: they are over one table,
+// and no column of their scopes keeps them apart.
+func shareRows(a, b string) string {
+	return strings.NewReplacer("{a}", a, "{b}", b).Replace(`{a} ->> 'schema' = {b} ->> 'schema' AND {a} ->> 'table' = {b} ->> 'table' AND NOT EXISTS (
+				SELECT FROM jsonb_array_elements({a} -> 'scope') x JOIN jsonb_array_elements({b} -> 'scope') y
+				ON x ->> 'column' = y ->> 'column' AND x ->> 'value' <> y ->> 'value')`)
+}
 
 // openJournal locks the memories first, so that of two plans for the same paths
 // the later one sees the earlier one's.

@@ -171,6 +171,27 @@ const tooLong = `
 			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
 		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`
 
+// circles lists the files that change places, where a unique index on the path is checked
+// row by row. Of a chain the files go from its end; a circle has none. What an expression
+// of an index is made of stands in pg_depend only.
+const circles = `
+		WITH RECURSIVE one_place AS MATERIALIZED (
+			SELECT i.indexrelid::regclass::text AS name
+			FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = ANY (@locator_columns)
+			WHERE i.indrelid = @table::regclass AND i.indisunique AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
+				SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
+			ORDER BY 1 LIMIT 1),
+		links AS MATERIALIZED ( -- files that go where another leaves
+			SELECT old_key, new_key FROM rehome.migration_paths p
+			WHERE plan_id = @plan AND EXISTS (SELECT FROM one_place) AND EXISTS (
+				SELECT FROM rehome.migration_paths n WHERE n.plan_id = @plan AND n.old_key = p.new_key)),
+		chained AS (
+			SELECT old_key, new_key FROM links l WHERE NOT EXISTS (SELECT FROM links n WHERE n.old_key = l.new_key)
+			UNION
+			SELECT l.old_key, l.new_key FROM chained c JOIN links l ON l.new_key = c.old_key),
+		bad AS (SELECT old_key, new_key FROM links EXCEPT SELECT old_key, new_key FROM chained)
+		SELECT 'circle', old_key, new_key, name, count(*) OVER () FROM bad, one_place ORDER BY old_key LIMIT @kept`
+
 // findMisfits looks for orders that move nothing or cannot be true, for files that
 // would go to one place, and for what is too long, or taken, where it is to stand.
 func (j *journal) findMisfits(ctx context.Context) error {
@@ -184,6 +205,9 @@ func (j *journal) findMisfits(ctx context.Context) error {
 	}
 	if j.policy.Way != resilience.AliasOnly { // which writes none
 		queries = append(queries, tooLong)
+		if j.transfer == nil {
+			queries = append(queries, circles)
+		}
 	}
 	for _, query := range queries {
 		if _, err := j.find(ctx, query); err != nil {
@@ -222,14 +246,32 @@ func (j *journal) findOwners(ctx context.Context) error {
 		owned AS (
 			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
 		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)
+	if err != nil {
+		return err
+	}
+	_, err = j.find(ctx, `
+		WITH live AS (`+owning(`p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`)+`),
+		mine AS (`+owning(`p.plan_id = @plan`)+`)
+		SELECT 'shared_table', l.memory, '', format('%s (%s)', l.plan_id, l.workflow_id), count(*) OVER ()
+		FROM live l WHERE EXISTS (SELECT FROM mine m WHERE m.memory <> l.memory AND `+shareRows("m.mapping", "l.mapping")+`)
+		ORDER BY l.plan_id LIMIT @kept`)
 	return err
+}
+
+// owning are the memories of plans p, with their tables. Where another memory is over one
+// of these nobody knows which of its paths are the same files: each has its own root.
+func owning(of string) string {
+	return `
+			SELECT p.plan_id, p.workflow_id, p.memory, p.mapping FROM rehome.migration_plans p WHERE ` + of + `
+			UNION ALL
+			SELECT p.plan_id, p.workflow_id, x.target, x.mapping FROM rehome.migration_plans p JOIN rehome.migration_transfers x USING (plan_id) WHERE ` + of
 }
 
 // find adds what a query says stands in the plan's way: kind, source, target,
 // what is in the way, and of how many in all it is one.
 func (j *journal) find(ctx context.Context, query string) (inTheWay []string, err error) {
 	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{
-		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.goal().name(), "locators": j.goal().pathColumns(),
+		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.goal().name(), "locators": j.goal().pathColumns(), "locator_columns": j.goal().locatorColumns(),
 	}))
 	if err != nil {
 		return nil, err

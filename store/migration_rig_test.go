@@ -122,8 +122,16 @@ func (m *migrations) complete(id string) resilience.Plan {
 	return plan
 }
 
-// revert puts everything of a plan back.
+// revert puts everything of a plan back and closes it.
 func (m *migrations) revert(id string) {
+	m.Helper()
+	m.putBack(id)
+	require.Zero(m, m.looked(id, true).Since)
+	require.NoError(m, m.store.EndUndo(m.Context(), id))
+}
+
+// putBack moves all rows of a plan back.
+func (m *migrations) putBack(id string) {
 	m.Helper()
 	ctx := m.Context()
 	at, err := m.store.BeginUndo(ctx, id, "a test", "")
@@ -134,7 +142,6 @@ func (m *migrations) revert(id string) {
 		at, err = mover.Revert(ctx, at, store.Bounds{})
 		require.NoError(m, err)
 	}
-	require.NoError(m, m.store.EndUndo(ctx, id))
 }
 
 // migrate plans, applies and completes.

@@ -17,6 +17,13 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
 	m := &Mover{store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
+	acts, err := actsAfter(ctx, s.pool, relations, 4, "3")
+	if err != nil {
+		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
+	}
+	if acts {
+		m.aftermath = map[string]*aftermath{t.copyStatement(t.back): t.afterCopies(t.back)}
+	}
 	if !t.back {
 		return m, nil
 	}

@@ -130,6 +130,8 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 	for name, meddle := range map[string]string{
 		"Trigger": `CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.body := NEW.body || '!'; RETURN NEW; END $$;
 			CREATE TRIGGER meddle BEFORE INSERT ON public.notes FOR EACH ROW WHEN (NEW.meta #>> '{loc,source}' = '/srv/guide/odd.md') EXECUTE FUNCTION public.meddle()`,
+		"TriggerThatComesAfter": `CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE public.notes SET body = '!' WHERE id = NEW.id; RETURN NULL; END $$;
+			CREATE TRIGGER meddle AFTER INSERT ON public.notes FOR EACH ROW WHEN (NEW.meta #>> '{loc,source}' = '/srv/guide/odd.md') EXECUTE FUNCTION public.meddle()`,
 		"NarrowColumn": `ALTER TABLE public.notes ALTER body TYPE varchar(12)`, // which cuts trailing spaces
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,9 +142,10 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 			m.memory("notes", mapping)
 			m.fill(30, "guide/a.md")
 			m.exec(`UPDATE rehome.chunks SET content = ordinal::text, embedding = NULL`)
-			m.exec(`UPDATE rehome.chunks SET path = 'guide/odd.md', content = '27                  ' WHERE ordinal = 27`)
+			m.exec(`UPDATE rehome.chunks SET path = 'guide/odd.md' WHERE ordinal = 27`)
 			id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
 			require.NoError(t, err)
+			m.exec(`UPDATE rehome.chunks SET content = '27                  ' WHERE ordinal = 27`)
 			require.NoError(t, m.store.Queue(t.Context(), id))
 			require.NoError(t, m.store.Begin(t.Context(), id))
 			mover, err := m.store.Mover(t.Context(), id)
@@ -153,6 +156,39 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 			}
 			require.ErrorIs(t, err, store.ErrVerify)
 			require.EqualValues(t, at.Last, m.count(`SELECT count(*) FROM public.notes`), "the batch left nothing behind")
+		})
+	}
+}
+
+// TestValuesThatDoNotFitAreRefusedBeforeAnythingMoves, by the name of the column and how
+// many there are.
+func TestValuesThatDoNotFitAreRefusedBeforeAnythingMoves(t *testing.T) {
+	t.Parallel()
+	for bounded, c := range map[string]struct{ typ, fits, not string }{
+		"varchar(12)":    {"varchar", "'twelve chars'", "'thirteen char'"},
+		"character(3)":   {"character(8)", "'abc'", "'abcd'"},
+		"numeric(10,1)":  {"numeric", "12.5", "12.55"},
+		"numeric(4,1)":   {"numeric", "-999.9", "1000"},
+		"numeric(3,-2)":  {"numeric", "12300", "12345"},
+		"timestamp(0)":   {"timestamp", "'2026-01-01 12:00:01'", "'2026-01-01 12:00:01.5'"},
+		"bit varying(4)": {"bit varying", "B'1010'", "B'10101'"},
+	} {
+		t.Run(bounded, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.exec(`ALTER TABLE rehome.chunks ADD COLUMN extra ` + c.typ)
+			mapping := notes(m, "text", "")
+			m.exec(`ALTER TABLE public.notes ADD COLUMN extra ` + bounded)
+			m.memory("notes", mapping)
+			m.fill(30, "guide/a.md")
+			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = ` + c.fits + ` WHERE ordinal > 3`)
+			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = ` + c.not + ` WHERE ordinal <= 2`)
+			_, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+			require.ErrorIs(t, err, store.ErrUnfit)
+			require.ErrorContains(t, err, `2 chunks have a value in "extra" that "extra", which is `)
+			m.exec(`UPDATE rehome.chunks SET extra = NULL WHERE ordinal <= 2`)
+			_, err = m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+			require.NoError(t, err)
 		})
 	}
 }

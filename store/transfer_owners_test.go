@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -167,4 +168,50 @@ func TestTransfersThatCrossDoNotWaitForEachOther(t *testing.T) {
 	for _, err := range m.together("docs", there, back) {
 		require.NoError(t, err)
 	}
+}
+
+// TestMemoriesOverOneTableOwnItTogether, unless their scopes keep their rows apart.
+func TestMemoriesOverOneTableOwnItTogether(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	blue := notes(m, "text", "")
+	red, all := blue, blue
+	red.Scope, all.Scope = []resilience.Scope{{Column: "team", Value: "red"}}, nil
+	for name, mapping := range map[string]resilience.Mapping{"blue": blue, "red": red, "all": all} {
+		m.memory(name, mapping)
+	}
+	m.exec(`ALTER TABLE public.notes ALTER team SET DEFAULT 'blue'`)
+	for _, team := range []string{"blue", "red"} {
+		m.theirs(team, "/srv/a.md", "/srv/b.md")
+	}
+	plan := func(memory string) (string, error) {
+		m.made++
+		id := fmt.Sprintf("m-%d", m.made)
+		require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{
+			ID: id, Memory: memory, Strategy: resilience.Batch, Renames: []resilience.RenameRule{rule("a.md", "c.md")},
+			Policy: resilience.Policy{BatchSize: 3}, WorkflowID: "w/" + id, RunID: "r-" + id, Rollback: []string{"undo"},
+		}))
+		return id, m.store.Journal(t.Context(), id)
+	}
+	first, err := plan("blue")
+	require.NoError(t, err)
+	second, err := plan("red")
+	require.NoError(t, err, "other rows")
+	third, err := plan("all")
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "chunks of memory blue, which is over the same table, are being moved by migration "+first)
+	require.ElementsMatch(t, []resilience.Conflict{found(resilience.SharedTable, "blue", ""), found(resilience.SharedTable, "red", "")}, m.kinds(third))
+	for _, id := range []string{first, second, third} {
+		require.NoError(t, m.store.CancelPlan(t.Context(), id, "", "a test"))
+	}
+	_, err = plan("all")
+	require.NoError(t, err)
+	_, err = plan("blue")
+	require.ErrorIs(t, err, store.ErrConflict)
+
+	_, err = m.transfer("red", "", resilience.TransferOrder{To: "all"})
+	require.ErrorIs(t, err, store.ErrRefused)
+	require.ErrorContains(t, err, "memories red and all are both over table")
+	_, err = m.transfer("red", "", resilience.TransferOrder{To: "blue", Prefix: "a.md"})
+	require.ErrorIs(t, err, store.ErrConflict, "that plan is all's, too; else nothing would be wrong with it")
 }

@@ -93,12 +93,19 @@ func (m *migrations) undone(id string) resilience.Plan {
 // rollBack does what a saga does of a plan that failed.
 func (m *migrations) rollBack(id string) {
 	m.Helper()
+	m.goBack(id)
+	m.looked(id, true)
+	require.NoError(m, m.store.EndUndo(m.Context(), id))
+}
+
+// goBack is rollBack until all rows are home.
+func (m *migrations) goBack(id string) {
+	m.Helper()
 	_, err := m.store.BeginUndo(m.Context(), id, "a test", "")
 	require.NoError(m, err)
 	m.retire(id, -1, true)
 	require.NoError(m, m.store.UndoSwitchReferences(m.Context(), id))
-	m.revert(id)
-	m.looked(id, true)
+	m.putBack(id)
 }
 
 // tables is every row of both memories and of what is said about them.

@@ -52,14 +52,14 @@ var returns = []struct {
 	{"InTheCopies", true, 4, func(m *migrations, id string) string {
 		m.apply(id, 1)
 		m.keptCopy()
-		m.rollBack(id)
+		m.goBack(id)
 		return id
 	}},
 	{"InTheSoak", true, 6, func(m *migrations, id string) string {
 		m.apply(id, -1)
 		require.NoError(m, m.store.SwitchReferences(m.Context(), id))
 		m.keptCopy()
-		m.rollBack(id)
+		m.goBack(id)
 		return id
 	}},
 	{"Retired", true, 6, func(m *migrations, id string) string {
@@ -67,7 +67,7 @@ var returns = []struct {
 		require.NoError(m, m.store.SwitchReferences(m.Context(), id))
 		m.retire(id, -1, false)
 		m.keptCopy()
-		m.rollBack(id)
+		m.goBack(id)
 		return id
 	}},
 	{"Completed", false, 6, func(m *migrations, id string) string {
@@ -161,7 +161,7 @@ func TestATransferThatMadeNoCopyNeedsNoTarget(t *testing.T) {
 	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "wiki"})
 	require.NoError(t, err)
 	m.apply(id, 0)
-	m.rollBack(id)
+	m.goBack(id)
 	m.exec(`DROP TABLE public.notes`)
 	at, err := m.look(id, true)
 	require.NoError(t, err)
@@ -173,7 +173,7 @@ func TestWhatWasNeverCopiedIsNotLookedFor(t *testing.T) {
 	t.Parallel()
 	m, id := copied(t, 6, 1)
 	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE memory = 'docs' AND ordinal = 6`)
-	m.rollBack(id)
+	m.goBack(id)
 	require.Zero(t, m.looked(id, true).Since)
 	count, why := m.listed(id)
 	require.Empty(t, count, why)
@@ -244,7 +244,7 @@ func TestEveryRowOfAnUndoneRenameIsLookedAt(t *testing.T) {
 		"Edited":         {`UPDATE rehome.chunks SET content = 'new'`, 0, "", ""},
 		"MovedOn":        {`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 3`, 1, "drifted 3: ", ""},
 		"Deleted":        {`DELETE FROM rehome.chunks WHERE ordinal IN (1, 3)`, 2, "vanished 1: ; vanished 3: ", ""},
-		"MovedAgain":     {`UPDATE rehome.chunks SET path = 'b.md' WHERE ordinal = 3`, 1, "drifted 3: it was moved to its new path again", ""},
+		"MovedAgain":     {`UPDATE rehome.chunks SET path = 'b.md' WHERE ordinal = 3`, 1, "drifted 3: it is at its new path", ""},
 		"NeverMoved":     {`UPDATE rehome.chunks SET path = 'b.md' WHERE ordinal IN (2, 4)`, 0, "", ""},
 		"NoJournal":      {`UPDATE rehome.migration_runs SET first = 3, chunk_ids = chunk_ids[3:]`, 0, "", "the journal has 1 of 3"},
 		"NotAtTheEnd":    {`UPDATE rehome.migration_progress SET last = 2`, 0, "", "have not gone back"},
@@ -253,7 +253,7 @@ func TestEveryRowOfAnUndoneRenameIsLookedAt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := halfRenamed(t)
-			m.revert(id)
+			m.putBack(id)
 			if c.write != "" {
 				m.exec(c.write)
 			}
@@ -288,7 +288,7 @@ func TestAnUndoThatIsBegunAgainKnowsHowFarThePlanHadCome(t *testing.T) {
 	_, err = mover.Revert(t.Context(), at, store.Bounds{Batch: 2})
 	require.NoError(t, err)
 	require.NoError(t, m.store.FailUndo(t.Context(), id, "a test"))
-	m.revert(id)
+	m.putBack(id)
 	require.Equal(t, resilience.Verified{Last: 3, Total: 3}, m.looked(id, true))
 }
 
@@ -301,7 +301,7 @@ func TestRowsThatStayedAreNotLookedFor(t *testing.T) {
 	require.NoError(t, err)
 	m.exec(`UPDATE rehome.migration_plans SET way = 'alias_only' WHERE plan_id = $1`, id)
 	m.apply(id, -1)
-	m.revert(id)
+	m.putBack(id)
 	m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 1`)
 	require.Equal(t, resilience.Verified{Last: 6, Total: 6}, m.looked(id, true))
 }
@@ -314,9 +314,61 @@ func TestARenameThatHadNotBegunNeedsNoTable(t *testing.T) {
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
 	m.apply(id, 0)
-	m.revert(id)
+	m.putBack(id)
 	m.exec(`ALTER TABLE rehome.chunks RENAME TO gone`)
 	at, err := m.look(id, true)
 	require.NoError(t, err)
 	require.Equal(t, resilience.Verified{}, at)
+}
+
+// TestTwoLooksAtOneRowListItOnce: an attempt that was given up may be at it still.
+func TestTwoLooksAtOneRowListItOnce(t *testing.T) {
+	t.Parallel()
+	for name, undoing := range map[string]bool{"There": false, "Back": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(3, "a.md")
+			id, err := m.plan("", rule("a.md", "b.md"))
+			require.NoError(t, err)
+			m.apply(id, -1)
+			if undoing {
+				m.putBack(id)
+			}
+			m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 2`)
+			other := m.session()
+			_, err = other.Exec(t.Context(), `INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing) VALUES ($1, 2, 'drifted', $2)`, id, undoing)
+			require.NoError(t, err)
+			look := later(func() (resilience.Verified, error) { return m.look(id, undoing) })
+			m.waiting()
+			require.NoError(t, other.Commit(t.Context()))
+			_, err = look()
+			require.NoError(t, err)
+			require.Len(t, m.rows("rehome.migration_exceptions"), 1)
+		})
+	}
+}
+
+// TestALookThatComesLateListsNothing: others have moved the rows since.
+func TestALookThatComesLateListsNothing(t *testing.T) {
+	t.Parallel()
+	for name, undoing := range map[string]bool{"There": false, "Back": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(3, "a.md")
+			id, err := m.plan("", rule("a.md", "b.md"))
+			require.NoError(t, err)
+			m.apply(id, -1)
+			if undoing {
+				m.revert(id)
+			} else {
+				m.complete(id)
+			}
+			m.exec(`UPDATE rehome.chunks SET path = 'c.md'`)
+			_, err = m.look(id, undoing)
+			require.ErrorIs(t, err, store.ErrConflict)
+			require.Empty(t, m.rows("rehome.migration_exceptions"))
+		})
+	}
 }

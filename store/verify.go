@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,9 @@ func (s *Store) VerifyUndo(ctx context.Context, plan string, at resilience.Verif
 func (s *Store) verify(ctx context.Context, plan string, at resilience.Verified, n int64, undoing bool) (resilience.Verified, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		v, err := openVerification(ctx, tx, plan, undoing)
+		if err == nil {
+			err = v.hold(ctx, tx)
+		}
 		if err != nil {
 			return err
 		}
@@ -70,6 +74,22 @@ type verification struct {
 	args     pgx.NamedArgs
 }
 
+// hold keeps the plan in the status in which its rows are looked at. An attempt that was
+// given up may go on when the plan is closed and others move its rows; it has nothing to
+// list then.
+func (v *verification) hold(ctx context.Context, tx pgx.Tx) error {
+	while := []resilience.Status{resilience.Executing, resilience.Paused}
+	if v.undoing {
+		while = []resilience.Status{resilience.RollingBack}
+	}
+	var status resilience.Status
+	err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1 FOR SHARE`, v.plan).Scan(&status)
+	if err == nil && !slices.Contains(while, status) {
+		err = problem(ErrConflict, "migration %s is %s; all of its rows are looked at while it is %s only (`starter migration show %s`)", v.plan, status, while[0], v.plan)
+	}
+	return err
+}
+
 // needless says that there are no rows to look at: the copies of a transfer are compared
 // when it retires what they were made of, and one that made none has none to take away,
 // as a rename that had not begun has nothing to put back, whatever became of its tables.
@@ -98,7 +118,7 @@ func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since
 	}
 	switch {
 	case planned != hi-lo:
-		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths", lo+1, hi, v.plan, planned, hi-lo)
+		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths: restore these tables", lo+1, hi, v.plan, planned, hi-lo)
 	case unaccounted > 0:
 		return 0, problem(ErrVerify, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
 	}
@@ -177,8 +197,9 @@ func (v *verification) statement() string {
 				SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal {known})),
 		listed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
-			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it was moved to its new path again' ELSE '' END
-			FROM astray WHERE {undoing} OR NOT again)
+			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it is at its new path' ELSE '' END
+			FROM astray WHERE {undoing} OR NOT again
+			ON CONFLICT DO NOTHING)
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
 }
 

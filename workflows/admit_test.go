@@ -35,6 +35,7 @@ func TestARiskyPlanWaitsForApproval(t *testing.T) {
 	env.RegisterDelayedCallback(func() {
 		require.NotContains(t, a.did(), "QueueMigration")
 		env.UpdateWorkflow(workflows.ApproveUpdate, "forged", rejection(t, "plan hash"), workflows.Approval{Hash: "h0"})
+		env.UpdateWorkflow(workflows.ApproveUpdate, "nobody", rejection(t, "wants an author"), workflows.Approval{Hash: "h1"})
 		approve(t, env, "h1")
 	}, time.Hour)
 	env.ExecuteWorkflow(batch(), planned())
@@ -138,6 +139,24 @@ func TestAnotherStrategyGoesOnAtTheSameWatermark(t *testing.T) {
 	var next workflows.MigrateInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
 	require.Equal(t, risky().Risk, next.Resume.Shown.Risk, "the web UI shows what it is by the new one")
+}
+
+// TestAStrategyThatChangesWhileASlotIsTakenIsTakenUpFirst: no slice goes by the one before.
+func TestAStrategyThatChangesWhileASlotIsTakenIsTakenUpFirst(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"TakeSlot", "BeginMigration"} {
+		env, a := rehearsal(t)
+		env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+			if info.ActivityType.Name == step {
+				env.UpdateWorkflowNoRejection(workflows.StrategyUpdate, "change", t, workflows.NewStrategy{Strategy: resilience.Gradual, Author: "ana"})
+			}
+		})
+		env.ExecuteWorkflow(workflows.MigrateName(resilience.Immediate), planned())
+		var again *workflow.ContinueAsNewError
+		require.ErrorAs(t, env.GetWorkflowError(), &again)
+		require.Equal(t, workflows.MigrateName(resilience.Gradual), again.WorkflowType.Name)
+		require.NotContains(t, a.did(), "MoveSlice")
+	}
 }
 
 func TestAStrategyIsNotChangedWhileChunksMove(t *testing.T) {

@@ -66,7 +66,7 @@ func keptFromWork() map[string]phasing {
 			env, a := rehearsal(t)
 			said := phases(env)
 			a.plan, a.at.Wish = risky(), resilience.WishPause
-			later(t, env, time.Hour, workflows.ApproveUpdate, workflows.Approval{Hash: "h1"})
+			later(t, env, time.Hour, workflows.ApproveUpdate, workflows.Approval{Hash: "h1", Author: "ana"})
 			later(t, env, 2*time.Hour, workflows.AbortUpdate, ana)
 			env.ExecuteWorkflow(batch(), planned())
 			require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")

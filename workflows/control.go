@@ -18,12 +18,12 @@ func (m *migration) handle(ctx workflow.Context) error {
 		name, description string
 		handler, check    any
 	}{
-		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there.", m.pause, m.checkPause},
-		{ResumeUpdate, "Go on after a pause.", m.resume, m.checkResume},
-		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again.", m.throttle, m.checkThrottle},
-		{ApproveUpdate, "Say yes to the plan with this plan_hash.", m.approve, m.checkApprove},
-		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused. With approve, yes to the risk that the plan has by it.", m.change, m.checkChange},
-		{AbortUpdate, "Stop and put every chunk back where it was.", m.abort, m.checkAbort},
+		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there. author and reason are kept with it.", m.pause, m.checkPause},
+		{ResumeUpdate, "Go on after a pause. author and reason are kept with it.", m.resume, m.checkResume},
+		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again, author is who wants it.", m.throttle, m.checkThrottle},
+		{ApproveUpdate, "Say yes to the plan with this plan_hash; author is who says so.", m.approve, m.checkApprove},
+		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused. With approve, yes to the risk that the plan has by it. author is who wants it.", m.change, m.checkChange},
+		{AbortUpdate, "Stop and put every chunk back where it was. author and reason are kept with it.", m.abort, m.checkAbort},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler,
 			workflow.UpdateHandlerOptions{Validator: u.check, Description: u.description})
@@ -109,6 +109,9 @@ func (m *migration) checkApprove(_ workflow.Context, a Approval) error {
 	}
 	if a.Hash != m.hash {
 		return rejected("the plan hash of migration %s is %s, not %q; look at it again: `starter migration show %s`", m.in.Migration, m.hash, a.Hash, m.in.Migration)
+	}
+	if a.Author == "" {
+		return temporal.NewNonRetryableApplicationError("approve wants an author: who says yes is kept with the plan", activities.Invalid, nil)
 	}
 	return nil
 }

@@ -320,7 +320,7 @@ func TestFault35AnUndoIsFinishedWhateverFails(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 35, func(j *journey) {
 		j.faults.inject("CompleteMigration", fault{times: 1})
-		for n, undo := range []string{"BeginUndo", "UndoSwitchAliases", "UndoSwitchReferences", "UnretireSlice", "RevertSlice", "VerifyUndo", "EndUndo"} {
+		for n, undo := range []string{"BeginUndo", "UndoSwitchAliases", "UndoSwitchReferences", "UnretireSlice", "RevertSlice", "EndUndo", "VerifyUndo"} {
 			j.faults.inject(undo, fault{times: 2, after: n%2 == 0, err: errLost})
 		}
 		g := j.shut(home)

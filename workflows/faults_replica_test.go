@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,8 +27,9 @@ import (
 // replica receives the server's log as a standby does, and says that it has
 // replayed it when lag has passed.
 type replica struct {
-	conn *pgconn.PgConn
-	lag  atomic.Int64 // nanoseconds
+	conn   *pgconn.PgConn
+	lag    atomic.Int64 // nanoseconds
+	detach func()
 }
 
 func attach(t *testing.T, database string) *replica {
@@ -41,11 +44,12 @@ func attach(t *testing.T, database string) *replica {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	failed := make(chan error, 1)
 	go func() { failed <- r.follow(ctx) }()
-	t.Cleanup(func() {
+	r.detach = sync.OnceFunc(func() {
 		stop()
 		require.NoError(t, <-failed)
 		_ = conn.Close(context.WithoutCancel(t.Context()))
 	})
+	t.Cleanup(r.detach)
 	return r
 }
 
@@ -147,6 +151,25 @@ func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 	j.depart()
 	require.Contains(t, j.kept(), "the slowest of 1 replicas is")
 	r.lag.Store(0)
+	j.thereAndBack()
+}
+
+// TestFault25AReplicaThatStopsIsWaitedFor: nothing shows how far one is behind that is
+// not attached any more.
+func TestFault25AReplicaThatStopsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	j, r, server := followed(t, false)
+	r.lag.Store(int64(8 * time.Second))
+	require.Eventually(t, func() bool {
+		var late bool
+		err := server.QueryRow(t.Context(), `SELECT coalesce(bool_or(replay_lag > '6 s'), false) FROM pg_stat_replication`).Scan(&late)
+		return err == nil && late
+	}, patience, 10*tick)
+	j.depart()
+	j.kept()
+	r.detach()
+	require.Eventually(t, func() bool { return strings.Contains(j.kept(), "1 of 1 replicas are not attached any more") }, patience, 10*tick)
+	attach(t, server.Config().ConnString())
 	j.thereAndBack()
 }
 

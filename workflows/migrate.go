@@ -123,8 +123,9 @@ type migration struct {
 	next      resilience.Strategy // a person asked to go on by it
 	aborted   *Order
 	saga      Saga
-	stuck     *stuck       // a compensation that fails again and again
-	leave     *store.Leave // what the next batch back may leave where it is
+	stuck     *stuck              // a compensation that fails again and again
+	leave     *store.Leave        // what the next batch back may leave where it is
+	home      resilience.Verified // how far the look at all that went back is
 	progress  *progress
 	shown     shown
 	began     time.Time // of the moves of this run, for the rate

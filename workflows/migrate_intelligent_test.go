@@ -339,7 +339,7 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 			}
 			env.RegisterDelayedCallback(func() {
 				require.NotContains(t, a.did(), "TakeIndexes", "not before a person has said yes")
-				env.UpdateWorkflowNoRejection(workflows.ApproveUpdate, "approve", t, workflows.Approval{Hash: "h"})
+				env.UpdateWorkflowNoRejection(workflows.ApproveUpdate, "approve", t, workflows.Approval{Hash: "h", Author: "ana"})
 			}, time.Hour)
 			env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
 			if c.fails == "" {

@@ -52,6 +52,9 @@ func (m *migration) held(ctx workflow.Context) (bool, error) {
 
 // moveSlices orders slices until the watermark is at the end of the journal.
 func (m *migration) moveSlices(ctx workflow.Context) error {
+	if err := m.changeFirst(ctx); err != nil {
+		return err
+	}
 	m.epoch = max(m.epoch, 1) // that of a plan that nobody has turned round
 	m.began = workflow.Now(ctx)
 	m.beganAt = -1
@@ -66,6 +69,22 @@ func (m *migration) moveSlices(ctx workflow.Context) error {
 		}
 	}
 	return err
+}
+
+// changedFirst is the change by which another strategy that was asked for while the plan
+// left the queue takes it up before its first slice.
+const changedFirst = "changed-first"
+
+// changeFirst lets the other workflow go on at once, where a person wanted another
+// strategy before anything moved. An order that is on its way is waited for.
+func (m *migration) changeFirst(ctx workflow.Context) error {
+	if m.next == "" && workflow.AllHandlersFinished(ctx) || workflow.GetVersion(ctx, changedFirst, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil || m.next == "" {
+		return err
+	}
+	return m.continueAsNew(ctx)
 }
 
 // moveSlice does what is next: it waits out a pause, or moves a slice.

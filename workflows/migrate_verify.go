@@ -4,6 +4,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"rehome/activities"
+	"rehome/resilience"
 )
 
 // verify looks at every row once more before anybody is led to the new paths. A
@@ -25,7 +26,7 @@ func (m *migration) verify(ctx workflow.Context) error {
 	default:
 		summary, words = "Look for chunks of others among the copies", "Looking for chunks of others among the copies"
 	}
-	return m.lookAtAll(ctx, summary, words, database.VerifyMigration)
+	return m.lookAtAll(ctx, summary, words, database.VerifyMigration, &resilience.Verified{})
 }
 
 // undoVerified is the change by which all rows are looked at once more when they have
@@ -37,9 +38,10 @@ const (
 	lookingHome = "Looking whether every chunk is home and its copy gone"
 )
 
-// verifyUndo is verify for a plan that its own saga took back. A mismatch keeps it from
-// being closed, until a person has mended it. The chunks of a transfer that went back,
-// and whose saga made its copies again, were compared when they left.
+// verifyUndo is verify for a plan that its own saga took back. What is left of a transfer
+// for no reason, and a journal that lacks rows, keep it from being closed until a person
+// has mended that. The chunks of a transfer that went back, and whose saga made its
+// copies again, were compared when they left.
 func (m *migration) verifyUndo(ctx workflow.Context) error {
 	if m.carrying != nil && m.carrying.Back || workflow.GetVersion(ctx, undoVerified, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
@@ -48,26 +50,30 @@ func (m *migration) verifyUndo(ctx workflow.Context) error {
 	if m.carrying == nil {
 		summary, words = "Look whether every chunk is back", "Looking whether every chunk is back"
 	}
-	return m.lookAtAll(ctx, summary, words, database.VerifyUndo)
+	return m.lookAtAll(ctx, summary, words, database.VerifyUndo, &m.home)
 }
 
-// lookAtAll goes through all rows, slice by slice.
-func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look any) error {
+// lookAtAll goes through all rows after at, slice by slice.
+func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look any, at *resilience.Verified) error {
 	options := m.in.Tuning.sliced(ctx, summary)
 	if m.phase == undoing {
 		options = m.undoing(options)
 	}
-	in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice}
-	for !in.At.Done {
+	for !at.Done {
 		if m.abandoned() {
 			return m.abortion()
 		}
-		at := in.At
 		m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks"})
-		if err := workflow.ExecuteActivity(options, look, in).Get(ctx, &at); err != nil {
+		in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice, At: *at}
+		var next resilience.Verified
+		err := workflow.ExecuteActivity(options, look, in).Get(ctx, &next)
+		switch {
+		case err != nil && m.abandoned(): // it is looked at no more
+			return m.abortion()
+		case err != nil:
 			return err
 		}
-		in.At = at
+		*at = next
 	}
 	return nil
 }

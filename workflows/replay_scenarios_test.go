@@ -120,6 +120,14 @@ func orderScenarios() map[string]scenario {
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
+		"migrate-changed-first": func(in *installation) client.WorkflowRun { // while it leaves the queue
+			in.faults.inject("BeginMigration", fault{times: -1, err: errLost})
+			id, run := in.migrate(resilience.Policy{}, theGuide)
+			require.Eventually(in, func() bool { return in.plan(id).Status == resilience.Queued }, patience, tick)
+			in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Immediate, Author: "ana", Approve: true})
+			in.faults.inject("BeginMigration", fault{})
+			return run
+		},
 		"migrate-judged-anew": func(in *installation) client.WorkflowRun { return in.changed() },
 		"migrate-strategy-changed": func(in *installation) client.WorkflowRun {
 			return in.temporal.GetWorkflow(in.Context(), in.changed().GetID(), "") // the other workflow's run

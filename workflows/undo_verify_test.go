@@ -1,14 +1,18 @@
 package workflows_test
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
+	"rehome/activities"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -73,8 +77,9 @@ func TestTheUndoOfARenameLooksAtAllRows(t *testing.T) {
 	in := newInstallation(t)
 	in.fill("guide/a.md", 20)
 	in.exec(`CREATE FUNCTION public.takes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		UPDATE rehome.chunks SET path = OLD.path WHERE id = OLD.id; RETURN NULL; END $$`)
-	in.exec(`CREATE TRIGGER takes AFTER UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = 3 AND OLD.path LIKE 'manual/%') EXECUTE FUNCTION public.takes()`)
+		UPDATE rehome.chunks SET path = 'manual/a.md' WHERE ordinal = 3; RETURN NULL; END $$`)
+	in.exec(`CREATE CONSTRAINT TRIGGER takes AFTER UPDATE ON rehome.migration_progress DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW WHEN (NEW.last = 0 AND OLD.last > 0) EXECUTE FUNCTION public.takes()`)
 	in.faults.inject("SwitchAliases", fault{times: 1})
 	id, run := in.migrate(resilience.Policy{}, theGuide)
 	require.Equal(t, "Injected", ends(t, run, nil))
@@ -84,7 +89,57 @@ func TestTheUndoOfARenameLooksAtAllRows(t *testing.T) {
 	require.Len(t, left, 1)
 	require.Equal(t, resilience.Drifted, left[0].Outcome)
 	require.True(t, left[0].Undoing)
-	require.Equal(t, "it was moved to its new path again", left[0].Detail)
+	require.Equal(t, "it is at its new path", left[0].Detail)
+}
+
+// TestTheLookAtAnUndoneRenameCanBeLeftOut, with a reason: each of its batches was
+// verified, and a damaged journal, say, is not to keep a plan open for ever.
+func TestTheLookAtAnUndoneRenameCanBeLeftOut(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]string{"the look": "VerifyUndo", "the end": "EndUndo"} {
+		env, k := kept(t, course{})
+		k.fails["SwitchAliases"], k.fails[fails] = errInjected, errInjected
+		env.RegisterDelayedCallback(func() {
+			env.UpdateWorkflowNoRejection(workflows.SkipUpdate, "skip", t, workflows.Order{Author: "ana", Reason: "it is known"})
+		}, 3*time.Second) // before it tries by itself
+		in := planned()
+		in.Approve = true
+		env.ExecuteWorkflow(batch(), in)
+		if name == "the end" {
+			require.ErrorContains(t, env.GetWorkflowError(), "left out by ana: it is known")
+			continue
+		}
+		require.ErrorContains(t, env.GetWorkflowError(), "injected", "why it was undone")
+		require.Equal(t, resilience.RolledBack, k.status)
+		require.Equal(t, []string{"VerifyUndo", "NoteMigration stuck", "NoteMigration skipped", "EndUndo", "NoteMigration goes on", "ReadMigration"}, k.did()[len(k.did())-6:])
+	}
+}
+
+// TestALookThatWasCutGoesOnWhereItWas, also when it was stuck.
+func TestALookThatWasCutGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	env, k := kept(t, course{})
+	k.fails["SwitchAliases"] = errInjected
+	var from []int64
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+		if info.ActivityType.Name != "VerifyUndo" {
+			return
+		}
+		var in activities.VerifyInput
+		require.NoError(t, args.Get(&in))
+		from = append(from, in.At.Last)
+		switch len(from) {
+		case 2:
+			k.fails["VerifyUndo"] = errInjected
+		case 3:
+			delete(k.fails, "VerifyUndo")
+		}
+	})
+	in := planned()
+	in.Approve = true
+	env.ExecuteWorkflow(batch(), in)
+	require.Equal(t, resilience.RolledBack, k.status)
+	require.Equal(t, []int64{0, 20, 20}, from)
 }
 
 // undoneTransfer is a rehearsal of a transfer that fails in its last step, and of
