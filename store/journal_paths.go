@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -171,26 +172,58 @@ const tooLong = `
 			WHERE plan_id = @plan AND length(new_path) > most ORDER BY old_key)
 		SELECT 'too_long', old_key, new_key, says, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`
 
-// circles lists the files that change places, where a unique index on the path is checked
-// row by row. Of a chain the files go from its end; a circle has none. What an expression
-// of an index is made of stands in pg_depend only.
-const circles = `
-		WITH RECURSIVE one_place AS MATERIALIZED (
-			SELECT i.indexrelid::regclass::text AS name
-			FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = ANY (@locator_columns)
-			WHERE i.indrelid = @table::regclass AND i.indisunique AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
-				SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
-			ORDER BY 1 LIMIT 1),
-		links AS MATERIALIZED ( -- files that go where another leaves
-			SELECT old_key, new_key FROM rehome.migration_paths p
-			WHERE plan_id = @plan AND EXISTS (SELECT FROM one_place) AND EXISTS (
-				SELECT FROM rehome.migration_paths n WHERE n.plan_id = @plan AND n.old_key = p.new_key)),
+// onePlace is a unique index that holds a path.
+type onePlace struct {
+	Name    string
+	Beside  []string // its columns that hold no path
+	Unknown bool     // it is of expressions, and nobody knows which rows are equal by it
+}
+
+// onePlaces lists the unique indexes by which two chunks may not stand at one place. What
+// an expression is made of stands in pg_depend only.
+func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
+	rows, err := j.tx.Query(ctx, `
+		SELECT i.indexrelid::regclass::text, coalesce(k.beside, '{}'), i.indexprs IS NOT NULL
+		FROM pg_index i CROSS JOIN LATERAL (
+			SELECT array_agg(a.attname::text) FILTER (WHERE a.attname <> ALL ($2)) AS beside, coalesce(bool_or(a.attname = ANY ($2)), false) AS path
+			FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
+		WHERE i.indrelid = $1::regclass AND i.indisunique AND (k.path OR i.indexprs IS NOT NULL AND EXISTS (
+			SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+			WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND a.attname = ANY ($2)))
+		ORDER BY 1`, j.table.name(), j.table.locatorColumns())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[onePlace])
+}
+
+// circles lists the files that change places, where a unique index keeps chunks of one
+// from standing where those of another still do. Of a chain the files go from its end; a
+// circle has none.
+func (j *journal) circles(at onePlace) string {
+	meets := "true"
+	if !at.Unknown {
+		t := j.table
+		equal := []string{t.path() + " = b.old_path", t.scope()}
+		beside := make([]string, len(at.Beside))
+		for i, c := range at.Beside {
+			beside[i] = quote(c)
+			equal = append(equal, "t."+beside[i]+" = there."+beside[i])
+		}
+		there := fmt.Sprintf("SELECT %s FROM %s t WHERE %s = b.new_path AND %s", list(beside, "t."), t.name(), t.path(), t.scope())
+		meets = fmt.Sprintf("EXISTS (SELECT FROM %s t, (%s) there WHERE %s)", t.name(), there, strings.Join(equal, " AND "))
+	}
+	return fmt.Sprintf(`
+		WITH RECURSIVE links AS MATERIALIZED ( -- files that go where another leaves
+			SELECT old_key, new_key, old_path, new_path FROM rehome.migration_paths p
+			WHERE plan_id = @plan AND EXISTS (SELECT FROM rehome.migration_paths n WHERE n.plan_id = @plan AND n.old_key = p.new_key)),
 		chained AS (
-			SELECT old_key, new_key FROM links l WHERE NOT EXISTS (SELECT FROM links n WHERE n.old_key = l.new_key)
+			SELECT l.* FROM links l WHERE NOT EXISTS (SELECT FROM links n WHERE n.old_key = l.new_key)
 			UNION
-			SELECT l.old_key, l.new_key FROM chained c JOIN links l ON l.new_key = c.old_key),
-		bad AS (SELECT old_key, new_key FROM links EXCEPT SELECT old_key, new_key FROM chained)
-		SELECT 'circle', old_key, new_key, name, count(*) OVER () FROM bad, one_place ORDER BY old_key LIMIT @kept`
+			SELECT l.* FROM chained c JOIN links l ON l.new_key = c.old_key),
+		bad AS (SELECT * FROM links EXCEPT SELECT * FROM chained)
+		SELECT 'circle', old_key, new_key, %s, count(*) OVER () FROM bad b WHERE %s ORDER BY old_key LIMIT @kept`, literal(at.Name), meets)
+}
 
 // findMisfits looks for orders that move nothing or cannot be true, for files that
 // would go to one place, and for what is too long, or taken, where it is to stand.
@@ -205,8 +238,14 @@ func (j *journal) findMisfits(ctx context.Context) error {
 	}
 	if j.policy.Way != resilience.AliasOnly { // which writes none
 		queries = append(queries, tooLong)
-		if j.transfer == nil {
-			queries = append(queries, circles)
+	}
+	if j.policy.Way != resilience.AliasOnly && j.transfer == nil {
+		places, err := j.onePlaces(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range places {
+			queries = append(queries, j.circles(p))
 		}
 	}
 	for _, query := range queries {
@@ -271,7 +310,7 @@ func owning(of string) string {
 // what is in the way, and of how many in all it is one.
 func (j *journal) find(ctx context.Context, query string) (inTheWay []string, err error) {
 	rows, err := j.tx.Query(ctx, query, j.args(pgx.NamedArgs{
-		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.goal().name(), "locators": j.goal().pathColumns(), "locator_columns": j.goal().locatorColumns(),
+		"live": resilience.LiveStatuses(), "kept": resilience.KeptConflicts, "table": j.goal().name(), "locators": j.goal().pathColumns(),
 	}))
 	if err != nil {
 		return nil, err
