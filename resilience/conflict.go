@@ -52,7 +52,7 @@ func (c Conflict) Explain(inTheWay string) string {
 	case OtherPlan:
 		return fmt.Sprintf("%s is being moved by migration %s", c.Source, inTheWay)
 	case SharedTable:
-		return fmt.Sprintf("chunks of memory %s, which is over the same table, are being moved by migration %s; wait until it has ended", c.Source, inTheWay)
+		return fmt.Sprintf("chunks of memory %s, which is over the same table, are being moved by migration %s; wait until it has ended, or roll it back", c.Source, inTheWay)
 	case NoSource:
 		if c.Source == "" { // all of a memory was asked for
 			return "there is no chunk with a path"

@@ -15,7 +15,7 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.DuplicateTarget: "a.md and x would both go to B.md",
 		resilience.Lookalike:       "a.md cannot go to B.md: it is x but for case or Unicode form",
 		resilience.OtherPlan:       "a.md is being moved by migration x",
-		resilience.SharedTable:     "chunks of memory a.md, which is over the same table, are being moved by migration x; wait until it has ended",
+		resilience.SharedTable:     "chunks of memory a.md, which is over the same table, are being moved by migration x; wait until it has ended, or roll it back",
 		resilience.NoSource:        "there is no chunk at or under a.md",
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",

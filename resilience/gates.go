@@ -174,12 +174,16 @@ func notAvailable(name GateName, why string) Gate {
 	return Gate{Name: name, State: GateNotAvailable, Detail: why}
 }
 
+// goneFor is how long a replica that was attached is waited for, until it is taken for one
+// that was removed.
+const goneFor = 15 * time.Minute
+
 // replicaGate takes the worse of time and bytes, each as a share of its limit.
 func replicaGate(s Sample, b Baseline, l Limits, mib func(float64) string) Gate {
 	switch {
 	case s.Replicas < b.Replicas:
 		return Gate{Name: ReplicaGate, State: GateShut, Value: 1, Detail: fmt.Sprintf(
-			"%d of %d replicas are not attached any more; it waits until they are, or goes on without looking by another strategy", b.Replicas-s.Replicas, b.Replicas)}
+			"%d of %d replicas are not attached any more; for %.0f minutes it waits for them", b.Replicas-s.Replicas, b.Replicas, goneFor.Minutes())}
 	case s.Replicas == 0:
 		return notAvailable(ReplicaGate, "no replica is attached")
 	case s.Unreadable > 0:

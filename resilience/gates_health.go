@@ -85,6 +85,10 @@ func (h Health) After(now time.Time, s Sample, p *Pulse, r Rules) Health {
 			h.Baseline.OwnMS = p.P95MS
 		}
 	}
+	gone := slices.ContainsFunc(h.Gates, func(g Gate) bool { return g.Name == ReplicaGate && g.State == GateShut && now.Sub(g.Since) >= goneFor })
+	if gone {
+		h.Baseline.Replicas = min(h.Baseline.Replicas, s.Replicas)
+	}
 	h.Sample, h.Gates = s, Follow(h.Gates, r.judge(now, s, h.Baseline), now)
 	return h
 }

@@ -124,6 +124,27 @@ func TestAReplicaThatWasThereIsMissed(t *testing.T) {
 	}
 }
 
+// TestAReplicaThatStaysAwayWasRemoved: nobody waits for it for ever.
+func TestAReplicaThatStaysAwayWasRemoved(t *testing.T) {
+	t.Parallel()
+	rules := resilience.Rules{Limits: resilience.DefaultLimits()}
+	h := resilience.Health{}.First(noon, healthy(), healthy(), rules)
+	opened := time.Duration(0)
+	for after := 10 * time.Second; after < 20*time.Minute && opened == 0; after += 10 * time.Second {
+		s := healthy()
+		s.At, s.Replicas = noon.Add(after), 0
+		h = h.After(s.At, s, nil, rules)
+		if gate(t, h.Gates, resilience.ReplicaGate).State != resilience.GateShut {
+			opened = after
+		}
+	}
+	require.Greater(t, opened, 15*time.Minute)
+	require.Less(t, opened, 16*time.Minute)
+	s := healthy()
+	s.At = noon.Add(21 * time.Minute)
+	require.Equal(t, resilience.GateOpen, gate(t, h.After(s.At, s, nil, rules).Gates, resilience.ReplicaGate).State, "it came back")
+}
+
 func TestAnOldSampleSaysWhyThereIsNoNewer(t *testing.T) {
 	t.Parallel()
 	s := healthy()

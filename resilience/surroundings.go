@@ -76,7 +76,7 @@ func (s Surroundings) Notes() []string {
 		note("%s in %s point here (%s); %s", k.count(), k.Table, k.Name, k.consequence())
 	}
 	for _, t := range s.Triggers {
-		note("Trigger %s fires on %s: columns that it changes are exempt from byte-for-byte equality.", t.Name, strings.Join(t.Events, ", "))
+		note("Trigger %s fires on %s: what it makes of the id, the text, the embedding or the metadata of a chunk that moves fails the batch; of other columns nothing is asked.", t.Name, strings.Join(t.Events, ", "))
 	}
 	for _, index := range s.UniqueIndexes {
 		note("Unique index %s holds a path: a rename onto a value that is taken will be refused.", index)

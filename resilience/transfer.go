@@ -55,6 +55,7 @@ type Column struct {
 	Name      string
 	Type      string // without length or dimension
 	Modifier  int    // length or dimension; -1: none
+	Full      string // type with length or dimension
 	NotNull   bool
 	Generated bool
 	Numbered  bool   // by a sequence
@@ -116,6 +117,39 @@ type Fill struct {
 	From    string  `json:"from,omitempty"` // the source's column; empty where there is none
 	NotNull bool    `json:"not_null,omitempty"`
 	Narrow  bool    `json:"narrow,omitempty"` // the column cuts or rounds what does not fit
+	Full    string  `json:"full,omitempty"`   // of a narrow column, type and length or precision
+}
+
+// Cuts says what of a value, an expression in SQL of the fill's type, its column would cut
+// or round: a condition that holds for such values. It is empty where the column is not
+// narrow, where it does not matter, and of types of which nothing is known.
+func (f Fill) Cuts(value string) string {
+	if !f.Narrow || f.Full == "" || f.From == "" || f.Means != MeansContent && f.Means != MeansSame {
+		return ""
+	}
+	switch f.Type {
+	case "numeric": // a cast of one that is too large fails
+		var precision, scale int
+		if _, err := fmt.Sscanf(f.Full, "numeric(%d,%d)", &precision, &scale); err != nil {
+			return ""
+		}
+		return fmt.Sprintf("CASE WHEN %[1]s = 'NaN' THEN false WHEN abs(round(%[1]s, %[2]d)) < 10::numeric ^ %[3]d THEN %[1]s <> round(%[1]s, %[2]d) ELSE %[1]s IS NOT NULL END",
+			value, scale, precision-scale)
+	case "character varying", "bpchar", `"bit"`, "bit varying", "interval",
+		"time without time zone", "time with time zone", "timestamp without time zone", "timestamp with time zone":
+		return fmt.Sprintf("(%[1]s::%[2]s)::text IS DISTINCT FROM %[1]s::text", value, f.Full)
+	}
+	return ""
+}
+
+// AsKept is a value, an expression in SQL of the fill's type, as its column keeps it,
+// unless it would be another: numbers have as many digits as their column says, and texts
+// of a fixed length are filled up.
+func (f Fill) AsKept(value string) string {
+	if f.Full == "" || f.Type != "numeric" && f.Type != "bpchar" {
+		return value
+	}
+	return fmt.Sprintf("CASE WHEN %[1]s::%[2]s = %[1]s THEN %[1]s::%[2]s ELSE %[1]s END", value, f.Full)
 }
 
 // Fit says how rows of one table become rows of another.
@@ -170,7 +204,12 @@ func (f *fitting) fill(means Meaning, column, from string) {
 		return
 	}
 	f.filled[column] = true
-	f.fit.Fills = append(f.fit.Fills, Fill{Column: column, Type: c.Type, Means: means, From: from, NotNull: c.NotNull, Narrow: c.Modifier >= 0 && means != MeansVector})
+	fill := Fill{Column: column, Type: c.Type, Means: means, From: from, NotNull: c.NotNull}
+	source, _ := f.from.column(from)
+	if c.Modifier >= 0 && means != MeansVector && (source.Type != c.Type || source.Modifier != c.Modifier) {
+		fill.Narrow, fill.Full = true, c.Full
+	}
+	f.fit.Fills = append(f.fit.Fills, fill)
 	if !c.Insert {
 		f.refuse("rehome's role may not INSERT column %q; grant it", column)
 	}

@@ -3,39 +3,42 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// What a table does of its own after its rows were written (triggers that come after,
-// rules) is done when the statement that wrote them is over, so that it cannot see it.
-// Where there is such a thing, the rows of a batch are looked at again by statements of
-// their own, in its transaction still.
+// What triggers do after a row was written is done when the statement that wrote it is
+// over, so that it cannot see it. Where a table has such, the rows of a batch are looked
+// at once more by statements of their own, at the end of its transaction.
 
 // aftermath finds rows that are not what they were to be after all.
 type aftermath struct {
-	before string // prints of rows before the move, by their ordinals
-	after  string // likewise, after it
+	before string // prints of rows before they are written, by their ordinals
+	after  string // likewise, after that
 	// changed counts those that are not what they were to be.
-	changed func(before, after prints) int
+	changed func(before, after []print) int
 }
 
-// prints stand for what rows are, by their ordinals.
-type prints map[int64]int64
+// print stands for what a row is.
+type print struct{ Ordinal, Hash int64 }
 
-// actsAfter reports whether a table does anything once its rows were written: bit is
-// the kind of write as pg_trigger.tgtype has it, rule as pg_rewrite.ev_type. A trigger
-// that comes while a slice is at work is known to the next.
-func actsAfter(ctx context.Context, q querier, relations []uint32, bit int, rule string) (acts bool, err error) {
-	const instead, before = 64, 2
+// Kinds of writes, as pg_trigger.tgtype has them.
+const (
+	writesInsert = 4
+	writesUpdate = 16
+)
+
+// actsAfter reports whether triggers of a table act once rows were written so. One that
+// comes while a slice is at work is known to the next.
+func actsAfter(ctx context.Context, q querier, relations []uint32, writes int) (acts bool, err error) {
+	const before, instead = 2, 64
 	err = q.QueryRow(ctx, `
 		SELECT EXISTS (
-				SELECT FROM pg_trigger
-				WHERE tgrelid = ANY ($1::oid[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & $2::integer <> 0 AND tgtype & $3::integer = 0)
-			OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY ($1::oid[]) AND ev_type = $4)`,
-		relations, bit, instead|before, rule).Scan(&acts)
+			SELECT FROM pg_trigger
+			WHERE tgrelid = ANY ($1::oid[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & $2::integer <> 0 AND tgtype & $3::integer = 0)`,
+		relations, writes, before|instead).Scan(&acts)
 	return acts, err
 }
 
@@ -50,18 +53,27 @@ func (t table) afterMoves(d direction) *aftermath {
 	arrived.from = d.to
 	look := func(where direction) string {
 		return fmt.Sprintf(`
-			SELECT p.ordinal, hashtextextended(ROW(%s)::text, 0)
+			SELECT p.ordinal, hash_array_extended(ARRAY[record_send(ROW(%s))], 0)
 			FROM (SELECT m.* FROM %s WHERE NOT m.ordinal <@ @stays::int8multirange %s) p JOIN %s t ON %s`,
 			strings.Join(t.besidesThePath(), ", "), movesOf("@number", "@lo", "@hi"), skipped, t.name(), t.isHere(where))
 	}
-	return &aftermath{before: look(d), after: look(arrived), changed: func(before, after prints) (n int) {
-		for ordinal, print := range before {
-			if now, there := after[ordinal]; !there || now != print {
+	return &aftermath{before: look(d), after: look(arrived), changed: func(before, after []print) (n int) {
+		is := byOrdinal(after)
+		for _, was := range before {
+			if now, there := is[was.Ordinal]; !there || now != was.Hash {
 				n++
 			}
 		}
 		return n
 	}}
+}
+
+func byOrdinal(prints []print) map[int64]int64 {
+	found := make(map[int64]int64, len(prints))
+	for _, p := range prints {
+		found[p.Ordinal] = p.Hash
+	}
+	return found
 }
 
 // besidesThePath are the columns of a row that a rename keeps, without the locators in
@@ -83,66 +95,81 @@ func (t table) besidesThePath() []string {
 		}
 		columns = append(columns, document)
 	}
-	return slices.Compact(columns)
+	return columns
 }
 
-// afterCopies looks at the copies that a batch of a transfer made: each has to be what
-// was noted of it. One that was there before may have been written to since.
+// afterCopies looks at copies that are not what was noted of them: such as an application
+// wrote to, and are there before a batch makes or mends others.
 func (t *transfer) afterCopies(undoing bool) *aftermath {
-	f := t.fragments(undoing)
-	held := `
+	look := t.fragments(undoing).Replace(`
 		WITH ` + journalled + `
-		SELECT p.ordinal, 0::bigint FROM planned p`
-	return &aftermath{
-		before: f.Replace(held + ` WHERE p.held`),
-		after:  f.Replace(held + ` LEFT JOIN {target} t ON {is target} WHERE p.held AND {written} IS DISTINCT FROM p.made`),
-		changed: func(before, after prints) (n int) {
-			for ordinal := range after {
-				if _, there := before[ordinal]; !there {
-					n++
-				}
+		SELECT p.ordinal, 0::bigint FROM planned p LEFT JOIN {target} t ON {is target} WHERE p.held AND {written} IS DISTINCT FROM p.made`)
+	return &aftermath{before: look, after: look, changed: func(before, after []print) (n int) {
+		was := byOrdinal(before)
+		for _, now := range after {
+			if _, there := was[now.Ordinal]; !there {
+				n++
 			}
-			return n
-		},
-	}
+		}
+		return n
+	}}
 }
 
-// look reads the prints of a statement.
-func (m *Mover) look(ctx context.Context, tx pgx.Tx, statement string) (prints, error) {
-	rows, err := tx.Query(ctx, statement, m.args)
+// looks are those at the rows that a transaction writes, part by part.
+type looks struct {
+	*aftermath
+	parts []part
+}
+
+// part is some of these rows, (lo, hi] of the journal, as they were.
+type part struct {
+	lo, hi int64
+	before []print
+}
+
+// watch writes rows, after a look at what they are. Without an aftermath it only writes.
+func (l *looks) watch(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, lo, hi int64, write func() error) error {
+	if l.aftermath == nil {
+		return write()
+	}
+	before, err := readPrints(ctx, tx, l.before, args, lo, hi)
+	if err != nil {
+		return err
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	l.parts = append(l.parts, part{lo, hi, before})
+	return nil
+}
+
+// check looks at all rows again, when what is to come at the end of the transaction has
+// come.
+func (l *looks) check(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
+	if l.aftermath == nil {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, checkAtOnce); err != nil {
+		return err
+	}
+	for _, p := range l.parts {
+		after, err := readPrints(ctx, tx, l.after, args, p.lo, p.hi)
+		if err != nil {
+			return err
+		}
+		if n := l.changed(p.before, after); n > 0 {
+			return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were to be once the triggers of the table were done; "+sparing, p.lo+1, p.hi, n)
+		}
+	}
+	return nil
+}
+
+func readPrints(ctx context.Context, tx pgx.Tx, statement string, args pgx.NamedArgs, lo, hi int64) ([]print, error) {
+	args = maps.Clone(args)
+	args["lo"], args["hi"] = lo, hi
+	rows, err := tx.Query(ctx, statement, args)
 	if err != nil {
 		return nil, err
 	}
-	found := prints{}
-	var ordinal, print int64
-	_, err = pgx.ForEachRow(rows, []any{&ordinal, &print}, func() error {
-		found[ordinal] = print
-		return nil
-	})
-	return found, err
-}
-
-// minding does a move whose aftermath is looked at.
-func (m *Mover) minding(ctx context.Context, tx pgx.Tx, a *aftermath, lo, hi int64, move func() error) error {
-	if a == nil {
-		return move()
-	}
-	before, err := m.look(ctx, tx, a.before)
-	if err != nil {
-		return err
-	}
-	if err := move(); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, checkAtOnce); err != nil { // what else comes at the end of the transaction comes now
-		return err
-	}
-	after, err := m.look(ctx, tx, a.after)
-	if err != nil {
-		return err
-	}
-	if n := a.changed(before, after); n > 0 {
-		return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were to be once the table's own triggers and rules were done; "+sparing, lo+1, hi, n)
-	}
-	return nil
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[print])
 }

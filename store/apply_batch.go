@@ -159,6 +159,7 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 	}
 	var by passed
 	var r batchResult
+	p.m.looks = looks{aftermath: p.m.aftermath[p.move]}
 	err := pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		first := &pgx.Batch{}
 		p.queue(first, true, &by)
@@ -186,6 +187,9 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
 		if err != nil {
+			return err
+		}
+		if err := p.m.looks.check(ctx, tx, p.m.args); err != nil {
 			return err
 		}
 		return p.clock(tx.QueryRow(ctx, elapsed))
@@ -273,7 +277,7 @@ func (m *Mover) moving(move string) doing {
 // rows moves rows (lo, hi] of the journal and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
 	m.args["lo"], m.args["hi"] = lo, hi
-	err = m.minding(ctx, tx, m.aftermath[move], lo, hi, func() error {
+	err = m.looks.watch(ctx, tx, m.args, lo, hi, func() error {
 		if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ const waiting = `
 // vitals are the signals that one statement can read.
 const vitals = waiting + `,
 	replicas AS (
-		SELECT count(*) AS attached, count(*) FILTER (WHERE state IS NULL) AS unreadable,
+		SELECT count(*) FILTER (WHERE state IS DISTINCT FROM 'backup') AS attached, count(*) FILTER (WHERE state IS NULL) AS unreadable,
 			coalesce(max(extract(epoch FROM replay_lag)), 0)::float8 * 1000 AS ms,
 			coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::float8 AS bytes
 		FROM pg_stat_replication),

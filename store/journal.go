@@ -97,7 +97,7 @@ func (j *journal) checkApart(ctx context.Context) error {
 	var shared bool
 	err := j.tx.QueryRow(ctx, `SELECT `+shareRows("$1::jsonb", "$2::jsonb"), j.transfer.from.m, j.transfer.to.m).Scan(&shared)
 	if err == nil && shared {
-		err = problem(ErrRefused, "memories %s and %s are both over table %s, and no column of their scopes keeps their chunks apart: what is put into one may be in the other. Give each a --scope of the same column. Nothing was moved",
+		err = problem(ErrRefused, "memories %s and %s are both over table %s, and no column of their scopes keeps their chunks apart: what is put into one may be in the other. Give each a --scope of the same column with a value of its own. Nothing was moved",
 			j.memory, j.transfer.target, j.table.name())
 	}
 	return err

@@ -179,50 +179,63 @@ type onePlace struct {
 	Unknown bool     // it is of expressions, and nobody knows which rows are equal by it
 }
 
-// onePlaces lists the unique indexes by which two chunks may not stand at one place. What
-// an expression is made of stands in pg_depend only.
+// onePlaces lists the unique indexes of the table and its partitions by which two chunks
+// may not stand at one place. Of an expression over a document it has to be said that it
+// is about the path: the last key of a locator stands in it.
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
-	rows, err := j.tx.Query(ctx, `
-		SELECT i.indexrelid::regclass::text, coalesce(k.beside, '{}'), i.indexprs IS NOT NULL
-		FROM pg_index i CROSS JOIN LATERAL (
-			SELECT array_agg(a.attname::text) FILTER (WHERE a.attname <> ALL ($2)) AS beside, coalesce(bool_or(a.attname = ANY ($2)), false) AS path
+	keys := []string{}
+	for _, l := range j.table.m.Locators {
+		if len(l.Keys) > 0 {
+			keys = append(keys, l.Keys[len(l.Keys)-1])
+		}
+	}
+	rows, err := j.tx.Query(ctx, parts+`
+		SELECT min(i.indexrelid::regclass::text), k.beside, i.indexprs IS NOT NULL
+		FROM parts JOIN pg_index i ON i.indrelid = parts.relid CROSS JOIN LATERAL (
+			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside, coalesce(bool_or(a.attname = ANY (@paths)), false) AS path
 			FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
-		WHERE i.indrelid = $1::regclass AND i.indisunique AND (k.path OR i.indexprs IS NOT NULL AND EXISTS (
-			SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-			WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND a.attname = ANY ($2)))
-		ORDER BY 1`, j.table.name(), j.table.locatorColumns())
+		WHERE i.indisunique AND (k.path OR EXISTS (
+				SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+				WHERE i.indexprs IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND a.attname = ANY (@paths))
+			OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(quote_literal(key) IN pg_get_expr(i.indexprs, i.indrelid)) > 0))
+		GROUP BY 2, 3 ORDER BY 1`, pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "keys": keys})
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[onePlace])
 }
 
-// circles lists the files that change places, where a unique index keeps chunks of one
-// from standing where those of another still do. Of a chain the files go from its end; a
-// circle has none.
-func (j *journal) circles(at onePlace) string {
-	meets := "true"
-	if !at.Unknown {
-		t := j.table
-		equal := []string{t.path() + " = b.old_path", t.scope()}
-		beside := make([]string, len(at.Beside))
-		for i, c := range at.Beside {
-			beside[i] = quote(c)
-			equal = append(equal, "t."+beside[i]+" = there."+beside[i])
-		}
-		there := fmt.Sprintf("SELECT %s FROM %s t WHERE %s = b.new_path AND %s", list(beside, "t."), t.name(), t.path(), t.scope())
-		meets = fmt.Sprintf("EXISTS (SELECT FROM %s t, (%s) there WHERE %s)", t.name(), there, strings.Join(equal, " AND "))
+// circles lists the files that go where another still is when their turn comes, and by
+// what index chunks of both would meet. Of a chain the files go from its end; a circle has
+// none.
+func (j *journal) circles(all []onePlace) string {
+	meetings := make([]string, len(all))
+	for i, index := range all {
+		meetings[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name FROM links l%s", literal(index.Name), j.meet(index))
 	}
 	return fmt.Sprintf(`
-		WITH RECURSIVE links AS MATERIALIZED ( -- files that go where another leaves
-			SELECT old_key, new_key, old_path, new_path FROM rehome.migration_paths p
-			WHERE plan_id = @plan AND EXISTS (SELECT FROM rehome.migration_paths n WHERE n.plan_id = @plan AND n.old_key = p.new_key)),
-		chained AS (
-			SELECT l.* FROM links l WHERE NOT EXISTS (SELECT FROM links n WHERE n.old_key = l.new_key)
-			UNION
-			SELECT l.* FROM chained c JOIN links l ON l.new_key = c.old_key),
-		bad AS (SELECT * FROM links EXCEPT SELECT * FROM chained)
-		SELECT 'circle', old_key, new_key, %s, count(*) OVER () FROM bad b WHERE %s ORDER BY old_key LIMIT @kept`, literal(at.Name), meets)
+		WITH links AS MATERIALIZED (
+			SELECT p.old_key, p.new_key, p.old_path, p.new_path
+			FROM rehome.migration_paths p JOIN rehome.migration_paths n ON n.plan_id = @plan AND n.old_key = p.new_key
+			WHERE p.plan_id = @plan AND n.rule >= p.rule AND n.old_key <> p.old_key),
+		bad AS (
+			SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, name)
+		SELECT 'circle', old_key, new_key, name, count(*) OVER () FROM bad ORDER BY old_key LIMIT @kept`, strings.Join(meetings, " UNION ALL "))
+}
+
+// meet joins the chunks of two files of a link l that may not stand at one place.
+func (j *journal) meet(index onePlace) string {
+	if index.Unknown {
+		return ""
+	}
+	t := j.table
+	columns, equal := []string{t.path() + " AS place"}, []string{"here.place = l.old_path", "there.place = l.new_path"}
+	for i, c := range index.Beside {
+		columns = append(columns, fmt.Sprintf("%s AS c%d", t.column(c), i))
+		equal = append(equal, fmt.Sprintf("here.c%[1]d = there.c%[1]d", i))
+	}
+	chunks := fmt.Sprintf("(SELECT %s FROM %s t WHERE %s)", strings.Join(columns, ", "), t.name(), t.scope())
+	return fmt.Sprintf(", %[1]s here, %[1]s there WHERE %[2]s", chunks, strings.Join(equal, " AND "))
 }
 
 // findMisfits looks for orders that move nothing or cannot be true, for files that
@@ -244,8 +257,8 @@ func (j *journal) findMisfits(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, p := range places {
-			queries = append(queries, j.circles(p))
+		if len(places) > 0 {
+			queries = append(queries, j.circles(places))
 		}
 	}
 	for _, query := range queries {

@@ -95,15 +95,6 @@ func (t table) pathColumns() []string {
 	return columns
 }
 
-// locatorColumns lists the columns that hold a path, or more than that.
-func (t table) locatorColumns() []string {
-	columns := []string{}
-	for _, l := range t.m.Locators {
-		columns = append(columns, l.Column)
-	}
-	return columns
-}
-
 // jsonColumns lists the columns of type json among the locators: the only ones
 // whose text a rewrite may change beyond the path.
 func (t table) jsonColumns() []string {

@@ -17,7 +17,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
 	m := &Mover{store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
-	acts, err := actsAfter(ctx, s.pool, relations, 4, "3")
+	acts, err := actsAfter(ctx, s.pool, relations, writesInsert)
 	if err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
 	}

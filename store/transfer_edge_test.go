@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -160,18 +161,57 @@ func TestACopyThatIsStoredAsSomethingElseFails(t *testing.T) {
 	}
 }
 
+// TestACopyThatIsMendedIsLookedAtAgain: what was written to a chunk in the soak is copied
+// again, and a trigger makes something else of that.
+func TestACopyThatIsMendedIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	for name, meddles := range map[string]string{"Meddling": `UPDATE public.notes SET vec = NULL WHERE id = NEW.id`, "Harmless": `PERFORM 1`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.memory("notes", notes(m, "text", ""))
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + meddles + `; RETURN NULL; END $$`)
+			m.exec(`CREATE TRIGGER meddle AFTER UPDATE OF body ON public.notes FOR EACH ROW EXECUTE FUNCTION public.meddle()`)
+			m.fill(8, "guide/a.md")
+			id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+			require.NoError(t, err)
+			m.apply(id, -1)
+			require.NoError(t, m.store.SwitchReferences(t.Context(), id))
+			m.exec(`UPDATE rehome.chunks SET content = 'edited' WHERE ordinal = 2`)
+			m.exec(`UPDATE public.notes SET seen = 7, body = body WHERE meta #>> '{rehome,ordinal}' = '1'`)
+			start := m.tables()
+			retirer, err := m.store.Retirer(t.Context(), id)
+			require.NoError(t, err)
+			at, err := m.store.Retired(t.Context(), id)
+			require.NoError(t, err)
+			_, err = retirer.Apply(t.Context(), at, store.Bounds{})
+			if name == "Harmless" {
+				require.NoError(t, err)
+				require.Equal(t, 1, m.count(`SELECT count(*) FROM public.notes WHERE body = 'edited' AND vec IS NOT NULL`))
+				return
+			}
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.ErrorContains(t, err, "rows 1 to 4: 1 chunks are not what they were to be")
+			require.Equal(t, start, m.tables())
+		})
+	}
+}
+
 // TestValuesThatDoNotFitAreRefusedBeforeAnythingMoves, by the name of the column and how
 // many there are.
 func TestValuesThatDoNotFitAreRefusedBeforeAnythingMoves(t *testing.T) {
 	t.Parallel()
 	for bounded, c := range map[string]struct{ typ, fits, not string }{
-		"varchar(12)":    {"varchar", "'twelve chars'", "'thirteen char'"},
-		"character(3)":   {"character(8)", "'abc'", "'abcd'"},
-		"numeric(10,1)":  {"numeric", "12.5", "12.55"},
-		"numeric(4,1)":   {"numeric", "-999.9", "1000"},
-		"numeric(3,-2)":  {"numeric", "12300", "12345"},
-		"timestamp(0)":   {"timestamp", "'2026-01-01 12:00:01'", "'2026-01-01 12:00:01.5'"},
-		"bit varying(4)": {"bit varying", "B'1010'", "B'10101'"},
+		"character varying(12)": {"varchar", "'twelve chars'", "'thirteen char'"},
+		"character(3)":          {"character(8)", "'abc'", "'abcd'"},
+		"character(8)":          {"character(3)", "'abc'", ""},
+		"numeric(10,1)":         {"numeric", "12", "12.55"},
+		"numeric(12,4)":         {"numeric(10,2)", "12.25", ""},
+		"numeric(9,2)":          {"numeric", "'NaN'", "'Infinity'"},
+		"numeric(4,1)":          {"numeric", "-999.9", "1000"},
+		"numeric(3,-2)":         {"numeric", "12300", "12345"},
+		"timestamp(0)":          {"timestamp", "'2026-01-01 12:00:01'", "'2026-01-01 12:00:01.5'"},
+		"bit varying(4)":        {"bit varying", "B'1010'", "B'10101'"},
 	} {
 		t.Run(bounded, func(t *testing.T) {
 			t.Parallel()
@@ -181,14 +221,22 @@ func TestValuesThatDoNotFitAreRefusedBeforeAnythingMoves(t *testing.T) {
 			m.exec(`ALTER TABLE public.notes ADD COLUMN extra ` + bounded)
 			m.memory("notes", mapping)
 			m.fill(30, "guide/a.md")
-			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = ` + c.fits + ` WHERE ordinal > 3`)
-			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = ` + c.not + ` WHERE ordinal <= 2`)
-			_, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
-			require.ErrorIs(t, err, store.ErrUnfit)
-			require.ErrorContains(t, err, `2 chunks have a value in "extra" that "extra", which is `)
-			m.exec(`UPDATE rehome.chunks SET extra = NULL WHERE ordinal <= 2`)
-			_, err = m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = ` + c.fits + ` WHERE ordinal > 2`)
+			if c.not != "" {
+				m.exec(`UPDATE rehome.chunks SET extra = ` + c.not + ` WHERE ordinal <= 2`)
+				_, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
+				require.ErrorIs(t, err, store.ErrUnfit)
+				require.ErrorContains(t, err, `2 chunks have a value in "extra" that "extra", which is `+strings.Split(bounded, "(")[0])
+			}
+			m.exec(`UPDATE rehome.chunks SET embedding = NULL, extra = NULL WHERE ordinal <= 2`)
+			start := m.rows("rehome.chunks")
+			id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes", Prefix: "guide"})
 			require.NoError(t, err)
+			m.apply(id, -1)
+			m.finish(id)
+			require.Equal(t, 28, m.count(`SELECT count(*) FROM public.notes WHERE extra = `+c.fits))
+			require.EqualValues(t, 30, m.homeAgain("docs", id).Moved)
+			require.Equal(t, start, m.rows("rehome.chunks"))
 		})
 	}
 }

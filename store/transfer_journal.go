@@ -82,13 +82,9 @@ func (j *journal) checkValues(ctx context.Context) error {
 		names = append(names, why)
 		counts = append(counts, "count(*) FILTER (WHERE "+condition+")")
 	}
-	bounds, err := j.bounds(ctx)
-	if err != nil {
-		return err
-	}
 	for _, f := range c.fit.Fills {
-		if bound, ok := bounds[f.Column]; ok && f.Narrow && f.From != "" && f.Means != resilience.MeansDocument {
-			count(fmt.Sprintf("have a value in %q that %q, which is %s, does not keep as it is", f.From, f.Column, bound.typ), bound.passedBy(c.from.column(f.From)))
+		if cuts := f.Cuts(c.from.column(f.From) + "::" + f.Type); cuts != "" {
+			count(fmt.Sprintf("have a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cuts)
 		}
 		switch {
 		case f.From == "" || f.Means == resilience.MeansDocument:
@@ -128,46 +124,6 @@ func (j *journal) checkValues(ctx context.Context) error {
 		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
 	}
 	return nil
-}
-
-// bound is what the column of a target takes no more than.
-type bound struct {
-	typ      string // with its length, or precision
-	numeric  bool
-	modifier int // of a numeric, as Postgres keeps it
-}
-
-// bounds are the columns of the target that have one.
-func (j *journal) bounds(ctx context.Context) (map[string]bound, error) {
-	rows, err := j.tx.Query(ctx, `
-		SELECT attname::text, format_type(atttypid, atttypmod), atttypid = 'numeric'::regtype, atttypmod
-		FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND atttypmod >= 0`, j.transfer.to.name())
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]bound{}
-	var column string
-	var b bound
-	_, err = pgx.ForEachRow(rows, []any{&column, &b.typ, &b.numeric, &b.modifier}, func() error {
-		found[column] = b
-		return nil
-	})
-	return found, err
-}
-
-// passedBy holds where a value would not be kept as it is: a cast cuts or rounds it. A
-// number that is too large fails its cast, and is compared instead.
-func (b bound) passedBy(value string) string {
-	cut := fmt.Sprintf("(%[1]s::%[2]s)::text IS DISTINCT FROM %[1]s::text", value, b.typ)
-	if !b.numeric {
-		return cut
-	}
-	// numeric(p, s) is kept as p << 16 | s, plus 4; s has 11 bits, the highest its sign.
-	precision, scale := (b.modifier-4)>>16, (b.modifier-4)&0x7ff
-	if scale >= 0x400 {
-		scale -= 0x800
-	}
-	return fmt.Sprintf("CASE WHEN abs(round(%[1]s, %[2]d)) < 10::numeric ^ %[3]d THEN %[1]s <> round(%[1]s, %[2]d) ELSE %[1]s IS NOT NULL END", value, scale, precision-scale)
 }
 
 // checkPointers refuses chunks that other rows point to by a foreign key: they could

@@ -15,7 +15,7 @@ import (
 func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience.Shape, error) {
 	const query = `
 		SELECT a.attname::text, CASE a.atttypid WHEN 'bpchar'::regtype THEN 'bpchar' WHEN 'bit'::regtype THEN '"bit"' ELSE format_type(a.atttypid, NULL) END, -- a cast to it cuts nothing short
-			a.atttypmod, a.attnotnull, a.attgenerated <> '',
+			a.atttypmod, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> '',
 			a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false),
 			CASE WHEN a.attgenerated <> '' THEN '' WHEN a.attidentity <> ''
 				THEN format('nextval(%L::regclass)', pg_get_serial_sequence($1::text, a.attname)) ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
@@ -72,7 +72,7 @@ func (c carriage) columns() []string {
 func (c carriage) values() string {
 	var all []string
 	for i, f := range c.fit.Fills[1:] {
-		all = append(all, fmt.Sprintf("(%s)::%s AS f%d", c.value(f), f.Type, i+1))
+		all = append(all, fmt.Sprintf("%s AS f%d", f.AsKept(fmt.Sprintf("(%s)::%s", c.value(f), f.Type)), i+1))
 	}
 	return strings.Join(all, ", ")
 }

@@ -19,6 +19,7 @@ type Retirer struct {
 	transfer *transfer
 	memories map[string]resilience.Memory
 	took     time.Duration // of the last step
+	mends    bool          // triggers of the target act when a copy was brought up to date
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection.
@@ -41,6 +42,13 @@ func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 		}
 		memory.Mapping = m // as it was when the plan was made
 		r.memories[name] = memory
+	}
+	relations, err := s.relations(ctx, t.to)
+	if err == nil {
+		r.mends, err = actsAfter(ctx, s.pool, relations, writesUpdate)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
 	}
 	return r, nil
 }
@@ -150,7 +158,15 @@ func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
 		args := maps.Clone(args)
 		args["lo"], args["hi"] = lo, hi
-		if err := r.freshen(ctx, tx, args, undoing); err != nil {
+		var l looks
+		if r.mends {
+			l.aftermath = r.transfer.afterCopies(undoing)
+		}
+		err := l.watch(ctx, tx, args, lo, hi, func() error { return r.freshen(ctx, tx, args, undoing) })
+		if err == nil {
+			err = l.check(ctx, tx, args)
+		}
+		if err != nil {
 			return batchResult{}, err
 		}
 		return batchResult{}, r.retire(ctx, tx, args)

@@ -39,9 +39,6 @@ func (s *Store) VerifyUndo(ctx context.Context, plan string, at resilience.Verif
 func (s *Store) verify(ctx context.Context, plan string, at resilience.Verified, n int64, undoing bool) (resilience.Verified, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		v, err := openVerification(ctx, tx, plan, undoing)
-		if err == nil {
-			err = v.hold(ctx, tx)
-		}
 		if err != nil {
 			return err
 		}
@@ -56,7 +53,7 @@ func (s *Store) verify(ctx context.Context, plan string, at resilience.Verified,
 			return err
 		}
 		at.Last, at.Since = to, at.Since+since
-		return nil
+		return v.hold(ctx, tx)
 	})
 	if err != nil {
 		return at, fmt.Errorf("verify plan %s after row %d: %w", plan, at.Last, err)
@@ -74,9 +71,10 @@ type verification struct {
 	args     pgx.NamedArgs
 }
 
-// hold keeps the plan in the status in which its rows are looked at. An attempt that was
-// given up may go on when the plan is closed and others move its rows; it has nothing to
-// list then.
+// hold says whether the plan still is in the status in which its rows are looked at, and
+// keeps it there until the commit. An attempt that was given up may go on when the plan is
+// closed and others move its rows; it has nothing to list then. It comes last, so that
+// nobody who pauses the plan waits for the look.
 func (v *verification) hold(ctx context.Context, tx pgx.Tx) error {
 	while := []resilience.Status{resilience.Executing, resilience.Paused}
 	if v.undoing {
@@ -85,7 +83,7 @@ func (v *verification) hold(ctx context.Context, tx pgx.Tx) error {
 	var status resilience.Status
 	err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1 FOR SHARE`, v.plan).Scan(&status)
 	if err == nil && !slices.Contains(while, status) {
-		err = problem(ErrConflict, "migration %s is %s; all of its rows are looked at while it is %s only (`starter migration show %s`)", v.plan, status, while[0], v.plan)
+		err = problem(ErrConflict, "migration %s is %s; all of its rows are looked at while it is %s (`starter migration show %s`)", v.plan, status, while[0], v.plan)
 	}
 	return err
 }

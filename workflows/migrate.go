@@ -126,6 +126,7 @@ type migration struct {
 	stuck     *stuck              // a compensation that fails again and again
 	leave     *store.Leave        // what the next batch back may leave where it is
 	home      resilience.Verified // how far the look at all that went back is
+	unseen    bool                // that look failed
 	progress  *progress
 	shown     shown
 	began     time.Time // of the moves of this run, for the rate

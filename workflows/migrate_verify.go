@@ -50,7 +50,9 @@ func (m *migration) verifyUndo(ctx workflow.Context) error {
 	if m.carrying == nil {
 		summary, words = "Look whether every chunk is back", "Looking whether every chunk is back"
 	}
-	return m.lookAtAll(ctx, summary, words, database.VerifyUndo, &m.home)
+	err := m.lookAtAll(ctx, summary, words, database.VerifyUndo, &m.home)
+	m.unseen = err != nil
+	return err
 }
 
 // lookAtAll goes through all rows after at, slice by slice.

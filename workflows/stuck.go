@@ -98,8 +98,8 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 		if wait = stuckWait; !said.skip {
 			continue
 		}
-		if step == closePlan && m.carrying == nil && !m.home.Done { // each batch of a rename was verified already
-			m.home.Done = true
+		if m.unseen && m.carrying == nil { // each batch of a rename was verified already
+			m.home.Done, m.unseen = true, false
 			continue
 		}
 		if step != moveBack {
