@@ -197,7 +197,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 		WHERE i.indisunique AND (k.path OR EXISTS (
 				SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 				WHERE i.indexprs IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND a.attname = ANY (@paths))
-			OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(quote_literal(key) IN pg_get_expr(i.indexprs, i.indrelid)) > 0))
+			OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN pg_get_expr(i.indexprs, i.indrelid)) > 0))
 		GROUP BY 2, 3 ORDER BY 1`, pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "keys": keys})
 	if err != nil {
 		return nil, err
@@ -229,7 +229,8 @@ func (j *journal) meet(index onePlace) string {
 		return ""
 	}
 	t := j.table
-	columns, equal := []string{t.path() + " AS place"}, []string{"here.place = l.old_path", "there.place = l.new_path"}
+	columns := []string{t.path() + " AS place"}
+	equal := []string{"(SELECT EXISTS (SELECT FROM links))", "here.place = l.old_path", "there.place = l.new_path"} // without links the table is not read
 	for i, c := range index.Beside {
 		columns = append(columns, fmt.Sprintf("%s AS c%d", t.column(c), i))
 		equal = append(equal, fmt.Sprintf("here.c%[1]d = there.c%[1]d", i))
