@@ -262,3 +262,18 @@ func TestAnIndexOfADocumentIsOfItsPathOrNot(t *testing.T) {
 		})
 	}
 }
+
+// TestRulesThatABatchCannotBeWrittenUnderAreRefused when it is planned: else it would be
+// tried for ever.
+func TestRulesThatABatchCannotBeWrittenUnderAreRefused(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(3, "a.md")
+	m.exec(`CREATE TABLE public.log (id bigint)`)
+	m.exec(`CREATE RULE noted AS ON UPDATE TO rehome.chunks DO ALSO INSERT INTO public.log VALUES (NEW.id)`)
+	_, err := m.plan("", rule("a.md", "b.md"))
+	require.ErrorIs(t, err, store.ErrRefused)
+	require.ErrorContains(t, err, "has rules (noted)")
+	m.exec(`ALTER TABLE rehome.chunks DISABLE RULE noted`)
+	require.EqualValues(t, 3, m.migrate("", rule("a.md", "b.md")).Moved)
+}

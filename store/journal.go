@@ -69,6 +69,9 @@ func (j *journal) listAsked(ctx context.Context) error {
 	if err := j.checkApart(ctx); err != nil {
 		return err
 	}
+	if err := j.checkRules(ctx); err != nil {
+		return err
+	}
 	if _, err := j.listPaths(ctx); err != nil {
 		return err
 	}
@@ -86,6 +89,25 @@ func (j *journal) listAsked(ctx context.Context) error {
 		UPDATE rehome.migration_plans SET moves = @moves, disagree = @disagree, bytes = @bytes WHERE plan_id = @plan`,
 		j.args(pgx.NamedArgs{"moves": found.Moves, "disagree": found.Disagree, "bytes": found.Bytes}))
 	return err
+}
+
+// checkRules refuses tables with rules that Postgres does not let a batch be written under:
+// all but those that do one other thing instead, always.
+func (j *journal) checkRules(ctx context.Context) error {
+	for _, t := range []table{j.table, j.goal()} {
+		var rules []string
+		err := j.tx.QueryRow(ctx, parts+`
+			SELECT coalesce(array_agg(r.rulename::text ORDER BY r.rulename), '{}') FROM parts JOIN pg_rewrite r ON r.ev_class = parts.relid
+			WHERE r.ev_type IN ('2', '3', '4') AND r.ev_enabled <> 'D' AND (NOT r.is_instead OR r.ev_qual::text <> '<>')`, pgx.NamedArgs{"table": t.name()}).Scan(&rules)
+		if err != nil {
+			return err
+		}
+		if len(rules) > 0 {
+			return problem(ErrRefused, "table %s has rules (%s) under which Postgres does not write what has to be written in one statement; make triggers of them, or disable them meanwhile. Nothing was moved",
+				t.name(), strings.Join(rules, ", "))
+		}
+	}
+	return nil
 }
 
 // checkApart refuses a transfer between memories that may have the same rows: its copies
