@@ -317,21 +317,21 @@ func refused(t *testing.T, err error, parts ...string) {
 	}
 }
 
-// TestJudgingAPlanTakesNoTime compares the look at a table with the journal,
-// which every plan has to write.
+// TestJudgingAPlanTakesNoTime: a look at a table of any size is a few small statements.
 func TestJudgingAPlanTakesNoTime(t *testing.T) {
 	t.Parallel()
 	p := newPlanner(t)
-	began := time.Now()
 	plan, err := p.plan("m-1", resilience.Batch, resilience.Policy{})
-	journal := time.Since(began)
 	require.NoError(t, err)
-	best := time.Hour
+	trip, best := time.Hour, time.Hour
 	for range 10 {
 		began := time.Now()
 		_, err := p.store.Facts(t.Context(), plan)
 		require.NoError(t, err)
 		best = min(best, time.Since(began))
+		began = time.Now()
+		require.NoError(t, p.pool.Ping(t.Context()))
+		trip = min(trip, time.Since(began))
 	}
-	require.Less(t, best, journal)
+	require.Less(t, best, 200*trip, "of a way to the server and back")
 }

@@ -46,6 +46,8 @@ type Baseline struct {
 	OwnMS   float64   `json:"own_p95_ms"` // of the first batches; 0: there were none yet
 	// Replicas that were attached: one that stops is not seen any more.
 	Replicas int `json:"replicas,omitempty"`
+	// GoneSince is since when there are fewer; zero: there are not.
+	GoneSince time.Time `json:"gone_since,omitzero"`
 }
 
 // Limits are the values above which a migration keeps off a server. Each has a

@@ -85,12 +85,23 @@ func (h Health) After(now time.Time, s Sample, p *Pulse, r Rules) Health {
 			h.Baseline.OwnMS = p.P95MS
 		}
 	}
-	gone := slices.ContainsFunc(h.Gates, func(g Gate) bool { return g.Name == ReplicaGate && g.State == GateShut && now.Sub(g.Since) >= goneFor })
-	if gone {
-		h.Baseline.Replicas = min(h.Baseline.Replicas, s.Replicas)
-	}
+	h.Baseline = h.Baseline.missing(now, s.Replicas)
 	h.Sample, h.Gates = s, Follow(h.Gates, r.judge(now, s, h.Baseline), now)
 	return h
+}
+
+// missing is the baseline after so many replicas were seen. One that stays away for long
+// was removed, and one that came is missed when it stops.
+func (b Baseline) missing(now time.Time, attached int) Baseline {
+	switch {
+	case attached >= b.Replicas:
+		b.Replicas, b.GoneSince = attached, time.Time{}
+	case b.GoneSince.IsZero():
+		b.GoneSince = now
+	case now.Sub(b.GoneSince) >= goneFor:
+		b.Replicas, b.GoneSince = attached, time.Time{}
+	}
+	return b
 }
 
 // Vacuumed is the health after the table was vacuumed. What shut the gate of the

@@ -124,25 +124,33 @@ func TestAReplicaThatWasThereIsMissed(t *testing.T) {
 	}
 }
 
-// TestAReplicaThatStaysAwayWasRemoved: nobody waits for it for ever.
+// TestAReplicaThatStaysAwayWasRemoved: nobody waits for it for ever, but for as long
+// whatever was wrong with it before, and each time.
 func TestAReplicaThatStaysAwayWasRemoved(t *testing.T) {
 	t.Parallel()
 	rules := resilience.Rules{Limits: resilience.DefaultLimits()}
-	h := resilience.Health{}.First(noon, healthy(), healthy(), rules)
-	opened := time.Duration(0)
-	for after := 10 * time.Second; after < 20*time.Minute && opened == 0; after += 10 * time.Second {
+	h, now := resilience.Health{}.First(noon, healthy(), healthy(), rules), noon
+	see := func(replicas int, lag float64) resilience.GateState {
+		now = now.Add(10 * time.Second)
 		s := healthy()
-		s.At, s.Replicas = noon.Add(after), 0
-		h = h.After(s.At, s, nil, rules)
-		if gate(t, h.Gates, resilience.ReplicaGate).State != resilience.GateShut {
-			opened = after
+		s.At, s.Replicas, s.LagMS = now, replicas, lag
+		h = h.After(now, s, nil, rules)
+		return gate(t, h.Gates, resilience.ReplicaGate).State
+	}
+	for range 120 { // it lags for twenty minutes
+		require.Equal(t, resilience.GateShut, see(1, 60_000))
+	}
+	for range 2 {
+		gone := now
+		for see(0, 0) == resilience.GateShut {
+			require.Less(t, now.Sub(gone), time.Hour)
+		}
+		require.Greater(t, now.Sub(gone), 15*time.Minute)
+		require.Less(t, now.Sub(gone), 16*time.Minute)
+		for range 3 { // it comes back
+			require.Equal(t, resilience.GateOpen, see(1, 0))
 		}
 	}
-	require.Greater(t, opened, 15*time.Minute)
-	require.Less(t, opened, 16*time.Minute)
-	s := healthy()
-	s.At = noon.Add(21 * time.Minute)
-	require.Equal(t, resilience.GateOpen, gate(t, h.After(s.At, s, nil, rules).Gates, resilience.ReplicaGate).State, "it came back")
 }
 
 func TestAnOldSampleSaysWhyThereIsNoNewer(t *testing.T) {

@@ -120,8 +120,8 @@ type Fill struct {
 	Full    string  `json:"full,omitempty"`   // of a narrow column, type and length or precision
 }
 
-// Cuts says what of a value, an expression in SQL of the fill's type, its column would cut
-// or round: a condition that holds for such values. It is empty where the column is not
+// Cuts says what of a value of the source, an expression in SQL, its column would cut or
+// round: a condition that holds for such values. It is empty where the column is not
 // narrow, where it does not matter, and of types of which nothing is known.
 func (f Fill) Cuts(value string) string {
 	if !f.Narrow || f.Full == "" || f.From == "" || f.Means != MeansContent && f.Means != MeansSame {
@@ -129,8 +129,8 @@ func (f Fill) Cuts(value string) string {
 	}
 	switch f.Type {
 	case "numeric": // a cast of one that is too large fails
-		var precision, scale int
-		if _, err := fmt.Sscanf(f.Full, "numeric(%d,%d)", &precision, &scale); err != nil {
+		precision, scale, ok := f.digits()
+		if !ok {
 			return ""
 		}
 		return fmt.Sprintf("CASE WHEN %[1]s = 'NaN' THEN false WHEN abs(round(%[1]s, %[2]d)) < 10::numeric ^ %[3]d THEN %[1]s <> round(%[1]s, %[2]d) ELSE %[1]s IS NOT NULL END",
@@ -146,10 +146,22 @@ func (f Fill) Cuts(value string) string {
 // unless it would be another: numbers have as many digits as their column says, and texts
 // of a fixed length are filled up.
 func (f Fill) AsKept(value string) string {
-	if f.Full == "" || f.Type != "numeric" && f.Type != "bpchar" {
+	kept := ""
+	switch _, scale, ok := f.digits(); {
+	case ok: // where a cast of a number that is too large would fail
+		kept = fmt.Sprintf("round(%s, %d)", value, scale)
+	case f.Type == "bpchar" && f.Full != "":
+		kept = value + "::" + f.Full
+	default:
 		return value
 	}
-	return fmt.Sprintf("CASE WHEN %[1]s::%[2]s = %[1]s THEN %[1]s::%[2]s ELSE %[1]s END", value, f.Full)
+	return fmt.Sprintf("CASE WHEN %[1]s = %[2]s THEN %[1]s ELSE %[2]s END", kept, value)
+}
+
+// digits are what a column of numbers has, in all and after the point.
+func (f Fill) digits() (precision, scale int, ok bool) {
+	_, err := fmt.Sscanf(f.Full, "numeric(%d,%d)", &precision, &scale)
+	return precision, scale, err == nil
 }
 
 // Fit says how rows of one table become rows of another.

@@ -19,6 +19,7 @@ func TestShowSaysWhatIsTriedAgain(t *testing.T) {
 	b.exec(`CREATE TRIGGER disk BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.full()`)
 	var left detached
 	b.result(&left, "migrate", "--rename", "guide=handbook", "--detach")
+	b.await(left.Migration, "executing")
 	require.Eventually(t, func() bool {
 		shown := b.ok("migration", "show", left.Migration).out
 		return strings.Contains(shown, "tries again") && strings.Contains(shown, "no space is left")

@@ -24,7 +24,6 @@ type Mover struct {
 	lock   string // locks the rows of a batch; empty: there is no need
 	// aftermath is how the rows of a move are looked at once more; of none there is no need.
 	aftermath map[string]*aftermath
-	looks     looks         // of the batch in work
 	took      time.Duration // of the last step
 	done      int           // batches of the last step
 	onward    time.Duration // how long they may follow each other in a step
@@ -62,7 +61,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	some := stays != "{}"
 	m := &Mover{
 		store: s, plan: plan, args: args, onward: onward,
-		apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t),
+		apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t), apart: checkAtOnce,
 	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesUpdate)
 	if err != nil {

@@ -115,7 +115,8 @@ func (t *transfer) afterCopies(undoing bool) *aftermath {
 	}}
 }
 
-// looks are those at the rows that a transaction writes, part by part.
+// looks are those at the rows that a transaction writes, at first and at last. Without an
+// aftermath there are none.
 type looks struct {
 	*aftermath
 	parts []part
@@ -127,25 +128,26 @@ type part struct {
 	before []print
 }
 
-// watch writes rows, after a look at what they are. Without an aftermath it only writes.
-func (l *looks) watch(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, lo, hi int64, write func() error) error {
-	if l.aftermath == nil {
-		return write()
+// first looks at rows (lo, hi] before any of them is written.
+func (a *aftermath) first(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, lo, hi int64) (*looks, error) {
+	l := &looks{aftermath: a}
+	if a == nil {
+		return l, nil
 	}
-	before, err := readPrints(ctx, tx, l.before, args, lo, hi)
-	if err != nil {
-		return err
+	for ; lo < hi; lo += piece {
+		p := part{lo: lo, hi: min(lo+piece, hi)}
+		var err error
+		if p.before, err = readPrints(ctx, tx, a.before, args, p.lo, p.hi); err != nil {
+			return nil, err
+		}
+		l.parts = append(l.parts, p)
 	}
-	if err := write(); err != nil {
-		return err
-	}
-	l.parts = append(l.parts, part{lo, hi, before})
-	return nil
+	return l, nil
 }
 
-// check looks at all rows again, when what is to come at the end of the transaction has
+// last looks at all of them again, when what is to come at the end of the transaction has
 // come.
-func (l *looks) check(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
+func (l *looks) last(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
 	if l.aftermath == nil {
 		return nil
 	}

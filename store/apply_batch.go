@@ -159,7 +159,6 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 	}
 	var by passed
 	var r batchResult
-	p.m.looks = looks{aftermath: p.m.aftermath[p.move]}
 	err := pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		first := &pgx.Batch{}
 		p.queue(first, true, &by)
@@ -182,14 +181,11 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		}
 		var err error
 		if how.leave == nil {
-			r, err = p.m.pieces(ctx, tx, p.move, by.lo, by.hi)
+			r, err = p.m.watched(ctx, tx, p.move, by.lo, by.hi, p.m.pieces)
 		} else {
 			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
 		if err != nil {
-			return err
-		}
-		if err := p.m.looks.check(ctx, tx, p.m.args); err != nil {
 			return err
 		}
 		return p.clock(tx.QueryRow(ctx, elapsed))
@@ -270,20 +266,33 @@ func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64
 // moving is rows as something that may be done but for some of them.
 func (m *Mover) moving(move string) doing {
 	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
-		return m.rows(ctx, tx, move, lo, hi)
+		return m.watched(ctx, tx, move, lo, hi, m.rows)
 	}
+}
+
+// watched moves rows (lo, hi] of the journal, and looks at them once more where the table
+// acts after they were written.
+func (m *Mover) watched(ctx context.Context, tx pgx.Tx, move string, lo, hi int64,
+	do func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error),
+) (batchResult, error) {
+	looks, err := m.aftermath[move].first(ctx, tx, m.args, lo, hi)
+	if err != nil {
+		return batchResult{}, err
+	}
+	r, err := do(ctx, tx, move, lo, hi)
+	if err != nil {
+		return r, err
+	}
+	return r, looks.last(ctx, tx, m.args)
 }
 
 // rows moves rows (lo, hi] of the journal and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
 	m.args["lo"], m.args["hi"] = lo, hi
-	err = m.looks.watch(ctx, tx, m.args, lo, hi, func() error {
-		if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
-			return err
-		}
-		return r.check(lo, hi)
-	})
-	return r, err
+	if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
+		return r, err
+	}
+	return r, r.check(lo, hi)
 }
 
 // A statement that moves rows ends with the account of them, a batchResult. It tells

@@ -170,6 +170,15 @@ func TestFault30WhatComesAfterIsSeen(t *testing.T) {
 				_, err = mover.Revert(t.Context(), at, store.Bounds{})
 				require.ErrorIs(t, err, store.ErrVerify)
 				require.Equal(t, half, m.rows("rehome.chunks"))
+				at, err = mover.Revert(t.Context(), at, store.Bounds{Leave: &store.Leave{At: at.Last, Reason: "it may stay"}})
+				require.NoError(t, err)
+				require.Zero(t, at.Last)
+				left, err := m.store.Exceptions(t.Context(), id, 10)
+				require.NoError(t, err)
+				require.Len(t, left, 1)
+				require.Equal(t, "2", left[0].Chunk)
+				require.Contains(t, left[0].Detail, "it may stay")
+				require.Equal(t, map[string]int{"a.md": 5, "b.md": 1}, m.at())
 			})
 		}
 	}

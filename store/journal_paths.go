@@ -176,12 +176,13 @@ const tooLong = `
 type onePlace struct {
 	Name    string
 	Beside  []string // its columns that hold no path
-	Unknown bool     // it is of expressions, and nobody knows which rows are equal by it
+	Unknown bool     // it is of expressions or documents, and nobody knows which rows are equal by it
+	Of      string   // which rows it has: a condition
 }
 
 // onePlaces lists the unique indexes of the table and its partitions by which two chunks
-// may not stand at one place. Of an expression over a document it has to be said that it
-// is about the path: the last key of a locator stands in it.
+// may not stand at one place. One of a document with locators is taken for one of the path,
+// unless it is an expression that takes another key from it.
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	keys := []string{}
 	for _, l := range j.table.m.Locators {
@@ -190,15 +191,21 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 		}
 	}
 	rows, err := j.tx.Query(ctx, parts+`
-		SELECT min(i.indexrelid::regclass::text), k.beside, i.indexprs IS NOT NULL
-		FROM parts JOIN pg_index i ON i.indrelid = parts.relid CROSS JOIN LATERAL (
-			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside, coalesce(bool_or(a.attname = ANY (@paths)), false) AS path
+		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL, coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
+		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
+		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
+		CROSS JOIN LATERAL (
+			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside,
+				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents)), false) AS document
 			FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
-		WHERE i.indisunique AND (k.path OR EXISTS (
-				SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-				WHERE i.indexprs IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND a.attname = ANY (@paths))
-			OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN pg_get_expr(i.indexprs, i.indrelid)) > 0))
-		GROUP BY 2, 3 ORDER BY 1`, pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "keys": keys})
+		CROSS JOIN LATERAL ( -- what the expressions are made of stands in pg_depend only
+			SELECT coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents)), false) AS document
+			FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
+		WHERE i.indisunique AND (k.path OR k.document OR d.path OR d.document AND (
+			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
+		GROUP BY 2, 3, 4 ORDER BY 1`,
+		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": keys})
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +242,7 @@ func (j *journal) meet(index onePlace) string {
 		columns = append(columns, fmt.Sprintf("%s AS c%d", t.column(c), i))
 		equal = append(equal, fmt.Sprintf("here.c%[1]d = there.c%[1]d", i))
 	}
-	chunks := fmt.Sprintf("(SELECT %s FROM %s t WHERE %s)", strings.Join(columns, ", "), t.name(), t.scope())
+	chunks := fmt.Sprintf("(SELECT DISTINCT %s FROM %s t WHERE %s AND (%s))", strings.Join(columns, ", "), t.name(), t.scope(), index.Of)
 	return fmt.Sprintf(", %[1]s here, %[1]s there WHERE %[2]s", chunks, strings.Join(equal, " AND "))
 }
 

@@ -19,7 +19,7 @@ type Retirer struct {
 	transfer *transfer
 	memories map[string]resilience.Memory
 	took     time.Duration // of the last step
-	mends    bool          // triggers of the target act when a copy was brought up to date
+	acts     bool          // triggers of the target act when a copy was brought up to date
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection.
@@ -45,7 +45,7 @@ func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 	}
 	relations, err := s.relations(ctx, t.to)
 	if err == nil {
-		r.mends, err = actsAfter(ctx, s.pool, relations, writesUpdate)
+		r.acts, err = actsAfter(ctx, s.pool, relations, writesUpdate)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
@@ -158,19 +158,26 @@ func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
 		args := maps.Clone(args)
 		args["lo"], args["hi"] = lo, hi
-		var l looks
-		if r.mends {
-			l.aftermath = r.transfer.afterCopies(undoing)
-		}
-		err := l.watch(ctx, tx, args, lo, hi, func() error { return r.freshen(ctx, tx, args, undoing) })
-		if err == nil {
-			err = l.check(ctx, tx, args)
-		}
+		looks, err := r.mends(undoing).first(ctx, tx, args, lo, hi)
 		if err != nil {
+			return batchResult{}, err
+		}
+		if err := r.freshen(ctx, tx, args, undoing); err != nil {
+			return batchResult{}, err
+		}
+		if err := looks.last(ctx, tx, args); err != nil {
 			return batchResult{}, err
 		}
 		return batchResult{}, r.retire(ctx, tx, args)
 	}
+}
+
+// mends is how copies are looked at that are brought up to date; nil: there is no need.
+func (r *Retirer) mends(undoing bool) *aftermath {
+	if !r.acts {
+		return nil
+	}
+	return r.transfer.afterCopies(undoing)
 }
 
 // freshen copies again what changed in the source since it was copied.
