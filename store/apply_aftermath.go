@@ -18,11 +18,11 @@ type aftermath struct {
 	before string // prints of rows before they are written, by their ordinals
 	after  string // likewise, after that
 	// changed counts those that are not what they were to be.
-	changed func(before, after []print) int
+	changed func(before, after []rowPrint) int
 }
 
-// print stands for what a row is.
-type print struct{ Ordinal, Hash int64 }
+// rowPrint stands for what a row is.
+type rowPrint struct{ Ordinal, Hash int64 }
 
 // Kinds of writes, as pg_trigger.tgtype has them.
 const (
@@ -57,7 +57,7 @@ func (t table) afterMoves(d direction) *aftermath {
 			FROM (SELECT m.* FROM %s WHERE NOT m.ordinal <@ @stays::int8multirange %s) p JOIN %s t ON %s`,
 			strings.Join(t.besidesThePath(), ", "), movesOf("@number", "@lo", "@hi"), skipped, t.name(), t.isHere(where))
 	}
-	return &aftermath{before: look(d), after: look(arrived), changed: func(before, after []print) (n int) {
+	return &aftermath{before: look(d), after: look(arrived), changed: func(before, after []rowPrint) (n int) {
 		is := byOrdinal(after)
 		for _, was := range before {
 			if now, there := is[was.Ordinal]; !there || now != was.Hash {
@@ -68,7 +68,7 @@ func (t table) afterMoves(d direction) *aftermath {
 	}}
 }
 
-func byOrdinal(prints []print) map[int64]int64 {
+func byOrdinal(prints []rowPrint) map[int64]int64 {
 	found := make(map[int64]int64, len(prints))
 	for _, p := range prints {
 		found[p.Ordinal] = p.Hash
@@ -104,7 +104,7 @@ func (t *transfer) afterCopies(undoing bool) *aftermath {
 	look := t.fragments(undoing).Replace(`
 		WITH ` + journalled + `
 		SELECT p.ordinal, 0::bigint FROM planned p LEFT JOIN {target} t ON {is target} WHERE p.held AND {written} IS DISTINCT FROM p.made`)
-	return &aftermath{before: look, after: look, changed: func(before, after []print) (n int) {
+	return &aftermath{before: look, after: look, changed: func(before, after []rowPrint) (n int) {
 		was := byOrdinal(before)
 		for _, now := range after {
 			if _, there := was[now.Ordinal]; !there {
@@ -125,7 +125,7 @@ type looks struct {
 // part is some of these rows, (lo, hi] of the journal, as they were.
 type part struct {
 	lo, hi int64
-	before []print
+	before []rowPrint
 }
 
 // first looks at rows (lo, hi] before any of them is written.
@@ -166,12 +166,12 @@ func (l *looks) last(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
 	return nil
 }
 
-func readPrints(ctx context.Context, tx pgx.Tx, statement string, args pgx.NamedArgs, lo, hi int64) ([]print, error) {
+func readPrints(ctx context.Context, tx pgx.Tx, statement string, args pgx.NamedArgs, lo, hi int64) ([]rowPrint, error) {
 	args = maps.Clone(args)
 	args["lo"], args["hi"] = lo, hi
 	rows, err := tx.Query(ctx, statement, args)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[print])
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[rowPrint])
 }
