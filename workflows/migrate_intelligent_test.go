@@ -387,7 +387,10 @@ func TestAnAbortStopsTheBuildOfItsIndexes(t *testing.T) {
 	in.Approve, in.Policy.Way = true, resilience.Rebuild
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), in)
 	require.ErrorContains(t, env.GetWorkflowError(), "aborted by ana")
-	ran := slices.DeleteFunc(slices.Compact(a.did()), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
-	last := []string{"TakeIndexes", "MoveSlice", "VerifyMigration", "BuildIndexes", "BeginUndo", "RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}
+	ran := a.did()
+	stopped := slices.Index(ran, "BuildIndexes") // it may come to itself when the undo is under way
+	require.GreaterOrEqual(t, stopped, 0)
+	ran = slices.DeleteFunc(slices.Compact(slices.Delete(ran, stopped, stopped+1)), func(s string) bool { return s == "SweepMigration" || s == "ReadWatermark" })
+	last := []string{"TakeIndexes", "MoveSlice", "VerifyMigration", "BeginUndo", "RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}
 	require.Equal(t, last, ran[len(ran)-len(last):])
 }

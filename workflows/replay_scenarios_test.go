@@ -123,7 +123,10 @@ func orderScenarios() map[string]scenario {
 		"migrate-changed-first": func(in *installation) client.WorkflowRun { // while it leaves the queue
 			in.faults.inject("BeginMigration", fault{times: -1, err: errLost})
 			id, run := in.migrate(resilience.Policy{}, theGuide)
-			require.Eventually(in, func() bool { return in.plan(id).Status == resilience.Queued }, patience, tick)
+			require.Eventually(in, func() bool {
+				plan, err := in.store.Plan(in.Context(), id)
+				return err == nil && plan.Status == resilience.Queued
+			}, patience, tick)
 			in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Immediate, Author: "ana", Approve: true})
 			in.faults.inject("BeginMigration", fault{})
 			return run
