@@ -34,9 +34,9 @@ type Conflict struct {
 	Detail string       `json:"detail"` // the reason in words
 }
 
-// Explain words a conflict. What stands in the way is another path, for OtherPlan
-// the other migration, as for SharedTable, whose source is a memory, for TooLong the type of the column, for Circle the index, and for
-// TakenID the id.
+// Explain words a conflict. What stands in the way is another path, for OtherPlan the
+// other migration, as for SharedTable, whose source is a memory, for TooLong the type of
+// the column, for Circle the index, and for TakenID the id.
 func (c Conflict) Explain(inTheWay string) string {
 	stays := fmt.Sprintf("%s cannot go to %s", c.Source, c.Target)
 	if c.Source == c.Target { // a transfer keeps the path

@@ -120,50 +120,6 @@ type Fill struct {
 	Full    string  `json:"full,omitempty"`   // of a narrow column, type and length or precision
 }
 
-// Cuts says what of a value of the source, an expression in SQL, its column would cut or
-// round: a condition that holds for such values. It is empty where the column is not
-// narrow, where it does not matter, and of types of which nothing is known.
-func (f Fill) Cuts(value string) string {
-	if !f.Narrow || f.Full == "" || f.From == "" || f.Means != MeansContent && f.Means != MeansSame {
-		return ""
-	}
-	switch f.Type {
-	case "numeric": // a cast of one that is too large fails
-		precision, scale, ok := f.digits()
-		if !ok {
-			return ""
-		}
-		return fmt.Sprintf("CASE WHEN %[1]s = 'NaN' THEN false WHEN abs(round(%[1]s, %[2]d)) < 10::numeric ^ %[3]d THEN %[1]s <> round(%[1]s, %[2]d) ELSE %[1]s IS NOT NULL END",
-			value, scale, precision-scale)
-	case "character varying", "bpchar", `"bit"`, "bit varying", "interval",
-		"time without time zone", "time with time zone", "timestamp without time zone", "timestamp with time zone":
-		return fmt.Sprintf("(%[1]s::%[2]s)::text IS DISTINCT FROM %[1]s::text", value, f.Full)
-	}
-	return ""
-}
-
-// AsKept is a value, an expression in SQL of the fill's type, as its column keeps it,
-// unless it would be another: numbers have as many digits as their column says, and texts
-// of a fixed length are filled up.
-func (f Fill) AsKept(value string) string {
-	kept := ""
-	switch _, scale, ok := f.digits(); {
-	case ok: // where a cast of a number that is too large would fail
-		kept = fmt.Sprintf("round(%s, %d)", value, scale)
-	case f.Type == "bpchar" && f.Full != "":
-		kept = value + "::" + f.Full
-	default:
-		return value
-	}
-	return fmt.Sprintf("CASE WHEN %[1]s = %[2]s THEN %[1]s ELSE %[2]s END", kept, value)
-}
-
-// digits are what a column of numbers has, in all and after the point.
-func (f Fill) digits() (precision, scale int, ok bool) {
-	_, err := fmt.Sscanf(f.Full, "numeric(%d,%d)", &precision, &scale)
-	return precision, scale, err == nil
-}
-
 // Fit says how rows of one table become rows of another.
 type Fit struct {
 	Fills     []Fill   `json:"fills"`

@@ -83,8 +83,8 @@ func (j *journal) checkValues(ctx context.Context) error {
 		counts = append(counts, "count(*) FILTER (WHERE "+condition+")")
 	}
 	for _, f := range c.fit.Fills {
-		if cuts := f.Cuts(c.from.column(f.From)); cuts != "" {
-			count(fmt.Sprintf("have a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cuts)
+		if cut := cuts(f, c.from.column(f.From)); cut != "" {
+			count(fmt.Sprintf("have a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cut)
 		}
 		switch {
 		case f.From == "" || f.Means == resilience.MeansDocument:

@@ -72,7 +72,7 @@ func (c carriage) columns() []string {
 func (c carriage) values() string {
 	var all []string
 	for i, f := range c.fit.Fills[1:] {
-		all = append(all, fmt.Sprintf("%s AS f%d", f.AsKept(fmt.Sprintf("(%s)::%s", c.value(f), f.Type)), i+1))
+		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type)), i+1))
 	}
 	return strings.Join(all, ", ")
 }

@@ -221,10 +221,7 @@ func TestChunksOfOthersAtHomeAreReported(t *testing.T) {
 // when its turn came.
 func halfRenamed(t *testing.T) (*migrations, string) {
 	t.Helper()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(6, "a.md")
-	id, err := m.plan("", rule("a.md", "b.md"))
-	require.NoError(t, err)
+	m, id := renaming(t, 6)
 	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE ordinal = 2`)
 	m.apply(id, 1)
 	return m, id
@@ -295,10 +292,7 @@ func TestAnUndoThatIsBegunAgainKnowsHowFarThePlanHadCome(t *testing.T) {
 // TestRowsThatStayedAreNotLookedFor: only their path resolved to another.
 func TestRowsThatStayedAreNotLookedFor(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(6, "a.md")
-	id, err := m.plan("", rule("a.md", "b.md"))
-	require.NoError(t, err)
+	m, id := renaming(t, 6)
 	m.exec(`UPDATE rehome.migration_plans SET way = 'alias_only' WHERE plan_id = $1`, id)
 	m.apply(id, -1)
 	m.putBack(id)
@@ -309,10 +303,7 @@ func TestRowsThatStayedAreNotLookedFor(t *testing.T) {
 // TestARenameThatHadNotBegunNeedsNoTable to be closed when it is given up.
 func TestARenameThatHadNotBegunNeedsNoTable(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(3, "a.md")
-	id, err := m.plan("", rule("a.md", "b.md"))
-	require.NoError(t, err)
+	m, id := renaming(t, 3)
 	m.apply(id, 0)
 	m.putBack(id)
 	m.exec(`ALTER TABLE rehome.chunks RENAME TO gone`)
@@ -327,17 +318,14 @@ func TestTwoLooksAtOneRowListItOnce(t *testing.T) {
 	for name, undoing := range map[string]bool{"There": false, "Back": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMigrations(t, resilience.BuiltinMapping("docs"))
-			m.fill(3, "a.md")
-			id, err := m.plan("", rule("a.md", "b.md"))
-			require.NoError(t, err)
+			m, id := renaming(t, 3)
 			m.apply(id, -1)
 			if undoing {
 				m.putBack(id)
 			}
 			m.exec(`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 2`)
 			other := m.session()
-			_, err = other.Exec(t.Context(), `INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing) VALUES ($1, 2, 'drifted', $2)`, id, undoing)
+			_, err := other.Exec(t.Context(), `INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing) VALUES ($1, 2, 'drifted', $2)`, id, undoing)
 			require.NoError(t, err)
 			look := later(func() (resilience.Verified, error) { return m.look(id, undoing) })
 			m.waiting()
@@ -355,10 +343,7 @@ func TestALookThatComesLateListsNothing(t *testing.T) {
 	for name, undoing := range map[string]bool{"There": false, "Back": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMigrations(t, resilience.BuiltinMapping("docs"))
-			m.fill(3, "a.md")
-			id, err := m.plan("", rule("a.md", "b.md"))
-			require.NoError(t, err)
+			m, id := renaming(t, 3)
 			m.apply(id, -1)
 			if undoing {
 				m.revert(id)
@@ -366,7 +351,7 @@ func TestALookThatComesLateListsNothing(t *testing.T) {
 				m.complete(id)
 			}
 			m.exec(`UPDATE rehome.chunks SET path = 'c.md'`)
-			_, err = m.look(id, undoing)
+			_, err := m.look(id, undoing)
 			require.ErrorIs(t, err, store.ErrConflict)
 			require.Empty(t, m.rows("rehome.migration_exceptions"))
 		})

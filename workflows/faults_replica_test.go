@@ -137,17 +137,24 @@ func (j *journey) kept() (why string) {
 	return why
 }
 
+// late is a journey on a server whose replica is far behind.
+func late(t *testing.T) (j *journey, r *replica, server *pgxpool.Pool) {
+	t.Helper()
+	j, r, server = followed(t, false)
+	r.lag.Store(int64(8 * time.Second))
+	require.Eventually(t, func() bool {
+		var behind bool
+		err := server.QueryRow(t.Context(), `SELECT coalesce(bool_or(replay_lag > '6 s'), false) FROM pg_stat_replication`).Scan(&behind)
+		return err == nil && behind
+	}, patience, 10*tick)
+	return j, r, server
+}
+
 // TestFault25ASlowReplicaIsWaitedFor: a gradual migration keeps back while a
 // replica is far behind, says so, and goes on by itself.
 func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	j, r, server := followed(t, false)
-	r.lag.Store(int64(8 * time.Second))
-	require.Eventually(t, func() bool {
-		var late bool
-		err := server.QueryRow(t.Context(), `SELECT coalesce(bool_or(replay_lag > '6 s'), false) FROM pg_stat_replication`).Scan(&late)
-		return err == nil && late
-	}, patience, 10*tick)
+	j, r, _ := late(t)
 	j.depart()
 	require.Contains(t, j.kept(), "the slowest of 1 replicas is")
 	r.lag.Store(0)
@@ -158,13 +165,7 @@ func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 // not attached any more.
 func TestFault25AReplicaThatStopsIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	j, r, server := followed(t, false)
-	r.lag.Store(int64(8 * time.Second))
-	require.Eventually(t, func() bool {
-		var late bool
-		err := server.QueryRow(t.Context(), `SELECT coalesce(bool_or(replay_lag > '6 s'), false) FROM pg_stat_replication`).Scan(&late)
-		return err == nil && late
-	}, patience, 10*tick)
+	j, r, server := late(t)
 	j.depart()
 	j.kept()
 	r.detach()
