@@ -150,7 +150,8 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyCh
 
 // BeginUndo turns a plan round: its epoch is raised, which waits for the batch
 // in flight and fences whoever still applies, and from here on batches go back. How far
-// it had come is kept, for VerifyUndo. A plan that is being undone already stays so. It returns the watermark.
+// it had come is kept, for VerifyUndo. A plan that is being undone already stays so. It
+// returns the watermark.
 func (s *Store) BeginUndo(ctx context.Context, plan, reason, author string) (resilience.Watermark, error) {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `

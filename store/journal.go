@@ -212,8 +212,8 @@ type journal struct {
 const bulkSettings = `SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true)`
 
 // lockMemories locks the memories of a plan, and those that may have the same rows,
-// against other planning. All plans do so
-// in the order of names, so that no two wait for each other.
+// against other planning. All plans do so in the order of names, so that no two wait for
+// each other.
 var lockMemories = `
 		SELECT FROM rehome.memories m
 		WHERE EXISTS (
