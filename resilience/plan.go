@@ -130,6 +130,7 @@ type Plan struct {
 	Drifted    int64         `json:"drifted"`
 	Vanished   int64         `json:"vanished"`
 	Disagree   int64         `json:"disagree"`  // rows left out since their locators disagree
+	Tied       int64         `json:"tied"`      // rows that go with others in one transaction, of whatever size: their files change places
 	Conflicts  int64         `json:"conflicts"` // why it cannot be carried out; one is enough
 	Bytes      int64         `json:"bytes"`
 	Physics    Physics       `json:"physics"`

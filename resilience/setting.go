@@ -24,6 +24,8 @@ func (s *Settings) Set(key, value string) error {
 		next.MaxVersionHistory, err = number(value, 1000)
 	case "migration_batch_size":
 		next.MigrationBatchSize, err = number(value, MaxBatchSize)
+	case "compare_one_in":
+		next.CompareOneIn, err = number(value, 1000)
 	case "max_concurrent_migrations":
 		next.MaxConcurrentMigrations, err = number(value, 1000)
 	case "undo_window":

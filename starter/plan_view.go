@@ -41,6 +41,9 @@ func planRows(w io.Writer, p resilience.Plan) {
 	if p.Stayed > 0 {
 		row(w, "stay", fmt.Sprintf("%d chunks keep their old path; rehome.current_path answers for them", p.Stayed))
 	}
+	if p.Tied > 0 && p.Strategy != resilience.Immediate {
+		row(w, "together", fmt.Sprintf("%d chunks of files that change places go in transactions of their own size", p.Tied))
+	}
 	if p.Conflicts > 0 {
 		row(w, "conflicts", p.Conflicts)
 	}

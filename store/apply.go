@@ -17,16 +17,25 @@ type Mover struct {
 	store  *Store
 	plan   string
 	args   pgx.NamedArgs
-	apply  string
-	revert string
-	before string // said before each batch
-	apart  string // said before a batch whose rows are told apart; empty: nothing
-	lock   string // locks the rows of a batch; empty: there is no need
-	// aftermath is how the rows of a move are looked at once more; of none there is no need.
-	aftermath map[string]*aftermath
-	took      time.Duration // of the last step
-	done      int           // batches of the last step
-	onward    time.Duration // how long they may follow each other in a step
+	apply  *move
+	revert *move
+	knots  spans         // rows that go in one transaction
+	aside  spans         // of these, rows that make room for the others
+	before string        // said before each batch
+	apart  string        // said before a batch whose rows are told apart; empty: nothing
+	lock   string        // locks the rows of a batch; empty: there is no need
+	took   time.Duration // of the last step
+	done   int           // batches of the last step
+	onward time.Duration // how long they may follow each other in a step
+}
+
+// move is how rows of a plan go in one direction.
+type move struct {
+	statement string
+	// Rows that make room for the others go before these, and arrive after them.
+	aside, arrive string
+	undoing       bool       // the last rows go first
+	aftermath     *aftermath // how they are looked at once more; nil: there is no need
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection:
@@ -38,15 +47,20 @@ func (m *Mover) Batches() int { return m.done }
 
 // Mover prepares the statements of a plan from the mapping stored with it.
 func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
+	settings, err := s.Settings(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if t, err := readTransfer(ctx, s.pool, plan); err != nil {
 		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
 	} else if t != nil {
-		return t.mover(ctx, s)
+		return t.mover(ctx, s, settings.CompareOneIn)
 	}
-	var t table
+	t := table{oneIn: settings.CompareOneIn}
 	var number int
-	var stays string
-	err := s.pool.QueryRow(ctx, `SELECT number, mapping, `+staying+` FROM rehome.migration_plans p WHERE plan_id = $1`, plan).Scan(&number, &t.m, &stays)
+	var stays, knots, aside string
+	err = s.pool.QueryRow(ctx, `SELECT number, mapping, `+staying+`, knots::text, aside::text FROM rehome.migration_plans p WHERE plan_id = $1`, plan).
+		Scan(&number, &t.m, &stays, &knots, &aside)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
 	}
@@ -57,20 +71,32 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.name(), interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
-	some := stays != "{}"
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "knots": knots, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	m := &Mover{
 		store: s, plan: plan, args: args, onward: onward,
-		apply: moveStatement(t, forward, some), revert: moveStatement(t, backward, some), lock: lockStatement(t), apart: checkAtOnce,
+		apply: t.move(forward, stays != "{}"), revert: t.move(backward, stays != "{}"), lock: lockStatement(t), apart: checkAtOnce,
+	}
+	if m.knots, err = readSpans(ctx, s.pool, knots); err == nil {
+		m.aside, err = readSpans(ctx, s.pool, aside)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read which rows of plan %s go together: %w", plan, interpret(err))
 	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesUpdate)
 	if err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.name(), interpret(err))
 	}
 	if acts {
-		m.aftermath = map[string]*aftermath{m.apply: t.afterMoves(forward), m.revert: t.afterMoves(backward)}
+		m.apply.aftermath, m.revert.aftermath = t.afterMoves(forward), t.afterMoves(backward)
 	}
 	return m, nil
+}
+
+// move is how the rows of a rename go in a direction. Some stay where they are.
+func (t table) move(d direction, some bool) *move {
+	out, in := d, d
+	out.to, in.from = sideways, sideways
+	return &move{statement: moveStatement(t, d, some), aside: moveStatement(t, out, some), arrive: moveStatement(t, in, some), undoing: d.undoing}
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
@@ -108,7 +134,7 @@ const goal = `least(g.total, coalesce(nullif(@until::bigint, 0), g.total))`
 func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.apply, `
 		UPDATE rehome.migration_progress g
-		SET last = least(`+goal+`, g.last + `+rows+`),
+		SET last = `+m.whole("least("+goal+", g.last + "+rows+")", "upper(k) - 1")+`,
 			first_at = coalesce(g.first_at, clock_timestamp()), last_at = NULL
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND wish = 'run' AND last < `+goal+` AND `+timely+`
@@ -121,10 +147,18 @@ func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (r
 func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.revert, `
 		UPDATE rehome.migration_progress g
-		SET last = greatest(@floor::bigint, g.last - `+rows+`)
+		SET last = `+m.whole("greatest(@floor::bigint, g.last - "+rows+")", "lower(k) - 1")+`
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause') AND `+timely+`
 		RETURNING `+passing("g.last", reached)+`, g.total, g.epoch, g.wish, p.rate`)
+}
+
+// whole is an end of a batch, or that of the knot which it would cut.
+func (m *Mover) whole(end, knots string) string {
+	if len(m.knots) == 0 {
+		return end
+	}
+	return fmt.Sprintf("(SELECT coalesce((SELECT %s FROM unnest(@knots::int8multirange) k WHERE k @> int8range(e.nd, e.nd + 1, '[]')), e.nd) FROM (SELECT %s AS nd) e)", knots, end)
 }
 
 // transient are the errors of a transaction that a second try mends:
@@ -142,7 +176,7 @@ const tries = 10
 // looks at them: one that is large would else never be done beside writers.
 const optimist = 2
 
-func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move *move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
 	together := 1
@@ -151,8 +185,9 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
+	m.args["tied"] = len(m.knots) > 0
 	for n := range tries {
-		how := manner{leave: b.leaving(m.plan, at, move == m.revert), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
+		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
 		next, err = m.batch(ctx, at, how, together, move, advance)
 		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil
@@ -162,8 +197,8 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 			how.slow = true
 			next, err = m.batch(ctx, at, how, together, move, advance)
 		}
-		if move == m.apply && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
-			how.leave = &leaving{plan: m.plan, most: maxClashes}
+		if !move.undoing && ofRow(err, false) { // what is in a row decides its outcome, not the batch's
+			how.leave = &leaving{plan: m.plan, knots: m.knots, most: maxClashes}
 			next, err = m.batch(ctx, at, how, together, move, advance)
 		}
 		if !transient(err) || b.Gentle {

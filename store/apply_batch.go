@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 // whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
-	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
+	set_config('statement_timeout', CASE WHEN @tied OR @batch::bigint > 100000 THEN '8min' WHEN @gentle THEN '5s' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
 	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
@@ -81,7 +82,7 @@ func movesOf(plan, lo, hi string) string {
 // of the rows meanwhile fails the transaction, which is then tried again on what the
 // application wrote. One that holds its rows locks them first instead, and then sees
 // what is there.
-func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, together int, move, advance string) (resilience.Watermark, error) {
+func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, together int, move *move, advance string) (resilience.Watermark, error) {
 	m.took, m.done = 0, 0
 	step := passage{m: m, next: at, move: move, advance: advance}
 	conn, err := m.store.pool.Acquire(ctx)
@@ -90,7 +91,7 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	}
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
-	if how == (manner{}) && m.aftermath[move] == nil {
+	if how == (manner{}) && move.aftermath == nil && len(m.knots) == 0 {
 		err = step.swift(ctx, conn, together)
 	} else {
 		err = step.careful(ctx, conn, how)
@@ -104,11 +105,12 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 
 // passage is one batch on its way, or several that go together.
 type passage struct {
-	m             *Mover
-	move, advance string
-	next          resilience.Watermark // where the last batch that is done came to
-	done          int
-	took          time.Duration // by the server's clock, of one that goes alone
+	m       *Mover
+	move    *move
+	advance string
+	next    resilience.Watermark // where the last batch that is done came to
+	done    int
+	took    time.Duration // by the server's clock, of one that goes alone
 }
 
 // passed is what an advance passes.
@@ -124,7 +126,7 @@ func (by passed) some() bool { return by.lo < by.hi }
 // the way there and back. The server commits a batch only when the account of its rows
 // is right, and after one that fails it does none of the others.
 func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) error {
-	all, move := &pgx.Batch{}, insisting(p.move)
+	all, move := &pgx.Batch{}, insisting(p.move.statement)
 	for n := range batches {
 		var by passed
 		var r batchResult
@@ -181,7 +183,7 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		}
 		var err error
 		if how.leave == nil {
-			r, err = p.m.watched(ctx, tx, p.move, by.lo, by.hi, p.m.pieces)
+			r, err = p.m.watched(ctx, tx, p.move, by.lo, by.hi)
 		} else {
 			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
@@ -234,7 +236,7 @@ func (p *passage) clock(row pgx.Row) error {
 // it was, on the way there.
 func (p *passage) account(by passed, r batchResult) {
 	by.to.Drifted, by.to.Vanished = p.next.Drifted, p.next.Vanished
-	if p.move == p.m.apply {
+	if !p.move.undoing {
 		by.to.Drifted += r.present - r.here
 		by.to.Vanished += r.planned - r.present
 	}
@@ -242,57 +244,76 @@ func (p *passage) account(by passed, r batchResult) {
 	p.done++
 }
 
-// pieces moves rows (lo, hi] of the journal by as many statements as that takes,
-// the last ones first on the way back.
-func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error) {
-	var all batchResult
-	for lo < hi {
-		from, to := lo, min(lo+piece, hi)
-		if move == m.revert {
-			from, to = max(lo, hi-piece), hi
-			hi = from
-		} else {
-			lo = to
-		}
-		r, err := m.rows(ctx, tx, move, from, to)
-		if err != nil {
-			return all, err
-		}
-		all = all.and(r)
-	}
-	return all, nil
-}
-
-// moving is rows as something that may be done but for some of them.
-func (m *Mover) moving(move string) doing {
+// moving is watched as something that may be done but for some rows.
+func (m *Mover) moving(move *move) doing {
 	return func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, error) {
-		return m.watched(ctx, tx, move, lo, hi, m.rows)
+		return m.watched(ctx, tx, move, lo, hi)
 	}
 }
 
 // watched moves rows (lo, hi] of the journal, and looks at them once more where the table
 // acts after they were written.
-func (m *Mover) watched(ctx context.Context, tx pgx.Tx, move string, lo, hi int64,
-	do func(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (batchResult, error),
-) (batchResult, error) {
-	looks, err := m.aftermath[move].first(ctx, tx, m.args, lo, hi)
+func (m *Mover) watched(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64) (batchResult, error) {
+	looks, err := move.aftermath.first(ctx, tx, m.args, lo, hi)
 	if err != nil {
 		return batchResult{}, err
 	}
-	r, err := do(ctx, tx, move, lo, hi)
+	r, err := m.rows(ctx, tx, move, lo, hi)
 	if err != nil {
 		return r, err
 	}
 	return r, looks.last(ctx, tx, m.args)
 }
 
-// rows moves rows (lo, hi] of the journal and accounts for all of them.
-func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move string, lo, hi int64) (r batchResult, err error) {
-	m.args["lo"], m.args["hi"] = lo, hi
-	if err := r.scan(tx.QueryRow(ctx, move, m.args)); err != nil {
-		return r, err
+// rows moves rows (lo, hi] of the journal: those that make room for the others first to
+// a place of their own, and at last from there.
+func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64) (batchResult, error) {
+	aside := m.aside.within(lo, hi)
+	others := aside.between(lo, hi)
+	if move.undoing {
+		slices.Reverse(others)
 	}
-	return r, r.check(lo, hi)
+	var all batchResult
+	for _, part := range []struct {
+		statement string
+		of        spans
+	}{{move.aside, aside}, {move.statement, others}, {move.arrive, aside}} {
+		for _, s := range part.of {
+			r, err := m.pieces(ctx, tx, part.statement, move.undoing, s)
+			if err != nil {
+				return all, err
+			}
+			if part.statement != move.aside { // who is on the way counts where they arrive
+				all = all.and(r)
+			}
+		}
+	}
+	return all, nil
+}
+
+// pieces moves rows of the journal by as many statements as that takes, the last ones
+// first on the way back, and accounts for all of them.
+func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, statement string, undoing bool, of span) (batchResult, error) {
+	var all batchResult
+	for of.lo < of.hi {
+		from, to := of.lo, min(of.lo+piece, of.hi)
+		if undoing {
+			from, to = max(of.lo, of.hi-piece), of.hi
+			of.hi = from
+		} else {
+			of.lo = to
+		}
+		m.args["lo"], m.args["hi"] = from, to
+		var r batchResult
+		if err := r.scan(tx.QueryRow(ctx, statement, m.args)); err != nil {
+			return all, err
+		}
+		if err := r.check(from, to); err != nil {
+			return all, err
+		}
+		all = all.and(r)
+	}
+	return all, nil
 }
 
 // A statement that moves rows ends with the account of them, a batchResult. It tells

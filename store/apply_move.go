@@ -15,16 +15,16 @@ import (
 // the one of the watermark before it.
 
 // Every row must be where it was to go. The rest of it is compared in the first row
-// of a batch and one of so many after it, since Postgres keeps what an update does not
-// name: the id, the text, and more seldom the embedding, which lies apart and costs
-// more to read than the row to move. Every row is compared, all of it, where something
-// of the table's own makes the new row. Where the path stands in a document, of which
-// the update writes the rest anew, every row's document is, and of compressed texts
-// and embeddings that are not read the stored size.
-const (
-	rowsRead       = 16
-	embeddingsRead = 256
-)
+// of a batch and one of so many after it, as the setting compare_one_in says, since
+// Postgres keeps what an update does not name: the id, the text, and more seldom the
+// embedding, which lies apart and costs more to read than the row to move. Every row is
+// compared, all of it, where something of the table's own makes the new row. Where the
+// path stands in a document, of which the update writes the rest anew, every row's
+// document is, and of compressed texts and embeddings that are not read the stored size.
+
+// embeddingsOneIn is of how many rows that are compared the embedding is, too, unless
+// all are.
+const embeddingsOneIn = 16
 
 // meddled says whether a row trigger or a rule of the table, or of one of its
 // partitions, takes part in a kind of write. It is asked in the batch itself; one
@@ -83,19 +83,23 @@ func moveStatement(t table, d direction, some bool) string {
 	if len(t.jsonColumns()) > 0 {
 		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = @number AND d.chunk_id = m.chunk_id"
 	}
+	asides := ""
+	if d.from == sideways || d.to == sideways {
+		asides = fmt.Sprintf(", m.old_path || '%s' AS %s", stepAside, sideways)
+	}
 	excepted := `SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi`
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{with documents}", with,
-		"{on update}", onUpdate, "{generated}", generated, "{read}", oneIn("m.ordinal", rowsRead),
+		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{aside}", asides, "{with documents}", with,
+		"{on update}", onUpdate, "{generated}", generated, "{read}", t.compares("m.ordinal", t.oneIn),
 		"{moves}", movesOf("@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{account}", accounted, "{told}", told, "{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH own AS MATERIALIZED (SELECT {on update} AS meddles, {generated} AS makes),
 		planned AS NOT MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}
+			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}{aside}
 			FROM {moves} {with documents} {skipped} {order}),
 		due AS MATERIALIZED (SELECT @hi - @lo - ({left}) AS rows),
 		moved AS (
@@ -119,11 +123,14 @@ func moveStatement(t table, d direction, some bool) string {
 		{told}`)
 }
 
+// comparesAll says whether all rows are compared in any case.
+func (t table) comparesAll() bool { return t.oneIn == 1 || t.rewritesDocuments() }
+
 // found joins the planned rows p to the rows t that the update writes and, where all
 // are compared, to what they were.
 func (t table) found(d direction) string {
 	here := t.isHere(d)
-	if t.rewritesDocuments() { // in one snapshot the rows are found again without their index
+	if t.comparesAll() { // in one snapshot the rows are found again without their index
 		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s WHERE NOT p.stays) p
 			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, t.asItWas(), t.name(), here)
 	}
@@ -165,9 +172,13 @@ func (t table) kept(d direction) string {
 	}
 	if t.m.Embedding != "" {
 		embedding := t.column(t.m.Embedding)
+		every := t.oneIn
+		if every > 1 {
+			every *= embeddingsOneIn
+		}
 		// Types of embeddings need not know equality; rows can be compared as they are stored.
 		same = append(same, fmt.Sprintf(`CASE WHEN %s THEN (ROW(%s)::record) *= (ROW(p.was_embedding)::record) ELSE %s END`,
-			oneIn("p.ordinal", embeddingsRead), embedding, sameSize(embedding, "p.was_embedding")))
+			t.compares("p.ordinal", every), embedding, sameSize(embedding, "p.was_embedding")))
 	}
 	if t.apartMetadata() {
 		same = append(same, fmt.Sprintf("CASE WHEN (SELECT meddles FROM own) THEN (ROW(%s)::record) *= (ROW(p.was_metadata)::record) ELSE true END", t.column(t.m.Metadata)))
@@ -182,16 +193,16 @@ func (t table) kept(d direction) string {
 		same = append(same, now+" IS NOT DISTINCT FROM "+was)
 	}
 	kept := strings.Join(same, "\n				AND ")
-	if t.rewritesDocuments() {
+	if t.comparesAll() {
 		return kept
 	}
 	return fmt.Sprintf(`CASE WHEN p.read THEN (SELECT bool_and(%s) FROM (SELECT p.*, %s FROM %s t WHERE %s) p) ELSE true END`, kept, t.asItWas(), t.name(), t.isHere(d))
 }
 
-// oneIn picks the first row of a batch and one of n after it, and every row where
+// compares picks the first row of a batch and one of n after it, and every row where
 // something of the table's own makes the new one.
-func oneIn(ordinal string, n int) string {
-	return fmt.Sprintf("((%s - @lo) %% %d = 1 OR (SELECT meddles OR makes FROM own))", ordinal, n)
+func (t table) compares(ordinal string, n int) string {
+	return fmt.Sprintf("((%s - @lo - 1) %% %d = 0 OR (SELECT meddles OR makes FROM own))", ordinal, n)
 }
 
 func sameSize(now, was string) string {

@@ -62,20 +62,31 @@ func TestAMoveThatChangesARowIsFound(t *testing.T) {
 // change one: here since the trigger is disguised as one of Postgres's own.
 func TestOfEveryBatchSomeRowsAreCompared(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]int{"the first": 6, "one in 16 after it": 22} {
+	for name, c := range map[string]struct {
+		row, oneIn int
+		change     string
+	}{
+		"the first":                 {6, 16, `content = 'lost'`},
+		"one in 16 after it":        {22, 16, `content = 'lost'`},
+		"every third":               {9, 3, `content = 'lost'`},
+		"the embedding of the 48th": {54, 3, `embedding = NULL`},
+		"any, where all are":        {20, 1, `content = 'lost'`},
+		"its embedding, too":        {29, 1, `embedding[1] = -1`},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMigrations(t, resilience.BuiltinMapping("docs"))
-			m.fill(30, "a.md")
-			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.content = 'lost'; RETURN NEW; END $$`)
-			m.exec(fmt.Sprintf(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d) EXECUTE FUNCTION public.meddle()`, row))
+			m.fill(60, "a.md")
+			m.exec(`INSERT INTO rehome.settings (key, value) VALUES ('compare_one_in', $1::int::text)`, c.oneIn)
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.` + c.change + `; RETURN NEW; END $$`)
+			m.exec(fmt.Sprintf(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = %d) EXECUTE FUNCTION public.meddle()`, c.row))
 			m.exec(`UPDATE pg_trigger SET tgisinternal = true WHERE tgname = 'meddle'`)
 			mover, at := m.readied()
 			at, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 5})
 			require.NoError(t, err)
-			_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 25})
+			_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 55})
 			require.ErrorIs(t, err, store.ErrVerify)
-			require.Equal(t, map[string]int{"a.md": 25, "b.md": 5}, m.at())
+			require.Equal(t, map[string]int{"a.md": 55, "b.md": 5}, m.at())
 		})
 	}
 }

@@ -176,63 +176,6 @@ func TestPlanningIsNotQuadratic(t *testing.T) {
 	require.Less(t, spent(many), least*time.Duration(4*many/few)+2*time.Second, fmt.Sprint(least))
 }
 
-// TestFilesThatChangePlacesMeetAUniqueIndex: of a chain the files go from its end, and a
-// circle has none. It is refused when it is planned, and goes by a free name.
-func TestFilesThatChangePlacesMeetAUniqueIndex(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		indexes []string
-		refused bool
-	}{
-		"Columns":      {[]string{`one_place ON rehome.chunks (path, ordinal)`, `two ON rehome.chunks (path, ordinal, memory)`}, true},
-		"Expression":   {[]string{`one_place ON rehome.chunks (lower(path), ordinal)`}, true},
-		"Apart":        {[]string{`one_place ON rehome.chunks (path, content)`}, false}, // the files have no text in common
-		"Included":     {[]string{`one_place ON rehome.chunks (ordinal, id) INCLUDE (path)`}, false},
-		"Partial":      {[]string{`one_place ON rehome.chunks (path, ordinal) WHERE path LIKE '5%'`}, false},
-		"PartialToo":   {[]string{`one_place ON rehome.chunks (path) WHERE ordinal = 3`}, true},
-		"OfTheirOwnID": {[]string{`one_place ON rehome.chunks (path, id)`}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := newMigrations(t, resilience.BuiltinMapping("docs"))
-			m.fill(20, "a/x.md", "b/x.md", "b/y.md", "p/f.md", "q/y.md", "r/f.md", "1.md", "2.md", "3.md", "4.md", "5.md")
-			start := m.rows("rehome.chunks")
-			for _, index := range c.indexes {
-				m.exec(`CREATE UNIQUE INDEX ` + index)
-			}
-			rules := []resilience.RenameRule{
-				rule("a", "b"), rule("b", "a"),
-				rule("1.md", "2.md"), rule("2.md", "3.md"), rule("3.md", "1.md"),
-				rule("p", "q"), rule("q", "r"), rule("r", "p"), // in which one file only follows another
-				rule("4.md", "5.md"), rule("5.md", "6.md"),
-			}
-			id, err := m.plan("", rules...)
-			if !c.refused {
-				require.NoError(t, err)
-				m.apply(id, -1)
-				require.EqualValues(t, 220, m.complete(id).Moved)
-				return
-			}
-			require.ErrorIs(t, err, store.ErrConflict)
-			for _, conflict := range m.conflicts(id) {
-				require.Equal(t, resilience.Circle, conflict.Kind)
-				require.Contains(t, conflict.Detail, "the unique index one_place takes no two chunks")
-			}
-			circles := map[string]int{}
-			for _, conflict := range m.conflicts(id) {
-				circles[map[string]string{"a": "a and b", "b": "a and b", "1": "numbers", "2": "numbers", "3": "numbers", "r": "directories"}[conflict.Source[:1]]]++
-			}
-			require.Equal(t, map[string]int{"a and b": 1, "numbers": 1, "directories": 1}, circles, "where each begins")
-			require.Equal(t, start, m.rows("rehome.chunks"))
-
-			for _, step := range [][]resilience.RenameRule{{rule("a", "free")}, {rule("b", "a")}, {rule("free", "b")}} {
-				m.migrate("", step...)
-			}
-			require.Equal(t, map[string]int{"a/x.md": 20, "a/y.md": 20, "b/x.md": 20, "p/f.md": 20, "q/y.md": 20, "r/f.md": 20, "1.md": 20, "2.md": 20, "3.md": 20, "4.md": 20, "5.md": 20}, m.at())
-		})
-	}
-}
-
 // TestAnIndexOfADocumentIsOfItsPathOrNot: what else stands in a document keeps no files
 // from changing places.
 func TestAnIndexOfADocumentIsOfItsPathOrNot(t *testing.T) {

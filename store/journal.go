@@ -83,6 +83,9 @@ func (j *journal) listAsked(ctx context.Context) error {
 	if err == nil && j.transfer != nil {
 		err = j.checkRows(ctx)
 	}
+	if err == nil {
+		err = j.tie(ctx)
+	}
 	if err != nil {
 		return err
 	}

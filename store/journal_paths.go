@@ -185,21 +185,15 @@ func (j *journal) findMisfits(ctx context.Context) error {
 	if j.policy.Way != resilience.AliasOnly { // which writes none
 		queries = append(queries, tooLong)
 	}
-	if j.policy.Way != resilience.AliasOnly && j.transfer == nil {
-		places, err := j.onePlaces(ctx)
-		if err != nil {
-			return err
-		}
-		if len(places) > 0 {
-			queries = append(queries, j.circles(places))
-		}
-	}
 	for _, query := range queries {
 		if _, err := j.find(ctx, query); err != nil {
 			return err
 		}
 	}
-	return nil
+	if j.policy.Way == resilience.AliasOnly || j.transfer != nil {
+		return nil
+	}
+	return j.findCircles(ctx)
 }
 
 // places are those that plans p own while they are live: what a rename leaves and what

@@ -27,6 +27,7 @@ const maxClashes = 10
 // them, so that the others move.
 type leaving struct {
 	plan    string
+	knots   spans // rows that go together, or not at all
 	undoing bool
 	person  bool // who wants to go on whatever is wrong with a row
 	reason  string
@@ -35,11 +36,11 @@ type leaving struct {
 }
 
 // leaving is what a batch may leave where it is.
-func (b Bounds) leaving(plan string, at resilience.Watermark, undoing bool) *leaving {
+func (b Bounds) leaving(plan string, at resilience.Watermark, undoing bool, knots spans) *leaving {
 	if b.Leave == nil || b.Leave.At != at.Last || !undoing {
 		return nil
 	}
-	return &leaving{plan: plan, undoing: true, person: true, reason: b.Leave.Reason, most: int(at.Last)}
+	return &leaving{plan: plan, knots: knots, undoing: true, person: true, reason: b.Leave.Reason, most: int(at.Last)}
 }
 
 // doing does something with rows (lo, hi] of the journal.
@@ -49,21 +50,26 @@ type doing func(ctx context.Context, tx pgx.Tx, lo, hi int64) (batchResult, erro
 // themselves: halves of them are tried, and halves of those, the last ones first
 // on the way back.
 func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64) (batchResult, error) {
-	if hi-lo <= piece { // what takes more than one statement fails as one only
+	cut, tied := l.cut(lo, hi)
+	if hi-lo <= piece || tied { // what takes more than one statement fails as one only
 		r, failure, err := attempt(ctx, tx, do, lo, hi)
 		switch {
 		case err != nil:
 			return r, err
 		case failure == nil:
 			return r, nil
-		case !ofRow(failure, l.person):
+		case !ofRow(failure, l.person) || tied && !l.person:
 			return r, failure
-		case hi-lo == 1:
-			return batchResult{}, l.leave(ctx, tx, hi, failure)
+		case tied || hi-lo == 1:
+			for ordinal := lo + 1; ordinal <= hi; ordinal++ {
+				if err := l.leave(ctx, tx, ordinal, failure); err != nil {
+					return batchResult{}, err
+				}
+			}
+			return batchResult{}, nil
 		}
 	}
-	middle := (lo + hi) / 2
-	halves := [][2]int64{{lo, middle}, {middle, hi}}
+	halves := [][2]int64{{lo, cut}, {cut, hi}}
 	if l.undoing {
 		slices.Reverse(halves)
 	}
@@ -76,6 +82,21 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 		all = all.and(r)
 	}
 	return all, nil
+}
+
+// cut is where rows (lo, hi] are parted, unless they are tied together.
+func (l *leaving) cut(lo, hi int64) (at int64, tied bool) {
+	middle := (lo + hi) / 2
+	knot, within := l.knots.around(middle)
+	switch {
+	case !within:
+		return middle, false
+	case lo < knot.lo:
+		return knot.lo, false
+	case knot.hi < hi:
+		return knot.hi, false
+	}
+	return middle, true
 }
 
 // attempt does rows (lo, hi] of the journal, or none of them; then it returns

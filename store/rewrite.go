@@ -8,7 +8,7 @@ import (
 
 // direction of a move, seen from the journal.
 type direction struct {
-	from, to string // columns of migration_paths
+	from, to string // columns of migration_paths, or sideways
 	undoing  bool
 }
 
@@ -16,6 +16,9 @@ var (
 	forward  = direction{from: "old_path", to: "new_path"}
 	backward = direction{from: "new_path", to: "old_path", undoing: true}
 )
+
+// sideways is the place at which a row makes room for others.
+const sideways = "aside"
 
 // assignments is the SET list that rewrites every locator of a row to the
 // planned target. Nothing else is named, so an embedding is neither read nor

@@ -11,18 +11,26 @@ import (
 // mover prepares the statements that make the copies of a transfer and
 // take them away again. A plan that goes back does the one where another does
 // the other.
-func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
+func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, error) {
+	t.to.oneIn = oneIn
 	relations, err := s.relations(ctx, t.to)
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}), apply: t.copyStatement(false), revert: t.uncopyStatement(true, nil), apart: checkAtOnce}
+	m := &Mover{
+		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
+		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
+	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesInsert)
 	if err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
 	}
+	copies := m.apply
+	if t.back {
+		copies = &move{statement: t.copyStatement(true), undoing: true}
+	}
 	if acts {
-		m.aftermath = map[string]*aftermath{t.copyStatement(t.back): t.afterCopies(t.back)}
+		copies.aftermath = t.afterCopies(t.back)
 	}
 	if !t.back {
 		return m, nil
@@ -34,7 +42,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if m.args["home_relations"], err = s.relations(ctx, t.from); err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.from.name(), interpret(err))
 	}
-	m.apply, m.revert, m.before = t.uncopyStatement(false, home), t.copyStatement(true), checkAtOnce
+	m.apply, m.revert, m.before = &move{statement: t.uncopyStatement(false, home)}, copies, checkAtOnce
 	return m, nil
 }
 

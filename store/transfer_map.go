@@ -209,13 +209,9 @@ func (c carriage) expected(alias string) string {
 	return c.compared(func(i int, _ resilience.Fill) string { return fmt.Sprintf("%s.f%d", alias, i) })
 }
 
-// copiesRead is of how many copies one is read again when it is written, as long
-// as nothing changes what an insert is given.
-const copiesRead = 16
-
-// reread says of a copy, by its id, whether it is read again when it is written:
-// all are where a trigger, a rule, or the narrowness of a column could make
-// something else of it.
+// reread says of a copy, by its id, whether it is read again when it is written: one in
+// so many as the setting compare_one_in says, and all where a trigger, a rule, or the
+// narrowness of a column could make something else of it.
 func (c carriage) reread(id string) string {
 	if slices.ContainsFunc(c.fit.Fills, func(f resilience.Fill) bool { return f.Narrow }) {
 		return "true"
@@ -224,7 +220,7 @@ func (c carriage) reread(id string) string {
 	if hash == "" {
 		hash = "hashtext((%s)::text)"
 	}
-	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, copiesRead, beforeInsert)
+	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, max(1, c.to.oneIn), beforeInsert)
 }
 
 func (c carriage) compared(name func(int, resilience.Fill) string) string {

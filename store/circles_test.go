@@ -1,0 +1,254 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"rehome/resilience"
+	"rehome/store"
+)
+
+// Files change places where a unique index takes no two chunks at one.
+
+// tied are the knots of a plan, and the rows of it that step aside.
+func (m *migrations) tied(id string) (knots, aside string) {
+	m.Helper()
+	require.NoError(m, m.pool.QueryRow(m.Context(), `SELECT knots::text, aside::text FROM rehome.migration_plans WHERE plan_id = $1`, id).Scan(&knots, &aside))
+	return knots, aside
+}
+
+// TestFilesThatChangePlaces: of a chain the files go from its end, and a circle has none.
+// One of its files steps aside, where chunks would meet in a unique index.
+func TestFilesThatChangePlaces(t *testing.T) {
+	t.Parallel()
+	const circles, first = "{[21,201)}", "{[21,141)}"
+	for name, c := range map[string]struct {
+		index string
+		knots string
+	}{
+		"Columns":       {`(path, ordinal)`, circles},
+		"Apart":         {`(path, content)`, "{}"}, // the files have no text in common
+		"Included":      {`(ordinal, id) INCLUDE (path)`, "{}"},
+		"Partial":       {`(path, ordinal) WHERE path LIKE '5%'`, "{}"},
+		"PartialToo":    {`(path) WHERE ordinal = 3`, circles},
+		"OfTheirOwnID":  {`(path, id)`, "{}"},
+		"PartialByPath": {`(path) WHERE ordinal = 1 AND path < 'b'`, first},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(20, "a/x.md", "b/x.md", "b/y.md", "p/f.md", "q/y.md", "r/f.md", "1.md", "2.md", "3.md", "4.md", "5.md")
+			m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks ` + c.index)
+			start := m.rows("rehome.chunks")
+			id, err := m.plan("",
+				rule("a", "b"), rule("b", "a"),
+				rule("1.md", "2.md"), rule("2.md", "3.md"), rule("3.md", "1.md"),
+				rule("p", "q"), rule("q", "r"), rule("r", "p"), // in which one file only follows another
+				rule("4.md", "5.md"), rule("5.md", "6.md"))
+			require.NoError(t, err)
+			knots, _ := m.tied(id)
+			require.Equal(t, c.knots, knots)
+			m.apply(id, -1)
+			require.EqualValues(t, 220, m.complete(id).Moved)
+			require.Equal(t, map[string]int{"a/x.md": 20, "a/y.md": 20, "b/x.md": 20, "p/f.md": 20, "q/f.md": 20, "r/y.md": 20, "1.md": 20, "2.md": 20, "3.md": 20, "5.md": 20, "6.md": 20}, m.at())
+			m.migrate(id)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+		})
+	}
+}
+
+// TestAnyCircleGoesAnywhere lets files change places at random, a batch after another,
+// and turns round somewhere, or back when all is done. Nobody sees who steps aside.
+func TestAnyCircleGoesAnywhere(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]string{
+		"Plain":     ``,
+		"Aftermath": `CREATE TRIGGER noted AFTER UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.noted()`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks (path, ordinal)`)
+			m.exec(`CREATE FUNCTION public.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
+			m.exec(more)
+			names := []string{"a", "b", "c", "d", "a/x", "b/x", "1", "2"}
+			rapid.Check(t, func(r *rapid.T) {
+				m.exec(`TRUNCATE rehome.chunks`)
+				for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a/1", "a/x/1", "b/1", "b/x/1", "c/1", "c/2", "d/1", "1", "2"}), 2, 8, rapid.ID[string]).Draw(r, "files") {
+					m.fill(rapid.IntRange(1, 5).Draw(r, "chunks"), p)
+				}
+				olds := rapid.SliceOfNDistinct(rapid.SampledFrom(names), 2, 5, rapid.ID[string]).Draw(r, "olds")
+				news := slices.Clone(olds)
+				if rapid.Bool().Draw(r, "turned") {
+					news = append(news[1:], news[0])
+				} else {
+					news = rapid.Permutation(news).Draw(r, "news")
+				}
+				var rules []resilience.RenameRule
+				for i, old := range olds {
+					if old != news[i] {
+						rules = append(rules, rule(old, news[i]))
+					}
+				}
+				if len(rules) == 0 || resilience.CheckRenames(rules) != nil {
+					return
+				}
+				start := m.rows("rehome.chunks")
+				want := map[string]int{}
+				for path, n := range m.at() {
+					want[renamed(path, rules)] += n
+				}
+				id, err := m.plan("", rules...)
+				if err != nil {
+					require.NoError(r, m.store.CancelPlan(context.Background(), id, "", "refused"))
+					return
+				}
+				apply := func(id string, batches int) (at resilience.Watermark) {
+					for range batches {
+						at = m.apply(id, 1)
+						for path := range m.at() {
+							require.NotContains(r, path, "~")
+						}
+					}
+					return at
+				}
+				const all = 40
+				at := apply(id, rapid.OneOf(rapid.Just(all), rapid.IntRange(0, 6)).Draw(r, "batches"))
+				if at.Last < at.Total || at.Total == 0 || rapid.Bool().Draw(r, "turn round at the end") {
+					m.revert(id)
+				} else {
+					m.complete(id)
+					require.Equal(r, want, m.at())
+					back, err := m.plan(id)
+					require.NoError(r, err)
+					at := apply(back, rapid.OneOf(rapid.Just(all), rapid.IntRange(0, 6)).Draw(r, "batches back"))
+					if at.Last < at.Total || at.Total == 0 {
+						m.revert(back)
+						require.Equal(r, want, m.at())
+						return
+					}
+					m.complete(back)
+				}
+				require.Equal(r, start, m.rows("rehome.chunks"))
+			})
+		})
+	}
+}
+
+// renamed is where a file is to go: the longest rule wins.
+func renamed(path string, rules []resilience.RenameRule) string {
+	to, length := path, 0
+	for _, r := range rules {
+		if rest, under := strings.CutPrefix(path+"/", r.Old+"/"); under && len(r.Old) > length {
+			to, length = strings.TrimSuffix(r.New+"/"+rest, "/"), len(r.Old)
+		}
+	}
+	return to
+}
+
+// TestFilesThatCannotStepAsideAreRefused when it is planned, and go by a free name.
+func TestFilesThatCannotStepAsideAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, index, says string
+		chunks              int
+		strategy            resilience.Strategy
+	}{
+		"Expression": {``, `(lower(path), ordinal)`, "of an expression or a document", 20, resilience.Batch},
+		"Narrow":     {`ALTER TABLE rehome.chunks ALTER path TYPE varchar(10)`, `(path, ordinal)`, "leaves no room in its column", 20, resilience.Batch},
+		"ForeignKey": {
+			`CREATE TABLE public.files (path text PRIMARY KEY); INSERT INTO public.files VALUES ('a.md'), ('b.md'), ('free.md');
+			ALTER TABLE rehome.chunks ADD FOREIGN KEY (path) REFERENCES public.files`, `(path, ordinal)`, "a foreign key", 20, resilience.Batch,
+		},
+		"Many":      {``, `(path, ordinal)`, "10002 of them would have to go in one transaction, more than 10000 (immediate takes more)", 5001, resilience.Gradual},
+		"Immediate": {``, `(path, ordinal)`, "", 5001, resilience.Immediate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(c.chunks, "a.md", "b.md")
+			m.exec(c.before)
+			m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks ` + c.index)
+			start := m.rows("rehome.chunks")
+			id := "m-" + name
+			require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{
+				ID: id, Memory: "docs", Strategy: c.strategy, Renames: []resilience.RenameRule{rule("a.md", "b.md"), rule("b.md", "a.md")},
+				Policy: resilience.Policy{BatchSize: 1000}, WorkflowID: "w/" + id, RunID: "r-" + id, Rollback: []string{"undo"},
+			}))
+			err := m.store.Journal(t.Context(), id)
+			if c.says == "" {
+				require.NoError(t, err)
+				require.EqualValues(t, 2*c.chunks, m.apply(id, 1).Last, "all of them at once")
+				require.EqualValues(t, 2*c.chunks, m.complete(id).Moved)
+				return
+			}
+			require.ErrorIs(t, err, store.ErrConflict)
+			conflicts := m.conflicts(id)
+			require.Len(t, conflicts, 1)
+			require.Equal(t, resilience.Circle, conflicts[0].Kind)
+			require.Contains(t, conflicts[0].Detail, c.says)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+			for _, step := range []resilience.RenameRule{rule("a.md", "free.md"), rule("b.md", "a.md"), rule("free.md", "b.md")} {
+				m.migrate("", step)
+			}
+			require.Equal(t, map[string]int{"a.md": c.chunks, "b.md": c.chunks}, m.at())
+		})
+	}
+}
+
+// TestACircleGoesTogetherOrNotAtAll: a chunk that the table refuses keeps all of its
+// circle where it is. One that others moved is no part of it.
+func TestACircleGoesTogetherOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(5, "a.md", "b.md", "c.md", "d.md")
+	m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks (path, ordinal)`)
+	id, err := m.plan("", rule("c.md", "e.md"), rule("a.md", "b.md"), rule("b.md", "a.md"), rule("d.md", "f.md"))
+	require.NoError(t, err)
+	knots, aside := m.tied(id)
+	require.Equal(t, "{[11,21)}", knots)
+	require.Equal(t, "{[16,21)}", aside)
+
+	m.exec(`ALTER TABLE rehome.chunks ADD CONSTRAINT stays CHECK (NOT (content = 'text 2 of a.md' AND path LIKE 'b%'))`)
+	at := m.apply(id, 3)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{})
+	require.ErrorContains(t, err, "stays")
+	require.ErrorIs(t, err, store.ErrConflict, "which is what the failure policy is for")
+	require.Equal(t, map[string]int{"a.md": 5, "b.md": 5, "d.md": 1, "e.md": 5, "f.md": 4}, m.at())
+
+	m.exec(`ALTER TABLE rehome.chunks DROP CONSTRAINT stays`)
+	m.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE content = 'text 4 of b.md'`)
+	at = m.apply(id, 1)
+	require.EqualValues(t, 20, at.Last)
+	require.EqualValues(t, 1, at.Drifted)
+	require.Equal(t, map[string]int{"a.md": 4, "b.md": 5, "e.md": 5, "f.md": 5, "elsewhere.md": 1}, m.at())
+
+	// On the way back likewise, until a person leaves all of it where it is.
+	m.exec(`ALTER TABLE rehome.chunks ADD CONSTRAINT stays CHECK (content <> 'text 2 of a.md' OR path <> 'a.md') NOT VALID`)
+	at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	_, err = mover.Revert(t.Context(), at, store.Bounds{})
+	require.ErrorContains(t, err, "stays")
+	at, err = mover.Revert(t.Context(), at, store.Bounds{Leave: &store.Leave{At: at.Last, Reason: "it may stay"}})
+	require.NoError(t, err)
+	require.EqualValues(t, 10, at.Last)
+	for at.Last > 0 {
+		at, err = mover.Revert(t.Context(), at, store.Bounds{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, map[string]int{"a.md": 4, "b.md": 5, "c.md": 5, "d.md": 5, "elsewhere.md": 1}, m.at())
+	left, err := m.store.Exceptions(t.Context(), id, 100)
+	require.NoError(t, err)
+	outcomes := map[resilience.Outcome]int{}
+	for _, e := range left {
+		outcomes[e.Outcome]++
+	}
+	require.Equal(t, map[resilience.Outcome]int{resilience.Drifted: 1, resilience.Clashed: 10}, outcomes)
+}
