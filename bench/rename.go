@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ var renameNotes = []string{
 	"**planning**: conflicts, journal and hash of the plan.",
 	"**end to end**: the command, from its start to its exit; both, the look at all chunks at the end, and the orchestration.",
 	"By hand a rename is one `UPDATE … FROM` a ready, analysed table of (id, old path, new path). An undo is compared with it, too: it is one more rename.",
+	"Every chunk is compared with what it was where the setting `compare_one_in` is 1; else one of 16, and all where something of the table's own makes the new row.",
 	"Chunks have 1.5 kB of text and an embedding of 384 numbers; small ones 60 to 100 bytes and none.",
 }
 
@@ -96,6 +98,7 @@ func (b *renaming) contest(l limits) contest {
 	return contest{kind: "rename", reset: b.reset, plain: b.plain, ours: []side{
 		b.side("immediate", 0, l.immediate), // it has no size to be told
 		b.batchAndBack(l),
+		b.comparingAll(),
 		b.side("batch", 50, l.small),
 		b.side("intelligent", 1000, l.intelligent),
 	}}
@@ -136,6 +139,21 @@ func (b *renaming) batchAndBack(l limits) side {
 		return append(measures(plan, took), measures(undo, back)...), err
 	}
 	return s
+}
+
+// comparingAll renames by batch and compares every chunk with what it was.
+func (b *renaming) comparingAll() side {
+	what := fmt.Sprintf("rename of %s, batch at 1000, every chunk compared: ", b.crop)
+	return side{[]figure{{what + "apply", seconds, aim{}}}, func(ctx context.Context) (took []float64, err error) {
+		if err := b.exec(ctx, `INSERT INTO rehome.settings (key, value) VALUES ('compare_one_in', '1')`); err != nil {
+			return nil, err
+		}
+		defer func() {
+			err = errors.Join(err, b.exec(context.WithoutCancel(ctx), `DELETE FROM rehome.settings WHERE key = 'compare_one_in'`))
+		}()
+		plan, _, err := b.migrate(ctx, "batch", 1000)
+		return []float64{float64(plan.ApplyMS) / 1000}, err
+	}}
 }
 
 func measures(plan resilience.Plan, took time.Duration) []float64 {
