@@ -112,13 +112,18 @@ type Beginning struct {
 // BeginInput starts a plan.
 type BeginInput struct {
 	PlanInput
-	Recheck bool `json:"recheck,omitempty"` // time has passed since it was planned
+	Recheck bool `json:"recheck,omitempty"` // it has waited since it was planned
 }
 
-// BeginMigration lets a planned migration run, unless the table is no longer
-// what was planned, or its approval is too old.
+// BeginMigration lets a planned migration run, unless it has waited, for others or
+// while nobody worked, and the table is no longer what was planned, or its approval
+// is too old.
 func (a *Database) BeginMigration(ctx context.Context, in BeginInput) (Beginning, error) {
-	if in.Recheck {
+	stale, err := a.Store.Stale(ctx, in.Migration)
+	if err != nil {
+		return Beginning{}, classify("see how old the plan is", err)
+	}
+	if in.Recheck || stale {
 		var why string
 		err := beating(ctx, func(ctx context.Context) (err error) {
 			why, err = a.Store.Recheck(ctx, in.Migration)

@@ -116,7 +116,7 @@ func (s *steering) stepping(step stepFunc, took func() time.Duration) stepFunc {
 		b.Together = false
 		next, err := step(ctx, at, b)
 		if next.Last >= at.Last { // else another run has turned it round
-			s.learn(timing(at, next, took()), store.TroubleOf(err), true)
+			s.learn(timing(at, next, took()).Of(b.Batch), store.TroubleOf(err), true)
 		}
 		return next, err
 	}

@@ -155,7 +155,7 @@ func (c *careful) stepping(step stepFunc, took func() time.Duration) stepFunc {
 		if err != nil && (trouble == resilience.NoTrouble || ctx.Err() != nil) {
 			return next, err
 		}
-		c.learn(timing(at, next, took()), trouble)
+		c.learn(timing(at, next, took()), b.Batch, trouble)
 		if trouble == resilience.NoTrouble {
 			c.failed = 0
 			return next, nil
@@ -167,20 +167,20 @@ func (c *careful) stepping(step stepFunc, took func() time.Duration) stepFunc {
 	}
 }
 
-// learn takes one batch into account.
-func (c *careful) learn(t resilience.Timing, trouble resilience.Trouble) {
+// learn takes one batch into account, which was to have a size.
+func (c *careful) learn(t resilience.Timing, size int, trouble resilience.Trouble) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if trouble == resilience.StatementTimeout && c.mine {
 		trouble = resilience.InTheWay
 	}
 	c.mine = false
-	c.took = append(c.took, t)
+	c.took = append(c.took, t.Of(size))
 	c.pulse.Batches++
 	c.pulse.Rows += t.Rows
 	c.pulse.ActiveMS += t.MS
 	c.pulse.Trouble = cmp.Or(trouble, c.pulse.Trouble)
-	c.pulse.Adjusted = cmp.Or(c.sizes.learn(t, trouble, c.calm), c.pulse.Adjusted)
+	c.pulse.Adjusted = cmp.Or(c.sizes.learn(t.Of(size), trouble, c.calm), c.pulse.Adjusted)
 }
 
 // rest lets a while pass.

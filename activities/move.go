@@ -180,6 +180,9 @@ func (b batch) lasts(nice, rate float64) time.Duration {
 	return lasts
 }
 
+// mostRest is how long the rest after a batch is at most: an attempt ends some time.
+const mostRest = 5 * time.Minute
+
 // pace rests after a batch. While it does it heartbeats, and looks whether a
 // person or the end of a throttle changed the pace.
 func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch, nice float64) error {
@@ -191,7 +194,7 @@ func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Waterm
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
 			return nil
-		case <-time.After(b.lasts(nice, rate) - time.Since(b.began)):
+		case <-time.After(min(b.lasts(nice, rate)-time.Since(b.began), mostRest)):
 			return nil
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)

@@ -42,6 +42,15 @@ type Timing struct {
 	MS   float64 `json:"ms"`
 }
 
+// Of is what so many rows would have taken of a batch that had more than it was to have,
+// since they go together.
+func (t Timing) Of(size int) Timing {
+	if most := int64(size); size > 0 && t.Rows > most {
+		return Timing{Rows: most, MS: t.MS * float64(most) / float64(t.Rows)}
+	}
+	return t
+}
+
 // Adjustment is a change of the batch size, and why. The zero value is none.
 type Adjustment struct {
 	From  int     `json:"from"`

@@ -19,7 +19,7 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.NoSource:        "there is no chunk at or under a.md",
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",
-		resilience.Circle:          "a.md cannot go to B.md: files change places, and the unique index x takes no two chunks at one; go by a free name, in three migrations: the first file there, the others, the first from there",
+		resilience.Circle:          "a.md cannot go to B.md: files change places, and x; go by a free name, in three migrations: the first file there, the others, the first from there",
 		resilience.TooLong:         "a.md cannot go to B.md: that is too long for the column of paths, which is x",
 		resilience.TakenID:         "a.md cannot go to B.md: the id x of a chunk of it is taken in the table there, whose column of ids makes none by itself; give that column a default",
 	} {

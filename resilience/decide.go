@@ -217,6 +217,9 @@ func (c Circumstances) each(one Cluster) choice {
 func (c Circumstances) options(rows, all int64) []Alternative {
 	update := float64(rows) * c.Costs.Update.MSPerRow
 	options := []Alternative{{Way: Update, ExpectedMS: update}}
+	if c.Transfer { // there is no other way to be in another table
+		return options
+	}
 	if len(c.Physics.VectorIndexes) == 0 || c.Physics.HOT {
 		return append(options, Alternative{Way: AliasOnly, ExpectedMS: float64(rows) * c.Costs.Stay.MSPerRow, Why: "the rows would keep their old path without need"})
 	}

@@ -19,8 +19,8 @@ type Mover struct {
 	args   pgx.NamedArgs
 	apply  *move
 	revert *move
-	knots  spans         // rows that go in one transaction
-	aside  spans         // of these, rows that make room for the others
+	knots  spans         // rows that go in one transaction, each
+	aside  spans         // rows that make room for others
 	before string        // said before each batch
 	apart  string        // said before a batch whose rows are told apart; empty: nothing
 	lock   string        // locks the rows of a batch; empty: there is no need
@@ -32,10 +32,9 @@ type Mover struct {
 // move is how rows of a plan go in one direction.
 type move struct {
 	statement string
-	// Rows that make room for the others go before these, and arrive after them.
-	aside, arrive string
-	undoing       bool       // the last rows go first
-	aftermath     *aftermath // how they are looked at once more; nil: there is no need
+	undoing   bool       // the last rows go first
+	aside     *stepping  // where some make room for others
+	aftermath *aftermath // how they are looked at once more; nil: there is no need
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection:
@@ -58,8 +57,11 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	}
 	t := table{oneIn: settings.CompareOneIn}
 	var number int
-	var stays, knots, aside string
-	err = s.pool.QueryRow(ctx, `SELECT number, mapping, `+staying+`, knots::text, aside::text FROM rehome.migration_plans p WHERE plan_id = $1`, plan).
+	var stays string
+	var knots, aside ranges
+	err = s.pool.QueryRow(ctx, `
+		SELECT number, mapping, stays, knots, aside - stays::int8multirange
+		FROM rehome.migration_plans p CROSS JOIN LATERAL (SELECT `+staying+` AS stays) s WHERE plan_id = $1`, plan).
 		Scan(&number, &t.m, &stays, &knots, &aside)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
@@ -71,16 +73,10 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.name(), interpret(err))
 	}
-	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "knots": knots, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
+	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	m := &Mover{
-		store: s, plan: plan, args: args, onward: onward,
+		store: s, plan: plan, args: args, onward: onward, knots: spansOf(knots, 1), aside: spansOf(aside, 0),
 		apply: t.move(forward, stays != "{}"), revert: t.move(backward, stays != "{}"), lock: lockStatement(t), apart: checkAtOnce,
-	}
-	if m.knots, err = readSpans(ctx, s.pool, knots); err == nil {
-		m.aside, err = readSpans(ctx, s.pool, aside)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read which rows of plan %s go together: %w", plan, interpret(err))
 	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesUpdate)
 	if err != nil {
@@ -96,7 +92,9 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 func (t table) move(d direction, some bool) *move {
 	out, in := d, d
 	out.to, in.from = sideways, sideways
-	return &move{statement: moveStatement(t, d, some), aside: moveStatement(t, out, some), arrive: moveStatement(t, in, some), undoing: d.undoing}
+	return &move{statement: moveStatement(t, d, everyRow, some), undoing: d.undoing, aside: &stepping{
+		moveStatement(t, out, asideRows, some), moveStatement(t, d, otherRows, some), moveStatement(t, in, asideRows, some),
+	}}
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
@@ -134,7 +132,7 @@ const goal = `least(g.total, coalesce(nullif(@until::bigint, 0), g.total))`
 func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.apply, `
 		UPDATE rehome.migration_progress g
-		SET last = `+m.whole("least("+goal+", g.last + "+rows+")", "upper(k) - 1")+`,
+		SET last = least(`+goal+`, g.last + `+rows+`),
 			first_at = coalesce(g.first_at, clock_timestamp()), last_at = NULL
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND wish = 'run' AND last < `+goal+` AND `+timely+`
@@ -147,18 +145,10 @@ func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (r
 func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.revert, `
 		UPDATE rehome.migration_progress g
-		SET last = `+m.whole("greatest(@floor::bigint, g.last - "+rows+")", "lower(k) - 1")+`
+		SET last = greatest(@floor::bigint, g.last - `+rows+`)
 		FROM (`+pace+` FROM rehome.migration_progress WHERE plan_id = @plan) p
 		WHERE plan_id = @plan AND last = `+reached+` AND epoch = @epoch AND last > @floor AND (wish = 'undo' OR @partial AND wish = 'pause') AND `+timely+`
 		RETURNING `+passing("g.last", reached)+`, g.total, g.epoch, g.wish, p.rate`)
-}
-
-// whole is an end of a batch, or that of the knot which it would cut.
-func (m *Mover) whole(end, knots string) string {
-	if len(m.knots) == 0 {
-		return end
-	}
-	return fmt.Sprintf("(SELECT coalesce((SELECT %s FROM unnest(@knots::int8multirange) k WHERE k @> int8range(e.nd, e.nd + 1, '[]')), e.nd) FROM (SELECT %s AS nd) e)", knots, end)
 }
 
 // transient are the errors of a transaction that a second try mends:
@@ -185,7 +175,6 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
-	m.args["tied"] = len(m.knots) > 0
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
 		next, err = m.batch(ctx, at, how, together, move, advance)

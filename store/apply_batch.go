@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +26,7 @@ import (
 // whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),
-	set_config('statement_timeout', CASE WHEN @tied OR @batch::bigint > 100000 THEN '8min' WHEN @gentle THEN '5s' ELSE '60s' END, true),
+	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
 	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
@@ -170,6 +169,9 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		if !by.some() {
 			return errMoved
 		}
+		if err := p.whole(ctx, tx, &by); err != nil {
+			return err
+		}
 		if how.leave != nil && p.m.apart != "" {
 			if _, err := tx.Exec(ctx, p.m.apart); err != nil {
 				return err
@@ -265,45 +267,36 @@ func (m *Mover) watched(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64
 	return r, looks.last(ctx, tx, m.args)
 }
 
-// rows moves rows (lo, hi] of the journal: those that make room for the others first to
-// a place of their own, and at last from there.
+// rows moves rows (lo, hi] of the journal, where some make room for the others in turns,
+// and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64) (batchResult, error) {
-	aside := m.aside.within(lo, hi)
-	others := aside.between(lo, hi)
-	if move.undoing {
-		slices.Reverse(others)
+	if len(m.aside.within(lo, hi)) == 0 {
+		return m.pieces(ctx, tx, move.statement, move.undoing, lo, hi)
 	}
-	var all batchResult
-	for _, part := range []struct {
-		statement string
-		of        spans
-	}{{move.aside, aside}, {move.statement, others}, {move.arrive, aside}} {
-		for _, s := range part.of {
-			r, err := m.pieces(ctx, tx, part.statement, move.undoing, s)
-			if err != nil {
-				return all, err
-			}
-			if part.statement != move.aside { // who is on the way counts where they arrive
-				all = all.and(r)
-			}
-		}
+	if _, err := m.pieces(ctx, tx, move.aside.out, move.undoing, lo, hi); err != nil {
+		return batchResult{}, err
 	}
-	return all, nil
+	others, err := m.pieces(ctx, tx, move.aside.others, move.undoing, lo, hi)
+	if err != nil {
+		return others, err
+	}
+	arrived, err := m.pieces(ctx, tx, move.aside.in, move.undoing, lo, hi)
+	return others.and(arrived), err
 }
 
-// pieces moves rows of the journal by as many statements as that takes, the last ones
-// first on the way back, and accounts for all of them.
-func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, statement string, undoing bool, of span) (batchResult, error) {
+// pieces does a statement for rows (lo, hi] of the journal, as often as that takes, for
+// the last ones first on the way back.
+func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, statement string, undoing bool, lo, hi int64) (batchResult, error) {
 	var all batchResult
-	for of.lo < of.hi {
-		from, to := of.lo, min(of.lo+piece, of.hi)
+	for lo < hi {
+		from, to := lo, min(lo+piece, hi)
 		if undoing {
-			from, to = max(of.lo, of.hi-piece), of.hi
-			of.hi = from
+			from, to = max(lo, hi-piece), hi
+			hi = from
 		} else {
-			of.lo = to
+			lo = to
 		}
-		m.args["lo"], m.args["hi"] = from, to
+		m.args["lo"], m.args["hi"], m.args["aside"] = from, to, m.aside.within(from, to)
 		var r batchResult
 		if err := r.scan(tx.QueryRow(ctx, statement, m.args)); err != nil {
 			return all, err

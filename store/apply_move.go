@@ -63,19 +63,23 @@ const staying = `CASE WHEN p.way = 'alias_only' THEN '{[' || coalesce((
 	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
 	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
 
-// moveStatement moves the rows (@lo, @hi] of the journal in a direction,
+// moveStatement moves the rows (@lo, @hi] of the journal, or a part of them, in a direction,
 // records those that cannot move, and accounts for all of them. Where some stay
-// as they are, these are accounted for only.
-func moveStatement(t table, d direction, some bool) string {
-	skipped, stays, left, order := "", "false", "0", ""
+// as they are, these are accounted for only; none of them is among those that step aside.
+func moveStatement(t table, d direction, of portion, some bool) string {
+	stays, order := "false", ""
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
+	const asides = `(SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@aside::int8multirange) s)`
+	part := map[portion]string{everyRow: "true", asideRows: "m.ordinal <@ @aside::int8multirange", otherRows: "NOT m.ordinal <@ @aside::int8multirange"}[of]
+	rows := map[portion]string{everyRow: "@hi - @lo", asideRows: asides, otherRows: "@hi - @lo - " + asides}[of]
+	skipped, left := "WHERE "+part, "0"
 	if d.undoing { // what did not move does not move back; what moved last goes first, since it may have taken a place of what moved before
 		order = "ORDER BY m.ordinal DESC"
-		skipped = `WHERE NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
-		left = `(SELECT count(*) FROM ({excepted}) m WHERE NOT ` + stays + `)`
-		if some {
+		skipped += ` AND NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
+		left = `(SELECT count(*) FROM ({excepted}) m WHERE ` + part + ` AND NOT ` + stays + `)`
+		if some && of != asideRows {
 			left += ` + (SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@stays::int8multirange * int8multirange(int8range(@lo, @hi, '(]'))) s)`
 		}
 	}
@@ -83,17 +87,17 @@ func moveStatement(t table, d direction, some bool) string {
 	if len(t.jsonColumns()) > 0 {
 		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = @number AND d.chunk_id = m.chunk_id"
 	}
-	asides := ""
-	if d.from == sideways || d.to == sideways {
-		asides = fmt.Sprintf(", m.old_path || '%s' AS %s", stepAside, sideways)
+	sidestep := ""
+	if of == asideRows {
+		sidestep = ", " + steppingAside
 	}
 	excepted := `SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi`
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{aside}", asides, "{with documents}", with,
+		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{aside}", sidestep, "{with documents}", with,
 		"{on update}", onUpdate, "{generated}", generated, "{read}", t.compares("m.ordinal", t.oneIn),
-		"{moves}", movesOf("@number", "@lo", "@hi"),
+		"{rows}", rows, "{moves}", movesOf("@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{account}", accounted, "{told}", told, "{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
@@ -101,7 +105,7 @@ func moveStatement(t table, d direction, some bool) string {
 		planned AS NOT MATERIALIZED (
 			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}{aside}
 			FROM {moves} {with documents} {skipped} {order}),
-		due AS MATERIALIZED (SELECT @hi - @lo - ({left}) AS rows),
+		due AS MATERIALIZED (SELECT {rows} - ({left}) AS rows),
 		moved AS (
 			UPDATE {table} t SET {set}
 			{found}

@@ -91,6 +91,28 @@ func TestOfEveryBatchSomeRowsAreCompared(t *testing.T) {
 	}
 }
 
+// Nor is a copy, where all are compared.
+func TestEveryCopyIsComparedWhereThatIsWanted(t *testing.T) {
+	t.Parallel()
+	for _, row := range []int{1, 2, 3} {
+		m := newMigrations(t, resilience.BuiltinMapping("docs"))
+		m.memory("archive", resilience.BuiltinMapping("archive"))
+		m.fill(3, "a.md")
+		m.exec(`INSERT INTO rehome.settings (key, value) VALUES ('compare_one_in', '1')`)
+		m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.content = 'lost'; RETURN NEW; END $$`)
+		m.exec(fmt.Sprintf(`CREATE TRIGGER meddle BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.ordinal = %d) EXECUTE FUNCTION public.meddle()`, row))
+		m.exec(`UPDATE pg_trigger SET tgisinternal = true WHERE tgname = 'meddle'`)
+		id, err := m.transfer("docs", "", resilience.TransferOrder{To: "archive"})
+		require.NoError(t, err)
+		at := m.apply(id, 0)
+		mover, err := m.store.Mover(t.Context(), id)
+		require.NoError(t, err)
+		_, err = mover.Apply(t.Context(), at, store.Bounds{})
+		require.ErrorIs(t, err, store.ErrVerify)
+		require.Equal(t, map[string]int{"a.md": 3}, m.at())
+	}
+}
+
 // What a table makes of a row by its definition is found in any row, too, and so is
 // another id.
 func TestAMoveThatMakesAnotherRowIsFound(t *testing.T) {

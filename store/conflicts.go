@@ -24,6 +24,14 @@ func (s *Store) Conflicts(ctx context.Context, plan string, limit int) ([]resili
 	return conflicts, nil
 }
 
+// forgetRows takes away what a plan without a journal has of one.
+var forgetRows = []string{
+	`DELETE FROM rehome.migration_paths WHERE plan_id = @plan`,
+	`DELETE FROM rehome.migration_runs WHERE plan = @number`,
+	`DELETE FROM rehome.migration_documents WHERE plan = @number`,
+	`UPDATE rehome.migration_plans SET knots = DEFAULT, aside = DEFAULT WHERE plan_id = @plan AND knots <> '{}'`,
+}
+
 // recordConflicts writes down what stands in the plan's way, in place of what
 // an earlier look found. A plan that has no journal keeps no list of paths then.
 func (j *journal) recordConflicts(ctx context.Context) error {
@@ -34,7 +42,7 @@ func (j *journal) recordConflicts(ctx context.Context) error {
 		return err
 	}
 	if !j.exists {
-		if _, err := j.tx.Exec(ctx, `DELETE FROM rehome.migration_paths WHERE plan_id = $1`, j.plan); err != nil {
+		if err := execAll(ctx, j.tx, j.args(nil), forgetRows...); err != nil {
 			return err
 		}
 	}

@@ -131,6 +131,9 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyCh
 		if status != resilience.Queued && status != resilience.Paused {
 			return problem(ErrConflict, "migration %s is %s; its strategy can be changed while it is queued or paused", plan, status)
 		}
+		if err := checkTied(ctx, tx, plan, next.Strategy); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `
 			UPDATE rehome.migration_plans SET strategy = $2, way = $3, risk = $4, estimate = $5, plan_hash = $6, approved_hash = `+approvedStill("$6")+`
 			WHERE plan_id = $1`, plan, next.Strategy, next.Way, next.Risk, next.Estimate, hash)
@@ -146,6 +149,17 @@ func (s *Store) ChangeStrategy(ctx context.Context, plan string, next StrategyCh
 		return "", fmt.Errorf("change the strategy of plan %s: %w", plan, err)
 	}
 	return hash, nil
+}
+
+// checkTied refuses a strategy under which more rows than are good for it would go in one
+// transaction, since their files change places.
+func checkTied(ctx context.Context, tx pgx.Tx, plan string, next resilience.Strategy) error {
+	var most int64
+	err := tx.QueryRow(ctx, `SELECT coalesce(max(`+tiedRows+`), 0) FROM rehome.migration_plans, unnest(knots) k WHERE plan_id = $1`, plan).Scan(&most)
+	if err == nil && most > mostTied && next != resilience.Immediate {
+		err = problem(ErrRefused, "%d chunks of migration %s go in one transaction, since their files change places; by %s no more than %d may. Leave the strategy as it is", most, plan, next, mostTied)
+	}
+	return err
 }
 
 // BeginUndo turns a plan round: its epoch is raised, which waits for the batch

@@ -11,7 +11,7 @@ import (
 // Explain returns the plans of a mover's statements under the settings of a batch.
 func (m *Mover) Explain(ctx context.Context) (map[string]string, error) {
 	plans := map[string]string{}
-	m.args["batch_lock"], m.args["gentle"], m.args["batch"], m.args["tied"] = batchLock, false, 0, false
+	m.args["batch_lock"], m.args["gentle"], m.args["batch"] = batchLock, false, 0
 	for what, move := range map[string]string{"apply": m.apply.statement, "revert": m.revert.statement} {
 		err := m.store.inTx(ctx, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, batchGuards, m.args); err != nil {

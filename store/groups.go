@@ -15,7 +15,7 @@ import (
 // Journalled is what a look at the rest of a plan's journal found.
 type Journalled struct {
 	Directories []resilience.Directory
-	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun, undoes another, or is a transfer
+	Settled     bool // the order of the rows has to stay: some leave a place that others take, or the plan was begun, or undoes another
 	Late        bool // the plan is queued or was begun
 	Undoing     bool // it puts back what another moved
 }
@@ -57,14 +57,14 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 	var found Journalled
 	var last int64
 	err := j.tx.QueryRow(ctx, `
-		SELECT g.last, p.status <> 'pending', p.status NOT IN ('pending', 'queued') OR `+chained+`
-		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE plan_id = @plan`, j.args(nil)).
+		SELECT g.last, p.status <> 'pending', p.status NOT IN ('pending', 'queued') OR NOT @copies AND `+chained+`
+		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE plan_id = @plan`, j.args(pgx.NamedArgs{"copies": j.transfer != nil})).
 		Scan(&last, &found.Late, &found.Settled)
 	if err != nil {
 		return err
 	}
 	found.Undoing = j.undoes != ""
-	found.Settled = found.Settled || found.Undoing || j.transfer != nil
+	found.Settled = found.Settled || found.Undoing
 	if found.Directories, err = j.directories(ctx, last, found.Settled); err != nil {
 		return err
 	}
@@ -82,13 +82,24 @@ func (j *journal) group(ctx context.Context, rebuilding []string, decide Groupin
 const mostDirectories = 2000
 
 // directory is the name of what a path of a plan is counted under: the first
-// directory below the rename, what lies right in it, or, where the rename is of
+// directory below what is asked to move, what lies right in it, or, where that is
 // a single file, that file's directory.
 const directory = `CASE
-	WHEN p.old_key = r.old_path THEN coalesce(nullif(regexp_replace(r.old_path, '/?[^/]*$', ''), ''), '.')
-	WHEN strpos(substr(p.old_key, length(r.old_path) + 2), '/') > 0
-		THEN r.old_path || '/' || split_part(substr(p.old_key, length(r.old_path) + 2), '/', 1)
-	ELSE r.old_path END`
+	WHEN p.old_key = p.asked THEN coalesce(nullif(regexp_replace(p.asked, '/?[^/]*$', ''), ''), '.')
+	WHEN strpos(p.below, '/') > 0 THEN concat_ws('/', nullif(p.asked, ''), split_part(p.below, '/', 1))
+	ELSE coalesce(nullif(p.asked, ''), '.') END`
+
+// asked are the paths of a plan with what was asked to move, and what of them is below
+// that: of a rename its old path, and of a transfer its prefix, or all of a memory.
+func (j *journal) asked() string {
+	asked, from := "r.old_path", "rehome.migration_paths p JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule"
+	if j.transfer != nil {
+		asked, from = "@only::text", "rehome.migration_paths p"
+	}
+	return fmt.Sprintf(`(
+			SELECT p.path_id, p.old_key, %[1]s AS asked, CASE WHEN %[1]s = '' THEN p.old_key ELSE substr(p.old_key, length(%[1]s) + 2) END AS below
+			FROM %[2]s WHERE p.plan_id = @plan) p`, asked, from)
+}
 
 // directories sums up the rows after the watermark by directory; all in one
 // when whole is set.
@@ -99,9 +110,7 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 	}
 	rows, err := j.tx.Query(ctx, fmt.Sprintf(`
 		WITH named AS MATERIALIZED (
-			SELECT p.path_id, %s COLLATE "C" AS name
-			FROM rehome.migration_paths p LEFT JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
-			WHERE p.plan_id = @plan),
+			SELECT p.path_id, %s COLLATE "C" AS name FROM %s),
 		summed AS (
 			SELECT n.name, sum(m.left) AS rows, round(sum(m.bytes::float8 * m.left / cardinality(m.chunk_ids))) AS bytes
 			FROM (SELECT *, last - greatest(first - 1, @last) AS left FROM rehome.migration_runs WHERE plan = @number AND last > @last) m
@@ -113,7 +122,7 @@ func (j *journal) directories(ctx context.Context, last int64, whole bool) ([]re
 		ranked AS (SELECT *, row_number() OVER (ORDER BY rows DESC, name) <= @most AS large FROM summed LEFT JOIN used USING (name))
 		SELECT CASE WHEN large THEN name ELSE 'the smallest directories' END, sum(rows)::bigint, coalesce(sum(bytes), 0)::bigint,
 			coalesce(sum(uses), 0)::bigint, CASE WHEN max(used) IS NOT NULL THEN greatest(now() - max(used), interval '0') END, large
-		FROM ranked GROUP BY 1, large ORDER BY 1`, name, j.table.uses(), j.table.accessed(), j.table.withAccess()),
+		FROM ranked GROUP BY 1, large ORDER BY 1`, name, j.asked(), j.table.uses(), j.table.accessed(), j.table.withAccess()),
 		j.args(pgx.NamedArgs{"last": last, "most": mostDirectories}))
 	if err != nil {
 		return nil, err
@@ -163,13 +172,14 @@ func (t table) runsInTurns() string {
 			GROUP BY position, turn, last, path_id`, t.name(), t.hasID("m.chunk_id"), t.scope())
 }
 
-// placedInGroups says in which group the rows of a path are.
-const placedInGroups = `
+// placed says in which group the rows of a path are.
+func (j *journal) placed() string {
+	return `
 	placed AS MATERIALIZED (
 		SELECT p.path_id, coalesce(g.position, @others::integer) AS position
-		FROM rehome.migration_paths p JOIN rehome.migration_renames r ON r.plan_id = p.plan_id AND r.ordinal = p.rule
-		LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = ` + directory + `
-		WHERE p.plan_id = @plan)`
+		FROM ` + j.asked() + `
+		LEFT JOIN unnest(@names::text[], @positions::integer[]) g (name, position) ON g.name = ` + directory + `)`
+}
 
 // arrange puts the rows of the journal into the order of the groups, and within
 // one leaves them in the order they had. Where they have it already, as they do
@@ -206,7 +216,7 @@ func (j *journal) arrange(ctx context.Context, groups []resilience.Group) error 
 // arranged counts the rows, and reports whether they are in the order of the groups.
 func (j *journal) arranged(ctx context.Context, args pgx.NamedArgs) (rows int64, arranged bool, err error) {
 	err = j.tx.QueryRow(ctx, `
-		WITH `+placedInGroups+`
+		WITH `+j.placed()+`
 		SELECT coalesce(sum(rows), 0)::bigint, coalesce(bool_and(position >= before), true) FROM (
 			SELECT m.last - m.first + 1 AS rows, p.position, lag(p.position, 1, 0) OVER (ORDER BY m.last) AS before
 			FROM rehome.migration_runs m JOIN placed p USING (path_id) WHERE m.plan = @number) m`, args).Scan(&rows, &arranged)
@@ -223,7 +233,7 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args 
 	args["after"] = 0
 	var bytes int64
 	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
-		WITH `+placedInGroups+`,
+		WITH `+j.placed()+`,
 		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
 		runs AS (%s),
 		put AS (%s)

@@ -275,6 +275,50 @@ func TestRowsThatStayNeedNoRollback(t *testing.T) {
 	require.Zero(t, exceptions)
 }
 
+// TestTransfersHaveGroups, by the directories of what they take along: cold before hot.
+// Their copies are made and their rows leave in that order, and go back against it.
+func TestTransfersHaveGroups(t *testing.T) {
+	t.Parallel()
+	for prefix, dirs := range map[string][]string{"": {"cold", "d"}, "d": {"d/cold", "d/hot"}, "d/hot/a.md": {"d/hot"}} {
+		t.Run(prefix, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.memory("archive", resilience.BuiltinMapping("archive"))
+			m.fill(600, "d/hot/a.md", "d/cold/a.md", "cold/a.md")
+			m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'd/hot/%'))`)
+			start := m.rows("rehome.chunks")
+			require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{
+				ID: "t-1", Memory: "docs", Strategy: resilience.Intelligent, Transfer: resilience.TransferOrder{To: "archive", Prefix: prefix},
+				Policy: resilience.Policy{BatchSize: 500}, WorkflowID: "w/t-1", RunID: "r", Rollback: []string{"undo"},
+			}))
+			require.NoError(t, m.store.Journal(t.Context(), "t-1"))
+			costs := plainCosts()
+			costs.Transfer = true
+			groups, err := m.store.Group(t.Context(), "t-1", nil, inGroups(costs))
+			require.NoError(t, err)
+			var names []string
+			for _, g := range groups {
+				names = append(names, g.Name)
+				require.Equal(t, resilience.Update, g.Way)
+				require.Empty(t, g.Alternatives)
+			}
+			require.Equal(t, dirs, names)
+			m.exec(`UPDATE rehome.migration_plans SET status = 'queued'`)
+			why, err := m.store.Recheck(t.Context(), "t-1")
+			require.NoError(t, err)
+			require.Empty(t, why, "the hash is that of the new order")
+			m.apply("t-1", -1)
+			plan := m.finish("t-1")
+			require.Equal(t, plan.Moves, plan.Transfer.Retired)
+			m.made++
+			back, err := m.transfer("docs", "t-1", resilience.TransferOrder{})
+			require.NoError(t, err)
+			m.undone(back)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+		})
+	}
+}
+
 // TestAJournalThatDoesNotFitItsGroupsIsRefused, and says that nothing has moved.
 func TestAJournalThatDoesNotFitItsGroupsIsRefused(t *testing.T) {
 	t.Parallel()

@@ -86,7 +86,7 @@ func (j *journal) listAsked(ctx context.Context) error {
 	if err == nil {
 		err = j.tie(ctx)
 	}
-	if err != nil {
+	if err != nil || j.inTheWay > 0 {
 		return err
 	}
 	_, err = j.tx.Exec(ctx, `

@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -51,54 +51,67 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[onePlace])
 }
 
-// stepAside is added to a path to make a place that no file is at, for as long as a
-// transaction takes.
+// stepAside is added to a path to make a place of its own for as long as a transaction
+// takes.
 const stepAside = "~rehome"
 
-// findCircles looks for files that go where another still is when their turn comes, whose
-// chunks a unique index lets not stand together: of a chain the files go from its end, but
-// a circle has none. The other file steps aside for them. Where it cannot, that is a
-// conflict; what goes back is tried all the same.
-func (j *journal) findCircles(ctx context.Context) error {
+// tie lets files change places. Of a chain they go from its end, but a circle has none:
+// some go where another still is when their turn comes. Where a unique index lets chunks
+// of both not stand together, the other steps aside for them, and all that happens
+// between the turns of the two, a knot, is for one transaction. What cannot be done so is
+// a conflict, but for what goes back, which is tried all the same.
+func (j *journal) tie(ctx context.Context) error {
+	if j.policy.Way == resilience.AliasOnly || j.transfer != nil {
+		return nil
+	}
+	var linked bool
+	if err := j.tx.QueryRow(ctx, `SELECT `+chained, j.args(nil)).Scan(&linked); err != nil || !linked {
+		return err
+	}
 	places, err := j.onePlaces(ctx)
 	if err != nil || len(places) == 0 {
 		return err
 	}
-	later := ">="
-	if j.undoes != "" { // the last rule comes first
-		later = "<="
+	if j.undoes == "" {
+		if _, err := j.find(ctx, `
+			WITH `+j.meetings(places)+`
+			SELECT 'circle', old_key, new_key, format('the unique index %s, of expressions or documents, may take no two of their chunks at one', name), count(*) OVER ()
+			FROM met WHERE unknown ORDER BY old_key LIMIT @kept`); err != nil || j.inTheWay > 0 {
+			return err
+		}
 	}
+	tag, err := j.tx.Exec(ctx, `
+		WITH `+j.meetings(places)+`
+		UPDATE rehome.migration_paths n SET aside = true
+		FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key AND NOT unknown`, j.args(nil))
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	if _, err := j.tx.Exec(ctx, knots, j.args(nil)); err != nil || j.undoes != "" {
+		return err
+	}
+	if err := j.tryAside(ctx); err != nil || j.strategy == resilience.Immediate {
+		return err
+	}
+	_, err = j.find(ctx, tooLarge)
+	return err
+}
+
+// meetings are the files that go where another still is, and by what index their chunks
+// would meet there. Which of two comes first, their rows say.
+func (j *journal) meetings(places []onePlace) string {
 	met := make([]string, len(places))
 	for i, place := range places {
-		met[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name, %t AS unknown FROM links l%s", literal(place.Name), place.Unknown, j.meet(place))
+		met[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name, %t AS unknown FROM links l%s", literal(place.Name), place.Unknown || j.table.rewritesDocuments(), j.meet(place))
 	}
-	query := fmt.Sprintf(`
-		WITH links AS MATERIALIZED (
-			SELECT p.old_key, p.new_key, p.old_path, p.new_path, n.path_id
-			FROM rehome.migration_paths p JOIN rehome.migration_paths n ON n.plan_id = @plan AND n.old_key = p.new_key
-			WHERE p.plan_id = @plan AND n.rule %s p.rule AND n.old_key <> p.old_key),
-		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, unknown DESC, name),
-		judged AS (
-			SELECT *, CASE
-				WHEN unknown THEN format('the unique index %%s, which is of an expression or a document, may take no two chunks at one', name)
-				WHEN %t THEN format('the unique index %%s takes no two chunks at one, while a file can step aside only where its path has a column of its own', name)
-				WHEN EXISTS (
-					SELECT FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
-					WHERE c.contype = 'f' AND c.conrelid = @table::regclass AND a.attname = ANY (@locators))
-					THEN format('the unique index %%s takes no two chunks at one, while a foreign key lets no file step aside', name)
-				WHEN length(new_key) + %d > (
-					SELECT min(atttypmod - 4) FROM pg_attribute -- as Postgres keeps a length
-					WHERE attrelid = @table::regclass AND attname = ANY (@locators) AND atttypid = 'varchar'::regtype AND atttypmod > 0)
-					THEN format('the unique index %%s takes no two chunks at one, while the path of %%s leaves no room in its column to step aside', name, new_key)
-				END AS closed
-			FROM met),
-		aside AS (
-			UPDATE rehome.migration_paths n SET aside = true
-			FROM judged WHERE n.plan_id = @plan AND n.old_key = judged.new_key AND closed IS NULL)
-		SELECT 'circle', old_key, new_key, closed, count(*) OVER () FROM judged WHERE closed IS NOT NULL AND %t ORDER BY old_key LIMIT @kept`,
-		later, strings.Join(met, " UNION ALL "), j.table.rewritesDocuments(), len(stepAside), j.undoes == "")
-	_, err = j.find(ctx, query)
-	return err
+	return fmt.Sprintf(`turns AS MATERIALIZED (
+			SELECT path_id, min(first) AS first, max(last) AS last FROM rehome.migration_runs WHERE plan = @number GROUP BY 1),
+		links AS MATERIALIZED (
+			SELECT p.old_key, p.new_key, p.old_path, p.new_path
+			FROM rehome.migration_paths p JOIN turns comes ON comes.path_id = p.path_id
+			JOIN rehome.migration_paths n ON n.plan_id = @plan AND n.old_key = p.new_key JOIN turns goes ON goes.path_id = n.path_id
+			WHERE p.plan_id = @plan AND goes.last > comes.first AND n.old_key <> p.old_key),
+		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, unknown DESC, name)`, strings.Join(met, " UNION ALL "))
 }
 
 // meet joins the chunks of two files of a link l that may not stand at one place.
@@ -111,103 +124,76 @@ func (j *journal) meet(index onePlace) string {
 	equal := []string{"(SELECT EXISTS (SELECT FROM links))", "here.place = l.old_path", "there.place = l.new_path"} // without links the table is not read
 	for i, c := range index.Beside {
 		columns = append(columns, fmt.Sprintf("%s AS c%d", t.column(c), i))
-		equal = append(equal, fmt.Sprintf("here.c%[1]d = there.c%[1]d", i))
+		equal = append(equal, fmt.Sprintf("here.c%[1]d IS NOT DISTINCT FROM there.c%[1]d", i)) // as an index may be told to take NULL
 	}
 	chunks := fmt.Sprintf("SELECT DISTINCT %s FROM %s t WHERE %s", strings.Join(columns, ", "), t.name(), t.scope())
 	// Whether the index will have those that come may depend on where they come to.
 	return fmt.Sprintf(", (%s) here, (%s AND (%s)) there WHERE %s", chunks, chunks, index.Of, strings.Join(equal, " AND "))
 }
 
-// mostTied is how many rows one transaction takes at most for the sake of files that
-// change places, where not all rows of the plan go in one anyway.
-const mostTied = 10_000
-
-// tie records which rows step aside, and which go in one transaction therefore: a knot is
-// from the first row of a file that goes where another is to the last row of that one.
-func (j *journal) tie(ctx context.Context) error {
-	args := j.args(nil)
-	var some bool
-	err := j.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM rehome.migration_paths WHERE plan_id = @plan AND aside)`, args).Scan(&some)
-	if err != nil || !some {
-		return err
-	}
-	_, err = j.tx.Exec(ctx, `
+// knots records which rows step aside, and after which rows no batch may end: between
+// the first row of two files that change places and the last one.
+const knots = `
 		WITH runs AS MATERIALIZED (
 			SELECT r.first, r.last, p.old_key, p.new_key, p.aside
 			FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id) WHERE r.plan = @number),
 		knots AS (
-			SELECT int8range(min(first), max(last), '[]') AS rows
+			SELECT int8range(min(first), max(last)) AS cuts
 			FROM (
 				SELECT old_key AS place, first, last FROM runs WHERE aside
 				UNION ALL
 				SELECT new_key, first, last FROM runs WHERE new_key IN (SELECT old_key FROM runs WHERE aside)) r
 			GROUP BY place)
 		UPDATE rehome.migration_plans
-		SET knots = (SELECT coalesce(range_agg(rows), '{}') FROM knots),
+		SET knots = (SELECT coalesce(range_agg(cuts), '{}') FROM knots),
 			aside = (SELECT coalesce(range_agg(int8range(first, last, '[]')), '{}') FROM runs WHERE aside)
-		WHERE plan_id = @plan`, args)
-	if err != nil || j.undoes != "" || j.strategy == resilience.Immediate {
-		return err
-	}
-	_, err = j.find(ctx, fmt.Sprintf(`
+		WHERE plan_id = @plan`
+
+// mostTied is how many rows one transaction takes at most for the sake of files that
+// change places, where not all rows of the plan go in one anyway.
+const mostTied = 10_000
+
+// tiedRows is how many rows a knot k has.
+const tiedRows = `(upper(k) - lower(k) + 1)`
+
+// tooLarge lists the knots of too many rows, by their first file.
+var tooLarge = fmt.Sprintf(`
 		WITH large AS (
-			SELECT lower(k) AS first, upper(k) - lower(k) AS rows
-			FROM rehome.migration_plans, unnest(knots) k WHERE plan_id = @plan AND upper(k) - lower(k) > %d)
-		SELECT 'circle', m.old_key, m.new_key, format('the chunks meet in a unique index: %%s of them would have to go in one transaction, more than %d (immediate takes more)', l.rows), count(*) OVER ()
+			SELECT lower(k) AS first, %[1]s AS rows FROM rehome.migration_plans, unnest(knots) k WHERE plan_id = @plan AND %[1]s > %[2]d)
+		SELECT 'circle', m.old_key, m.new_key,
+			format('a unique index takes no two of their chunks at one: %%s chunks would have to go in one transaction, more than %[2]d (immediate takes more)', l.rows), count(*) OVER ()
 		FROM large l CROSS JOIN LATERAL (
 			SELECT p.old_key, p.new_key FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id)
 			WHERE r.plan = @number AND r.last >= l.first ORDER BY r.last LIMIT 1) m
-		ORDER BY l.first LIMIT @kept`, mostTied, mostTied))
+		ORDER BY l.first LIMIT @kept`, tiedRows, mostTied)
+
+// tryAside lets one chunk step aside, as far as any has to, and takes that back: only so
+// is it known whether the column has room for that, and what constraints and triggers say.
+func (j *journal) tryAside(ctx context.Context) error {
+	out := forward
+	out.to = sideways
+	mark, err := j.tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	_, refused := mark.Exec(ctx, fmt.Sprintf(`
+		UPDATE %s t SET %s
+		FROM (
+			SELECT m.old_path, %s, r.chunk_ids[1] AS chunk_id
+			FROM rehome.migration_paths m JOIN rehome.migration_runs r USING (path_id)
+			WHERE m.plan_id = @plan AND m.aside ORDER BY length(m.old_path) DESC LIMIT 1) p
+		WHERE %s`, j.table.name(), j.table.assignments(out), steppingAside, j.table.isHere(out)), j.args(nil))
+	if err := mark.Rollback(ctx); err != nil || refused == nil {
+		return errors.Join(refused, err)
+	}
+	if !rowRefused(refused) {
+		return fmt.Errorf("try whether a chunk can step aside: %w", interpret(refused))
+	}
+	_, err = j.find(ctx, fmt.Sprintf(`
+		SELECT 'circle', old_key, new_key, 'a unique index takes no two of their chunks at one, and none can step aside: ' || %s::text, 1::bigint
+		FROM rehome.migration_paths WHERE plan_id = @plan AND aside ORDER BY length(old_path) DESC LIMIT 1`, literal(refused.Error())))
 	return err
 }
 
-// span is rows (lo, hi] of the journal.
-type span struct{ lo, hi int64 }
-
-// spans are apart from each other, in ascending order.
-type spans []span
-
-// readSpans reads a multirange of ordinals, given as text.
-func readSpans(ctx context.Context, q querier, multirange string) (spans, error) {
-	if multirange == "{}" {
-		return nil, nil
-	}
-	rows, err := q.Query(ctx, `SELECT lower(r) - 1, upper(r) - 1 FROM unnest($1::text::int8multirange) r`, multirange)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s span, err error) { return s, row.Scan(&s.lo, &s.hi) })
-}
-
-// within are those that lie in rows (lo, hi].
-func (s spans) within(lo, hi int64) spans {
-	var in spans
-	for _, one := range s {
-		if lo <= one.lo && one.hi <= hi {
-			in = append(in, one)
-		}
-	}
-	return in
-}
-
-// between are what they leave of rows (lo, hi], in which all of them lie.
-func (s spans) between(lo, hi int64) spans {
-	var left spans
-	for _, one := range append(slices.Clone(s), span{hi, hi}) {
-		if lo < one.lo {
-			left = append(left, span{lo, one.lo})
-		}
-		lo = one.hi
-	}
-	return left
-}
-
-// around is the one that has rows on both sides of a cut after row at.
-func (s spans) around(at int64) (span, bool) {
-	for _, one := range s {
-		if one.lo < at && at < one.hi {
-			return one, true
-		}
-	}
-	return span{}, false
-}
+// steppingAside is the place at which a chunk of the path m makes room for others.
+const steppingAside = "m.old_path || '" + stepAside + "' AS " + sideways

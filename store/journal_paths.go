@@ -190,10 +190,7 @@ func (j *journal) findMisfits(ctx context.Context) error {
 			return err
 		}
 	}
-	if j.policy.Way == resilience.AliasOnly || j.transfer != nil {
-		return nil
-	}
-	return j.findCircles(ctx)
+	return nil
 }
 
 // places are those that plans p own while they are live: what a rename leaves and what

@@ -111,9 +111,6 @@ func (j *journal) listUndone(ctx context.Context) error {
 	if err := j.tx.QueryRow(ctx, query, args).Scan(&j.total, &bytes); err != nil {
 		return err
 	}
-	if err := j.findCircles(ctx); err != nil {
-		return err
-	}
 	if err := j.tie(ctx); err != nil {
 		return err
 	}

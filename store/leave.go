@@ -61,12 +61,7 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 		case !ofRow(failure, l.person) || tied && !l.person:
 			return r, failure
 		case tied || hi-lo == 1:
-			for ordinal := lo + 1; ordinal <= hi; ordinal++ {
-				if err := l.leave(ctx, tx, ordinal, failure); err != nil {
-					return batchResult{}, err
-				}
-			}
-			return batchResult{}, nil
+			return batchResult{}, l.leave(ctx, tx, lo, hi, failure)
 		}
 	}
 	halves := [][2]int64{{lo, cut}, {cut, hi}}
@@ -115,7 +110,8 @@ func attempt(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64) (r batchRes
 	return r, nil, mark.Commit(ctx)
 }
 
-func (l *leaving) leave(ctx context.Context, tx pgx.Tx, ordinal int64, failure error) error {
+// leave lists rows (lo, hi], but for those that never went.
+func (l *leaving) leave(ctx context.Context, tx pgx.Tx, lo, hi int64, failure error) error {
 	detail := failure.Error()
 	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
 		detail = pg.Message
@@ -129,9 +125,11 @@ func (l *leaving) leave(ctx context.Context, tx pgx.Tx, ordinal int64, failure e
 		detail = l.reason + " (" + detail + ")"
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail) VALUES ($1, $2, $3, $4, $5)
+		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+		SELECT $1, n.ordinal, $4, $5, $6 FROM generate_series($2::bigint + 1, $3) n (ordinal)
+		WHERE NOT $5 OR NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = $1 AND e.ordinal = n.ordinal AND NOT e.undoing AND e.outcome <> 'edited')
 		ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = excluded.detail`,
-		l.plan, ordinal, resilience.Clashed, l.undoing, detail)
+		l.plan, lo, hi, resilience.Clashed, l.undoing, detail)
 	return err
 }
 

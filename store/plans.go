@@ -136,7 +136,7 @@ const pausedSince = `(
 const selectPlans = `
 	SELECT p.plan_id, p.memory, p.strategy, p.kind, p.status, coalesce(p.undoes, ''),
 		coalesce((SELECT u.plan_id FROM rehome.migration_plans u WHERE u.undoes = p.plan_id AND u.status = 'completed' ORDER BY u.created_at DESC LIMIT 1), ''),
-		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished - x.clashed - (s.rows - x.staying), s.rows - x.staying, x.drifted, x.vanished, p.disagree, (SELECT coalesce(sum(upper(k) - lower(k)), 0)::bigint FROM unnest(p.knots) k), p.conflicts + x.clashed, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
+		p.moves, coalesce(g.last, 0) - x.drifted - x.vanished - x.clashed - (s.rows - x.staying), s.rows - x.staying, x.drifted, x.vanished, p.disagree, (SELECT coalesce(sum(` + tiedRows + `), 0)::bigint FROM unnest(p.knots) k), p.conflicts + x.clashed, p.bytes, p.physics, p.way, p.risk, p.estimate, coalesce((p.estimate->>'p50_ms')::bigint, 0),
 		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
 		p.plan_hash, p.policy,
 		(SELECT jsonb_build_object('to_memory', target, 'prefix', prefix, 'soak', soak, 'back', back, 'retired', retired) FROM rehome.migration_transfers t WHERE t.plan_id = p.plan_id),

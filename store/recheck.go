@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,6 +35,20 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 		return "", fmt.Errorf("look again at plan %s: %w", plan, err)
 	}
 	return why, nil
+}
+
+// fresh is how long a table is taken to be what a plan found in it.
+const fresh = time.Minute
+
+// Stale says whether a plan has to be looked at again before it begins, since it was made
+// a while ago.
+func (s *Store) Stale(ctx context.Context, plan string) (stale bool, err error) {
+	err = s.pool.QueryRow(ctx, `
+		SELECT now() - created_at - planning_ms * interval '1 millisecond' > $2 FROM rehome.migration_plans WHERE plan_id = $1`, plan, fresh).Scan(&stale)
+	if err != nil {
+		return false, fmt.Errorf("read when plan %s was made: %w", plan, interpret(err))
+	}
+	return stale, nil
 }
 
 // surprises are what a look at the table found that was not planned.

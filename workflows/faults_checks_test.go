@@ -24,8 +24,16 @@ func (j *journey) completes() resilience.Plan {
 	if j.way.transfer {
 		memory, dir = "archive", "guide"
 	}
+	j.leads(memory, dir)
+	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1`, memory))
 	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, memory, steady, dir))
 	return plan
+}
+
+// leads checks where the alias does.
+func (j *journey) leads(memory, dir string) {
+	j.Helper()
+	require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.version_aliases WHERE memory = $1 AND original_path = 'once.md' AND current_path = $2 || '/f00.md'`, memory, dir))
 }
 
 // accounted checks that every planned row has one outcome, and returns those
@@ -62,6 +70,9 @@ func (j *journey) intact(kept int) {
 			(SELECT count(*) FROM rehome.chunks WHERE path = 'other.md' AND memory = 'docs' AND content = 'nobody''s business' AND ordinal BETWEEN 1001 AND 1005)
 		FROM chunks`, steady, edits).Scan(&all, &twice, &whole, &lost, &others))
 	require.Equal(j, []int{steady, kept, steady, 0, 5}, []int{all, twice, whole, lost, others}, "all, twice, whole, edits lost, others")
+	require.Equal(j, steady/10, j.number(`
+		SELECT count(*) FROM rehome.chunk_references r JOIN rehome.chunks c ON c.memory = r.memory AND c.id::text = r.chunk_id
+		WHERE r.referrer = 'agent ' || c.ordinal AND c.ordinal % 10 = $1`, cited), "who refers to a chunk does so still")
 }
 
 // undisturbed checks that the application saw nothing that must not be.
@@ -79,6 +90,8 @@ func (j *journey) returned() {
 	j.Helper()
 	j.undisturbed()
 	require.Equal(j, j.began, j.identities())
+	j.leads("docs", "guide")
+	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'docs'`))
 }
 
 // fails waits for the end of a run that is to fail, and finds everything back.

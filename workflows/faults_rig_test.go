@@ -67,12 +67,14 @@ func waysFor(number int) []way {
 }
 
 // The rows 1 to travellers are to move. The application edits those up to steady;
-// a test may delete the others. Row middle, which gradual has in its first stage,
-// waits for whoever holds the gate.
+// a test may delete the others. Row middle, which no strategy but immediate has in its
+// first batch, nor gradual in its first stage, waits for whoever holds the gate. An agent
+// refers to each row whose number ends in cited, and an alias leads to the first file.
 const (
 	travellers = 240
 	steady     = 220
-	middle     = 90
+	middle     = 150
+	cited      = 5
 )
 
 // journey is one way in an installation of its own, with an application that
@@ -94,7 +96,13 @@ type journey struct {
 // eachWay runs a test of a fault on every way it applies to.
 func eachWay(t *testing.T, number int, do func(j *journey)) {
 	t.Helper()
-	for _, w := range waysFor(number) {
+	eachOf(t, waysFor(number), do)
+}
+
+// eachOf runs it on these ways.
+func eachOf(t *testing.T, ways []way, do func(j *journey)) {
+	t.Helper()
+	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			do(newJourney(t, w))
@@ -122,6 +130,13 @@ func newJourneyIn(t *testing.T, w way, pool *pgxpool.Pool) *journey {
 	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
 		SELECT 'docs', 'guide/f' || to_char(i / 20, 'FM00') || '.md', i, 'edit 0', ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, travellers)
 	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'other.md', 1000 + i, 'nobody''s business' FROM generate_series(1, 5) i`)
+	j.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent ' || ordinal, now(), 1 FROM rehome.chunks WHERE ordinal <= $1 AND ordinal % 10 = $2`, steady, cited)
+	j.exec(`INSERT INTO rehome.version_aliases (memory, original_path, current_path) VALUES ('docs', 'once.md', 'guide/f00.md')`)
+	if j.way.strategy == resilience.Intelligent { // it has learned that rows are dear, and begins with few
+		j.exec(`INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms)
+			SELECT 'docs', 'before ' || n, kind, 'batch', 'update', $1, 50, 1000, 100, 20000, 20000, 20000
+			FROM generate_series(1, 3) n, unnest(ARRAY['rename', 'transfer']) kind`, resilience.PlainClass)
+	}
 	j.gates()
 	j.began = j.identities()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))

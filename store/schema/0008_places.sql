@@ -1,8 +1,8 @@
 -- Files that change places where a unique index takes no two chunks at one place. Some
--- step aside for the others; all rows of such a circle (a knot) move in one transaction.
+-- step aside for the others; from the first to the last of such a circle (a knot) all move in one transaction.
 ALTER TABLE rehome.migration_paths ADD COLUMN aside boolean NOT NULL DEFAULT false;
 
--- Ordinals of the rows that step aside, and those of the knots.
+-- The rows that step aside, by their ordinals, and those after which no batch may end.
 ALTER TABLE rehome.migration_plans
     ADD COLUMN aside int8multirange NOT NULL DEFAULT '{}',
     ADD COLUMN knots int8multirange NOT NULL DEFAULT '{}';
