@@ -110,6 +110,53 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	twice(a.CompleteMigration, named)
 }
 
+// TestAPlanThatIsNotFreshIsComparedWithTheTable before it begins, though it waited for
+// nobody: the worker may have been away. One that began is not asked again.
+func TestAPlanThatIsNotFreshIsComparedWithTheTable(t *testing.T) {
+	t.Parallel()
+	for name, minutes := range map[string]int{"fresh": 0, "made a while ago": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := devtest.Pool(t)
+			data := store.New(pool)
+			require.NoError(t, data.AddMemory(t.Context(), resilience.Memory{Name: "docs", Root: t.TempDir(), Builtin: true, Mapping: resilience.BuiltinMapping("docs")}))
+			exec := func(statement string, args ...any) {
+				t.Helper()
+				_, err := pool.Exec(t.Context(), statement, args...)
+				require.NoError(t, err)
+			}
+			exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'a.md', i, 'text ' || i FROM generate_series(1, 50) i`)
+			env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+			a := &activities.Database{Store: data}
+			activities.Register(env, a)
+			_, err := env.ExecuteActivity(a.PlanMigration, activities.PlanMigrationInput{
+				Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "m-1", Strategy: resilience.Batch,
+				Renames: []resilience.RenameRule{{Old: "a.md", New: "b.md"}}, Policy: resilience.Policy{BatchSize: 10}, Rollback: []string{"undo"},
+			})
+			require.NoError(t, err)
+			named := activities.PlanInput{Migration: "m-1"}
+			_, err = env.ExecuteActivity(a.QueueMigration, activities.QueueInput{PlanInput: named})
+			require.NoError(t, err)
+			exec(`UPDATE rehome.migration_plans SET created_at = created_at - $1 * interval '1 minute'`, minutes)
+			exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'b.md', 1, 'of somebody else')`)
+			begin := func() (b activities.Beginning) {
+				value, err := env.ExecuteActivity(a.BeginMigration, activities.BeginInput{PlanInput: named})
+				require.NoError(t, err)
+				require.NoError(t, value.Get(&b))
+				return b
+			}
+			b := begin()
+			require.Equal(t, minutes == 0, b.Begun)
+			if minutes > 0 {
+				require.Contains(t, b.Why, "b.md came to be where it would move others")
+				return
+			}
+			exec(`UPDATE rehome.migration_plans SET created_at = created_at - interval '2 minutes'`)
+			require.True(t, begin().Begun)
+		})
+	}
+}
+
 // TestASliceGoesOnWhereTheDatabaseIs: an attempt that lost its heartbeats and
 // its memory starts from the watermark, not from the beginning.
 func TestASliceGoesOnWhereTheDatabaseIs(t *testing.T) {

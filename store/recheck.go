@@ -61,12 +61,12 @@ type surprises struct {
 
 func (j *journal) recheck(ctx context.Context) (string, error) {
 	var expected string
-	var old bool
+	var begun, old bool
 	var accepted surprises
 	err := j.tx.QueryRow(ctx, `
-		SELECT plan_hash, coalesce(approved_at < now() - $2 * interval '1 second', false), accepted
-		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds()).Scan(&expected, &old, &accepted)
-	if err != nil {
+		SELECT plan_hash, status = $3, coalesce(approved_at < now() - $2 * interval '1 second', false), accepted
+		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds(), resilience.Executing).Scan(&expected, &begun, &old, &accepted)
+	if err != nil || begun { // its answer was lost
 		return "", err
 	}
 	hash, _, err := j.hash(ctx)
