@@ -137,7 +137,7 @@ func TestAPlanThatIsNotFreshIsComparedWithTheTable(t *testing.T) {
 			named := activities.PlanInput{Migration: "m-1"}
 			_, err = env.ExecuteActivity(a.QueueMigration, activities.QueueInput{PlanInput: named})
 			require.NoError(t, err)
-			exec(`UPDATE rehome.migration_plans SET created_at = created_at - $1 * interval '1 minute'`, minutes)
+			exec(`UPDATE rehome.migration_plans SET journalled_at = journalled_at - $1 * interval '1 minute'`, minutes)
 			exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'b.md', 1, 'of somebody else')`)
 			begin := func() (b activities.Beginning) {
 				value, err := env.ExecuteActivity(a.BeginMigration, activities.BeginInput{PlanInput: named})
@@ -151,7 +151,7 @@ func TestAPlanThatIsNotFreshIsComparedWithTheTable(t *testing.T) {
 				require.Contains(t, b.Why, "b.md came to be where it would move others")
 				return
 			}
-			exec(`UPDATE rehome.migration_plans SET created_at = created_at - interval '2 minutes'`)
+			exec(`UPDATE rehome.migration_plans SET journalled_at = journalled_at - interval '2 minutes'`)
 			require.True(t, begin().Begun)
 		})
 	}

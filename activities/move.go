@@ -180,7 +180,8 @@ func (b batch) lasts(nice, rate float64) time.Duration {
 	return lasts
 }
 
-// mostRest is how long the rest after a batch is at most: an attempt ends some time.
+// mostRest is how long the rest after a batch is at most: an attempt ends some time, and
+// one batch may have many rows that go together.
 const mostRest = 5 * time.Minute
 
 // pace rests after a batch. While it does it heartbeats, and looks whether a
@@ -188,13 +189,14 @@ const mostRest = 5 * time.Minute
 func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch, nice float64) error {
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
+	end := time.Now().Add(mostRest)
 	for rate := at.Rate; rate > 0 || nice > 0; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
 			return nil
-		case <-time.After(min(b.lasts(nice, rate)-time.Since(b.began), mostRest)):
+		case <-time.After(min(b.lasts(nice, rate)-time.Since(b.began), time.Until(end))):
 			return nil
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)

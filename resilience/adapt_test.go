@@ -19,6 +19,16 @@ func batches(s resilience.Servo, n int, ms float64, calm bool) (resilience.Servo
 	return s, a
 }
 
+func TestWhatPartOfABatchTook(t *testing.T) {
+	t.Parallel()
+	whole := resilience.Timing{Rows: 500, MS: 100}
+	require.Equal(t, resilience.Timing{Rows: 50, MS: 10}, whole.Of(50))
+	require.Equal(t, whole, whole.Of(500))
+	require.Equal(t, whole, whole.Of(1000))
+	require.Equal(t, whole, whole.Of(0), "it had no size")
+	require.Zero(t, resilience.Timing{}.Of(50))
+}
+
 func TestAServoStartsByTheRowsBytes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

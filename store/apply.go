@@ -173,10 +173,11 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	if b.Together && at.Rate == 0 {
 		together = m.couple()
 	}
-	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
+	until, floor, knotted := m.upTo(at, b, move.undoing)
+	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = until, floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	for n := range tries {
-		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece}
+		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece || knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)
 		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil

@@ -90,7 +90,7 @@ func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, 
 	}
 	defer conn.Release()
 	began := time.Now() // the wait for a connection is over
-	if how == (manner{}) && move.aftermath == nil && len(m.knots) == 0 {
+	if how == (manner{}) && move.aftermath == nil {
 		err = step.swift(ctx, conn, together)
 	} else {
 		err = step.careful(ctx, conn, how)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"rehome/resilience"
 )
 
 // A knot is rows of files that change places where a unique index takes no two of their
@@ -24,6 +26,36 @@ const (
 	asideRows
 	otherRows
 )
+
+// upTo bounds batches from a watermark by the next knot, unless all rows are wanted at
+// once. One that begins with a knot has to be careful.
+func (m *Mover) upTo(at resilience.Watermark, b Bounds, undoing bool) (until, floor int64, knotted bool) {
+	until, floor = b.Until, b.Floor
+	left := at.Total - at.Last
+	if undoing {
+		left = at.Last
+	}
+	next := m.knots.from(at.Last) // of those that end after it
+	if undoing {
+		next--
+	}
+	switch {
+	case next < 0 || next == len(m.knots):
+	case b.Batch > resilience.MaxBatchSize || int64(b.Batch) >= left:
+		knotted = true
+	case undoing:
+		floor, knotted = max(floor, m.knots[next].hi), m.knots[next].hi == at.Last
+	default:
+		until, knotted = m.knots[next].lo, m.knots[next].lo == at.Last
+		if b.Until > 0 {
+			until = min(until, b.Until)
+		}
+	}
+	if knotted {
+		return b.Until, b.Floor, true
+	}
+	return until, floor, false
+}
 
 // whole lets a batch take all of a knot that it would end in. What needs one transaction
 // may take its time.

@@ -340,7 +340,7 @@ func (j *journal) seal(ctx context.Context) error {
 		WITH opened AS (
 			INSERT INTO rehome.migration_progress (plan_id, total, batch_size, rate) VALUES (@plan, @total, @batch, @rate))
 		UPDATE rehome.migration_plans
-		SET plan_hash = @hash, journal = @journal, planning_ms = (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
+		SET plan_hash = @hash, journal = @journal, journalled_at = clock_timestamp(), planning_ms = (extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint
 		WHERE plan_id = @plan`,
 		j.args(pgx.NamedArgs{"total": j.total, "batch": j.policy.BatchSize, "rate": j.policy.Rate, "hash": hash, "journal": digest}))
 	return err

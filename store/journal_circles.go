@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -16,6 +15,7 @@ type onePlace struct {
 	Name    string
 	Beside  []string // its columns that hold no path
 	Unknown bool     // it is of expressions or documents, and nobody knows which rows are equal by it
+	Nulls   bool     // it takes no two that are NULL
 	Of      string   // which rows it has: a condition
 }
 
@@ -30,7 +30,8 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 		}
 	}
 	rows, err := j.tx.Query(ctx, parts+`
-		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL, coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
+		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL,
+			coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false), coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
 		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
 		CROSS JOIN LATERAL (
@@ -43,7 +44,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
 		WHERE i.indisunique AND (k.path OR k.document OR d.path OR d.document AND (
 			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
-		GROUP BY 2, 3, 4 ORDER BY 1`,
+		GROUP BY 2, 3, 4, 5 ORDER BY 1`,
 		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": keys})
 	if err != nil {
 		return nil, err
@@ -72,18 +73,23 @@ func (j *journal) tie(ctx context.Context) error {
 	if err != nil || len(places) == 0 {
 		return err
 	}
-	if j.undoes == "" {
-		if _, err := j.find(ctx, `
-			WITH `+j.meetings(places)+`
+	unsure, sure := parted(places, func(p onePlace) bool { return p.Unknown || j.table.rewritesDocuments() })
+	if len(unsure) > 0 && j.undoes == "" {
+		_, err := j.find(ctx, `
+			WITH `+j.meetings(unsure)+`
 			SELECT 'circle', old_key, new_key, format('the unique index %s, of expressions or documents, may take no two of their chunks at one', name), count(*) OVER ()
-			FROM met WHERE unknown ORDER BY old_key LIMIT @kept`); err != nil || j.inTheWay > 0 {
+			FROM met ORDER BY old_key LIMIT @kept`)
+		if err != nil || j.inTheWay > 0 {
 			return err
 		}
 	}
+	if len(sure) == 0 {
+		return nil
+	}
 	tag, err := j.tx.Exec(ctx, `
-		WITH `+j.meetings(places)+`
+		WITH `+j.meetings(sure)+`
 		UPDATE rehome.migration_paths n SET aside = true
-		FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key AND NOT unknown`, j.args(nil))
+		FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key`, j.args(nil))
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
@@ -102,7 +108,7 @@ func (j *journal) tie(ctx context.Context) error {
 func (j *journal) meetings(places []onePlace) string {
 	met := make([]string, len(places))
 	for i, place := range places {
-		met[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name, %t AS unknown FROM links l%s", literal(place.Name), place.Unknown || j.table.rewritesDocuments(), j.meet(place))
+		met[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name FROM links l%s", literal(place.Name), j.meet(place))
 	}
 	return fmt.Sprintf(`turns AS MATERIALIZED (
 			SELECT path_id, min(first) AS first, max(last) AS last FROM rehome.migration_runs WHERE plan = @number GROUP BY 1),
@@ -111,24 +117,40 @@ func (j *journal) meetings(places []onePlace) string {
 			FROM rehome.migration_paths p JOIN turns comes ON comes.path_id = p.path_id
 			JOIN rehome.migration_paths n ON n.plan_id = @plan AND n.old_key = p.new_key JOIN turns goes ON goes.path_id = n.path_id
 			WHERE p.plan_id = @plan AND goes.last > comes.first AND n.old_key <> p.old_key),
-		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, unknown DESC, name)`, strings.Join(met, " UNION ALL "))
+		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, name)`, strings.Join(met, " UNION ALL "))
 }
 
 // meet joins the chunks of two files of a link l that may not stand at one place.
 func (j *journal) meet(index onePlace) string {
-	if index.Unknown {
+	t := j.table
+	if index.Unknown || t.rewritesDocuments() {
 		return ""
 	}
-	t := j.table
 	columns := []string{t.path() + " AS place"}
 	equal := []string{"(SELECT EXISTS (SELECT FROM links))", "here.place = l.old_path", "there.place = l.new_path"} // without links the table is not read
+	are := "here.c%[1]d = there.c%[1]d"
+	if index.Nulls {
+		are = "here.c%[1]d IS NOT DISTINCT FROM there.c%[1]d"
+	}
 	for i, c := range index.Beside {
 		columns = append(columns, fmt.Sprintf("%s AS c%d", t.column(c), i))
-		equal = append(equal, fmt.Sprintf("here.c%[1]d IS NOT DISTINCT FROM there.c%[1]d", i)) // as an index may be told to take NULL
+		equal = append(equal, fmt.Sprintf(are, i))
 	}
 	chunks := fmt.Sprintf("SELECT DISTINCT %s FROM %s t WHERE %s", strings.Join(columns, ", "), t.name(), t.scope())
 	// Whether the index will have those that come may depend on where they come to.
 	return fmt.Sprintf(", (%s) here, (%s AND (%s)) there WHERE %s", chunks, chunks, index.Of, strings.Join(equal, " AND "))
+}
+
+// parted are those for which something holds, and the others.
+func parted(places []onePlace, holds func(onePlace) bool) (those, others []onePlace) {
+	for _, p := range places {
+		if holds(p) {
+			those = append(those, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return those, others
 }
 
 // knots records which rows step aside, and after which rows no batch may end: between
@@ -161,7 +183,7 @@ var tooLarge = fmt.Sprintf(`
 		WITH large AS (
 			SELECT lower(k) AS first, %[1]s AS rows FROM rehome.migration_plans, unnest(knots) k WHERE plan_id = @plan AND %[1]s > %[2]d)
 		SELECT 'circle', m.old_key, m.new_key,
-			format('a unique index takes no two of their chunks at one: %%s chunks would have to go in one transaction, more than %[2]d (immediate takes more)', l.rows), count(*) OVER ()
+			format('a unique index takes no two of their chunks at one: %%s chunks would have to go in one transaction, more than %[2]d (immediate takes more; of a chain, name first what leaves)', l.rows), count(*) OVER ()
 		FROM large l CROSS JOIN LATERAL (
 			SELECT p.old_key, p.new_key FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id)
 			WHERE r.plan = @number AND r.last >= l.first ORDER BY r.last LIMIT 1) m
@@ -169,6 +191,7 @@ var tooLarge = fmt.Sprintf(`
 
 // tryAside lets one chunk step aside, as far as any has to, and takes that back: only so
 // is it known whether the column has room for that, and what constraints and triggers say.
+// It does not wait for one that somebody else writes to.
 func (j *journal) tryAside(ctx context.Context) error {
 	out := forward
 	out.to = sideways
@@ -176,22 +199,22 @@ func (j *journal) tryAside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, refused := mark.Exec(ctx, fmt.Sprintf(`
+	refused := execAll(ctx, mark, j.args(nil), `SET LOCAL lock_timeout = '1s'`, `SET LOCAL enable_nestloop = on`, checkAtOnce, fmt.Sprintf(`
 		UPDATE %s t SET %s
 		FROM (
 			SELECT m.old_path, %s, r.chunk_ids[1] AS chunk_id
 			FROM rehome.migration_paths m JOIN rehome.migration_runs r USING (path_id)
-			WHERE m.plan_id = @plan AND m.aside ORDER BY length(m.old_path) DESC LIMIT 1) p
-		WHERE %s`, j.table.name(), j.table.assignments(out), steppingAside, j.table.isHere(out)), j.args(nil))
-	if err := mark.Rollback(ctx); err != nil || refused == nil {
-		return errors.Join(refused, err)
+			WHERE m.plan_id = @plan AND m.aside AND r.plan = @number ORDER BY length(m.old_path) DESC LIMIT 1) p
+		WHERE %s`, j.table.name(), j.table.assignments(out), steppingAside, j.table.isHere(out)))
+	if err := mark.Rollback(ctx); err != nil || refused == nil || TroubleOf(refused) == resilience.LockTimeout {
+		return err
 	}
 	if !rowRefused(refused) {
 		return fmt.Errorf("try whether a chunk can step aside: %w", interpret(refused))
 	}
 	_, err = j.find(ctx, fmt.Sprintf(`
 		SELECT 'circle', old_key, new_key, 'a unique index takes no two of their chunks at one, and none can step aside: ' || %s::text, 1::bigint
-		FROM rehome.migration_paths WHERE plan_id = @plan AND aside ORDER BY length(old_path) DESC LIMIT 1`, literal(refused.Error())))
+		FROM rehome.migration_paths WHERE plan_id = @plan AND aside ORDER BY length(old_path) DESC LIMIT 1`, literal(said(refused))))
 	return err
 }
 

@@ -81,7 +81,8 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 // listUndone journals the rows that another plan moved, turned round: what the
 // last of its rules moved comes first back, so that a chain is taken apart from its
 // end; within a rule the table's order stays, in which indexes grow the faster.
-// Chunks that were put at an old path since do not keep the others from coming home.
+// Chunks that were put at an old path since do not keep the others from coming home, but
+// for those that have to change places with one, which go together.
 func (j *journal) listUndone(ctx context.Context) error {
 	args := j.args(pgx.NamedArgs{"undoes": j.undoes, "after": 0})
 	_, err := j.tx.Exec(ctx, `

@@ -58,8 +58,11 @@ func (l *leaving) without(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64
 			return r, err
 		case failure == nil:
 			return r, nil
-		case !ofRow(failure, l.person) || tied && !l.person:
+		case !ofRow(failure, l.person):
 			return r, failure
+		case tied && !l.person: // no retry mends that, whatever raised it
+			return r, problem(ErrConflict, "rows %d to %d of %s go together, since their files change places, and the table refuses that: %s; change what refuses it (a constraint, a trigger, or a chunk that is where one is to go), and then migrate again, or resume the migration where it is paused",
+				lo+1, hi, l.plan, said(failure))
 		case tied || hi-lo == 1:
 			return batchResult{}, l.leave(ctx, tx, lo, hi, failure)
 		}
@@ -112,10 +115,7 @@ func attempt(ctx context.Context, tx pgx.Tx, do doing, lo, hi int64) (r batchRes
 
 // leave lists rows (lo, hi], but for those that never went.
 func (l *leaving) leave(ctx context.Context, tx pgx.Tx, lo, hi int64, failure error) error {
-	detail := failure.Error()
-	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
-		detail = pg.Message
-	}
+	detail := said(failure)
 	l.first = cmp.Or(l.first, detail)
 	if l.most--; l.most < 0 { // no retry mends that, whatever raised it
 		return problem(ErrConflict, "the table refuses more than %d rows of a batch of %s, the first of them with: %s; change what refuses them (a constraint, an index or a trigger) or leave them out, and then migrate again, or resume the migration where it is paused",
@@ -131,6 +131,14 @@ func (l *leaving) leave(ctx context.Context, tx pgx.Tx, lo, hi int64, failure er
 		ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = excluded.detail`,
 		l.plan, lo, hi, resilience.Clashed, l.undoing, detail)
 	return err
+}
+
+// said is what the table says of a row.
+func said(failure error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
+		return pg.Message
+	}
+	return failure.Error()
 }
 
 // ofRow says whether a statement failed by what is in a row. Where a person wants to

@@ -41,10 +41,10 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 const fresh = time.Minute
 
 // Stale says whether a plan has to be looked at again before it begins, since it was made
-// a while ago.
+// a while ago. One that undoes another is not: it lists what happened to its rows.
 func (s *Store) Stale(ctx context.Context, plan string) (stale bool, err error) {
 	err = s.pool.QueryRow(ctx, `
-		SELECT now() - created_at - planning_ms * interval '1 millisecond' > $2 FROM rehome.migration_plans WHERE plan_id = $1`, plan, fresh).Scan(&stale)
+		SELECT undoes IS NULL AND coalesce(now() - journalled_at > $2, true) FROM rehome.migration_plans WHERE plan_id = $1`, plan, fresh).Scan(&stale)
 	if err != nil {
 		return false, fmt.Errorf("read when plan %s was made: %w", plan, interpret(err))
 	}

@@ -6,3 +6,6 @@ ALTER TABLE rehome.migration_paths ADD COLUMN aside boolean NOT NULL DEFAULT fal
 ALTER TABLE rehome.migration_plans
     ADD COLUMN aside int8multirange NOT NULL DEFAULT '{}',
     ADD COLUMN knots int8multirange NOT NULL DEFAULT '{}';
+
+-- When its journal was written; NULL: it has none, or was planned before this version.
+ALTER TABLE rehome.migration_plans ADD COLUMN journalled_at timestamptz;
