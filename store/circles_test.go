@@ -219,7 +219,7 @@ func TestFilesThatCannotStepAsideAreRefused(t *testing.T) {
 			require.EqualError(t, again, err.Error(), "nor when it is tried again")
 			require.Empty(t, m.rows("rehome.migration_runs"))
 			conflicts := m.conflicts(id)
-			require.Equal(t, 1, len(conflicts), conflicts)
+			require.Len(t, conflicts, 1)
 			require.Equal(t, resilience.Circle, conflicts[0].Kind)
 			require.Contains(t, conflicts[0].Detail, c.says)
 			require.Equal(t, start, m.rows("rehome.chunks"))
@@ -318,7 +318,10 @@ func TestBatchesEndBetweenCircles(t *testing.T) {
 		bounds store.Bounds
 		last   int64
 	}{
-		{store.Bounds{Batch: 4}, 4}, {store.Bounds{Batch: 4}, 8}, {store.Bounds{Batch: 2}, 10}, {store.Bounds{Batch: 1, Gentle: true}, 20},
+		{store.Bounds{Batch: 4}, 4},
+		{store.Bounds{Batch: 4}, 8},
+		{store.Bounds{Batch: 4}, 10},
+		{store.Bounds{Batch: 1, Gentle: true}, 20},
 		{store.Bounds{Until: 22, Rate: 1}, 30},
 	} {
 		at, err = mover.Apply(t.Context(), at, step.bounds)
@@ -331,7 +334,9 @@ func TestBatchesEndBetweenCircles(t *testing.T) {
 		bounds store.Bounds
 		last   int64
 	}{
-		{store.Bounds{Batch: 1}, 20}, {store.Bounds{Floor: 15}, 10}, {store.Bounds{Batch: 100}, 0},
+		{store.Bounds{Batch: 1}, 20},
+		{store.Bounds{Floor: 15}, 10},
+		{store.Bounds{Batch: 100}, 0},
 	} {
 		at, err = mover.Revert(t.Context(), at, step.bounds)
 		require.NoError(t, err)
