@@ -33,6 +33,7 @@ func TestFilesThatChangePlaces(t *testing.T) {
 		knots string
 	}{
 		"Columns":       {`(path, ordinal)`, circles},
+		"Expression":    {`(lower(path), ordinal)`, circles},
 		"Apart":         {`(path, content)`, "{}"}, // the files have no text in common
 		"Included":      {`(ordinal, id) INCLUDE (path)`, "{}"},
 		"Partial":       {`(path, ordinal) WHERE path LIKE '5%'`, "{}"},
@@ -181,9 +182,8 @@ func TestFilesThatCannotStepAsideAreRefused(t *testing.T) {
 		chunks              int
 		strategy            resilience.Strategy
 	}{
-		"Expression": {``, `(lower(path), ordinal)`, "of expressions or documents", 20, resilience.Batch},
-		"Narrow":     {`ALTER TABLE rehome.chunks ALTER path TYPE varchar(10)`, `(path, ordinal)`, "value too long for type character varying(10)", 20, resilience.Batch},
-		"Check":      {`ALTER TABLE rehome.chunks ADD CONSTRAINT pages CHECK (path LIKE '%.md')`, `(path, ordinal)`, `violates check constraint "pages"`, 20, resilience.Batch},
+		"Narrow": {`ALTER TABLE rehome.chunks ALTER path TYPE varchar(10)`, `(path, ordinal)`, "value too long for type character varying(10)", 20, resilience.Batch},
+		"Check":  {`ALTER TABLE rehome.chunks ADD CONSTRAINT pages CHECK (path LIKE '%.md')`, `(path, ordinal)`, `violates check constraint "pages"`, 20, resilience.Batch},
 		"Trigger": {
 			`CREATE FUNCTION public.known() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.path LIKE ''%~%'' THEN RAISE ''no such file''; END IF; RETURN NEW; END';
 			CREATE TRIGGER known BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.known()`, `(path, ordinal)`, "no such file", 20, resilience.Batch,
@@ -229,6 +229,79 @@ func TestFilesThatCannotStepAsideAreRefused(t *testing.T) {
 			require.Equal(t, map[string]int{"a.md": c.chunks, "b.md": c.chunks}, m.at())
 		})
 	}
+}
+
+// TestFilesOfDocumentsChangePlaces, by an index of their path or not: what else stands in
+// a document has nothing to do with it. Text that is kept as it is steps not aside.
+func TestFilesOfDocumentsChangePlaces(t *testing.T) {
+	t.Parallel()
+	for index, meet := range map[string]bool{
+		`(meta #>> '{loc,source}'), seen`:           true,
+		`(meta -> 'loc' ->> 'source'), team`:        true,
+		`meta`:                                      true,
+		`lower(meta::text)`:                         true,
+		`(meta ->> 'external')`:                     false,
+		`(md5(meta ->> 'external')), (lower(body))`: false,
+	} {
+		for _, column := range []string{"jsonb", "json"} {
+			if column == "json" && index == `meta` { // there is no such index
+				continue
+			}
+			t.Run(index+column, func(t *testing.T) {
+				t.Parallel()
+				m := newMigrations(t, resilience.Mapping{
+					Schema: "public", Table: "notes", ID: "id", IDType: "text", Content: "body", Metadata: "meta",
+					Locators: []resilience.Locator{{Column: "meta", Keys: []string{"loc", "source"}, Type: column}},
+				})
+				notes(m, "text", "")
+				m.exec(`ALTER TABLE public.notes ALTER meta TYPE ` + column + ` USING meta::` + column)
+				m.exec(`INSERT INTO public.notes (id, body, meta, team) SELECT n, 'text ' || n, json_build_object('external', n, 'loc', json_build_object('source', n || '.md')), 'blue' FROM unnest(ARRAY['a', 'b']) n`)
+				m.exec(`CREATE UNIQUE INDEX ON public.notes (` + index + `)`)
+				start := m.rows("public.notes")
+				id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"))
+				if meet && column == "json" {
+					require.ErrorIs(t, err, store.ErrConflict)
+					require.Equal(t, resilience.Circle, m.conflicts(id)[0].Kind)
+					require.Contains(t, m.conflicts(id)[0].Detail, "the path is kept in a column of type json")
+					return
+				}
+				require.NoError(t, err)
+				require.Equal(t, meet, m.read(id).Tied > 0)
+				m.apply(id, -1)
+				m.revert(id)
+				require.Equal(t, start, m.rows("public.notes"))
+				plan := m.migrate("", rule("a.md", "b.md"), rule("b.md", "a.md"))
+				require.EqualValues(t, 2, plan.Moved)
+				require.NotEqual(t, start, m.rows("public.notes"))
+				m.migrate(plan.ID)
+				require.Equal(t, start, m.rows("public.notes"))
+			})
+		}
+	}
+}
+
+// TestAnIndexThatTakesBothForOnePlaceStopsACircle: nobody can step aside from it. Nothing
+// has moved then, and the files go by a free name.
+func TestAnIndexThatTakesBothForOnePlaceStopsACircle(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(5, "a.md", "b.md")
+	m.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks (split_part(path, '.', 1), ordinal)`)
+	start := m.rows("rehome.chunks")
+	id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"))
+	require.NoError(t, err)
+	at := m.apply(id, 0)
+	mover, err := m.store.Mover(t.Context(), id)
+	require.NoError(t, err)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{})
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.ErrorContains(t, err, "one_place")
+	require.Equal(t, start, m.rows("rehome.chunks"))
+	m.revert(id)
+	for _, step := range []resilience.RenameRule{rule("a.md", "free.md"), rule("b.md", "a.md"), rule("free.md", "b.md")} {
+		m.migrate("", step)
+	}
+	require.Equal(t, map[string]int{"a.md": 5, "b.md": 5}, m.at())
 }
 
 // TestACircleGoesTogetherOrNotAtAll: a chunk that the table refuses keeps all of its

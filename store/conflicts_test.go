@@ -176,40 +176,6 @@ func TestPlanningIsNotQuadratic(t *testing.T) {
 	require.Less(t, spent(many), least*time.Duration(4*many/few)+2*time.Second, fmt.Sprint(least))
 }
 
-// TestAnIndexOfADocumentIsOfItsPathOrNot: what else stands in a document keeps no files
-// from changing places.
-func TestAnIndexOfADocumentIsOfItsPathOrNot(t *testing.T) {
-	t.Parallel()
-	for index, refused := range map[string]bool{
-		`(meta #>> '{loc,source}'), seen`:           true,
-		`(meta -> 'loc' ->> 'source'), team`:        true,
-		`meta`:                                      true,
-		`lower(meta::text)`:                         true,
-		`(meta ->> 'external')`:                     false,
-		`(md5(meta ->> 'external')), (lower(body))`: false,
-	} {
-		t.Run(index, func(t *testing.T) {
-			t.Parallel()
-			m := newMigrations(t, resilience.Mapping{
-				Schema: "public", Table: "notes", ID: "id", IDType: "text", Content: "body", Metadata: "meta",
-				Locators: []resilience.Locator{{Column: "meta", Keys: []string{"loc", "source"}, Type: "jsonb"}},
-			})
-			notes(m, "text", "")
-			m.exec(`INSERT INTO public.notes (id, body, meta, team) SELECT n, 'text ' || n, jsonb_build_object('external', n, 'loc', jsonb_build_object('source', n || '.md')), 'blue' FROM unnest(ARRAY['a', 'b']) n`)
-			m.exec(`CREATE UNIQUE INDEX ON public.notes (` + index + `)`)
-			id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"))
-			if refused {
-				require.ErrorIs(t, err, store.ErrConflict)
-				require.Equal(t, resilience.Circle, m.conflicts(id)[0].Kind)
-				return
-			}
-			require.NoError(t, err)
-			m.apply(id, -1)
-			require.EqualValues(t, 2, m.complete(id).Moved)
-		})
-	}
-}
-
 // TestRulesThatABatchCannotBeWrittenUnderAreRefused when it is planned: else it would be
 // tried for ever. Those on what the plan does not write are let be.
 func TestRulesThatABatchCannotBeWrittenUnderAreRefused(t *testing.T) {

@@ -73,23 +73,18 @@ func (j *journal) tie(ctx context.Context) error {
 	if err != nil || len(places) == 0 {
 		return err
 	}
-	unsure, sure := parted(places, func(p onePlace) bool { return p.Unknown || j.table.rewritesDocuments() })
-	if len(unsure) > 0 && j.undoes == "" {
-		_, err := j.find(ctx, `
-			WITH `+j.meetings(unsure)+`
-			SELECT 'circle', old_key, new_key, format('the unique index %s, of expressions or documents, may take no two of their chunks at one', name), count(*) OVER ()
-			FROM met ORDER BY old_key LIMIT @kept`)
-		if err != nil || j.inTheWay > 0 {
-			return err
+	if len(j.table.jsonColumns()) > 0 { // of which the text is kept as it is, but for one path
+		if j.undoes == "" {
+			_, err = j.find(ctx, `
+				WITH `+j.meetings(places)+`
+				SELECT 'circle', old_key, new_key, format('the unique index %s may take no two of their chunks at one, and none can step aside: the path is kept in a column of type json', name), count(*) OVER ()
+				FROM met ORDER BY old_key LIMIT @kept`)
 		}
-	}
-	if len(sure) == 0 {
-		return nil
+		return err
 	}
 	tag, err := j.tx.Exec(ctx, `
-		WITH `+j.meetings(sure)+`
-		UPDATE rehome.migration_paths n SET aside = true
-		FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key`, j.args(nil))
+		WITH `+j.meetings(places)+`
+		UPDATE rehome.migration_paths n SET aside = true FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key`, j.args(nil))
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
@@ -120,7 +115,8 @@ func (j *journal) meetings(places []onePlace) string {
 		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, name)`, strings.Join(met, " UNION ALL "))
 }
 
-// meet joins the chunks of two files of a link l that may not stand at one place.
+// meet joins the chunks of two files of a link l that may not stand at one place. Where
+// nobody knows which those are, any may.
 func (j *journal) meet(index onePlace) string {
 	t := j.table
 	if index.Unknown || t.rewritesDocuments() {
@@ -139,18 +135,6 @@ func (j *journal) meet(index onePlace) string {
 	chunks := fmt.Sprintf("SELECT DISTINCT %s FROM %s t WHERE %s", strings.Join(columns, ", "), t.name(), t.scope())
 	// Whether the index will have those that come may depend on where they come to.
 	return fmt.Sprintf(", (%s) here, (%s AND (%s)) there WHERE %s", chunks, chunks, index.Of, strings.Join(equal, " AND "))
-}
-
-// parted are those for which something holds, and the others.
-func parted(places []onePlace, holds func(onePlace) bool) (those, others []onePlace) {
-	for _, p := range places {
-		if holds(p) {
-			those = append(those, p)
-		} else {
-			others = append(others, p)
-		}
-	}
-	return those, others
 }
 
 // knots records which rows step aside, and after which rows no batch may end: between
