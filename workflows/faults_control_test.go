@@ -200,6 +200,7 @@ func TestFault28CancelAnywhere(t *testing.T) {
 			j.depart()
 			j.stuckAt("rehome.version_aliases")
 			stop()
+			require.Eventually(j, func() bool { return j.plan(j.id).Status == resilience.RollingBack }, patience, tick, "it does not wait for the switch")
 			require.NoError(j, aliases.Rollback(t.Context()))
 			require.NotEmpty(j, j.fails())
 		}

@@ -253,7 +253,7 @@ const latePause = "late-pause"
 // taken up again, which wait until it is over, take all orders, and find nothing to do.
 func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
 	for phase, work := m.phase, m.work; ; m.phase = phase {
-		err := m.step(ctx, summary, activity)
+		err := m.unlessAborted(ctx, stepStopped, summary, activity)
 		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
 		}
@@ -268,6 +268,26 @@ func (m *migration) whileExecuting(ctx workflow.Context, summary string, activit
 		m.work = work
 		m.mark(ctx)
 	}
+}
+
+// Changes by which an abort does not wait for an activity.
+const (
+	buildStopped = "build-stopped" // that builds the indexes
+	stepStopped  = "step-stopped"  // that switches
+)
+
+// unlessAborted does what an abort makes void: it is stopped then. A cancel of the run
+// reaches it by itself.
+func (m *migration) unlessAborted(ctx workflow.Context, change, summary string, activity any) error {
+	work, stop := workflow.WithCancel(ctx)
+	doing := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, summary), activity, m.named(Order{}))
+	_ = workflow.Await(ctx, func() bool { return doing.IsReady() || m.abandoned() })
+	if m.abandoned() && workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == 1 {
+		stop()
+		_ = doing.Get(ctx, nil)
+		return m.abortion()
+	}
+	return doing.Get(ctx, nil)
 }
 
 // continueAsNew goes on in a fresh history, under the same workflow id.

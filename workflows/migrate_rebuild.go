@@ -37,20 +37,9 @@ func (m *migration) buildIndexes(ctx workflow.Context) error {
 		}
 	}
 	m.progress.set(ctx, Progress{Phase: "Building the vector indexes again"})
-	work, stop := workflow.WithCancel(ctx)
-	build := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, "Build the vector indexes again, and check them"), database.BuildIndexes, m.named(Order{}))
-	// It may take hours, and its rows go back faster without it. A cancel of the run reaches it by itself.
-	_ = workflow.Await(ctx, func() bool { return build.IsReady() || m.abandoned() })
-	if m.abandoned() && workflow.GetVersion(ctx, buildStopped, workflow.DefaultVersion, 1) == 1 {
-		stop()
-		_ = build.Get(ctx, nil) // what it was about is void
-		return m.abortion()
-	}
-	return build.Get(ctx, nil)
+	// It may take hours, and its rows go back faster without it.
+	return m.unlessAborted(ctx, buildStopped, "Build the vector indexes again, and check them", database.BuildIndexes)
 }
-
-// buildStopped is the change by which an abort does not wait for the indexes.
-const buildStopped = "build-stopped"
 
 // abandoned says that a person aborted the migration on its way forward.
 func (m *migration) abandoned() bool { return m.aborted != nil && m.phase != undoing }

@@ -96,6 +96,18 @@ func orderScenarios() map[string]scenario {
 			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
+		"migrate-switch-stopped": func(in *installation) client.WorkflowRun {
+			aliases, err := in.pool.Begin(in.Context())
+			require.NoError(in, err)
+			_, err = aliases.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
+			require.NoError(in, err)
+			id, run := in.migrate(resilience.Policy{}, theGuide)
+			in.shows(run, "Letting the old paths lead to the new ones")
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
+			require.NoError(in, aliases.Rollback(in.Context()))
+			return run
+		},
 		"transfer-aborted": func(in *installation) client.WorkflowRun { // in its soak
 			in.withArchive()
 			id, run := in.transfer(resilience.Batch, 3600)

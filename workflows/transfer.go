@@ -99,10 +99,6 @@ func (m *migration) carryOver(ctx workflow.Context) error {
 	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration, steps[len(steps)-1])
 }
 
-func (m *migration) step(ctx workflow.Context, summary string, activity any) error {
-	return workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, summary), activity, m.named(Order{})).Get(ctx, nil)
-}
-
 // copyAll makes the copies, or takes them away, as the plan's strategy says.
 func (m *migration) copyAll(ctx workflow.Context) error {
 	m.saga.owe(moveBack)
@@ -117,7 +113,7 @@ func (m *migration) switchOver(ctx workflow.Context) error {
 	m.saga.owe(switchBack)
 	m.phase = switching
 	defer func() { m.phase = moving }()
-	return m.step(ctx, "Let references lead to where the chunks are", database.SwitchReferences)
+	return m.unlessAborted(ctx, stepStopped, "Let references lead to where the chunks are", database.SwitchReferences)
 }
 
 // soak lets time pass in which the source rows are still there. The end is kept,
