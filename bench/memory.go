@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -12,6 +13,19 @@ var peakResident = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
 func (r *rig) forgetPeak() {
 	// Where that is not possible, the peak is that of the process's life: no less.
 	_ = os.WriteFile(r.proc("clear_refs"), []byte("5"), 0)
+}
+
+// burden is what runs since forgetPeak were for the worker, and the last of them by batch
+// at 1000 for Temporal.
+func (r *rig) burden(ctx context.Context, what string, c crop, workflow string) ([]row, error) {
+	events, err := r.events(ctx, workflow)
+	if err != nil {
+		return nil, fmt.Errorf("count the events of %s: %w", workflow, err)
+	}
+	return []row{
+		single(figure{fmt.Sprintf("%s of %s, batch at 1000: Temporal events in a million rows", what, c), number, atMost(300).by(alone)}, float64(events)*1e6/float64(c.rows)),
+		r.peak(figure{fmt.Sprintf("%ss of %s: memory of the worker at its peak", what, c), mebibytes, atMost(128).by(alone)}),
+	}, nil
 }
 
 // peak is the row of the most memory that the worker has had in RAM, where the

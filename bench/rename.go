@@ -43,14 +43,8 @@ func renameMany(ctx context.Context, r *rig) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := r.events(ctx, b.workflow)
-	if err != nil {
-		return nil, fmt.Errorf("count the events of %s: %w", b.workflow, err)
-	}
-	perMillion := float64(events) * 1e6 / float64(b.crop.rows)
-	return append(rows,
-		single(figure{fmt.Sprintf("rename of %s, batch at 1000: Temporal events in a million rows", b.crop), number, atMost(300).by(alone)}, perMillion),
-		r.peak(figure{fmt.Sprintf("renames of %s: memory of the worker at its peak", b.crop), mebibytes, atMost(128).by(alone)})), nil
+	burden, err := r.burden(ctx, "rename", b.crop, b.workflow)
+	return append(rows, burden...), err
 }
 
 // limits of the ratios.

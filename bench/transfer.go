@@ -18,30 +18,43 @@ var transferNotes = []string{
 
 // transfer takes all chunks of a memory to another, whose table keeps them in
 // other columns.
-func transfer(ctx context.Context, r *rig) ([]row, error) { return r.transfer(ctx, r.large()) }
+func transfer(ctx context.Context, r *rig) ([]row, error) {
+	b := &transferring{rig: r, crop: r.large()}
+	return b.contest(ctx)
+}
 
-// transferMany does it with many small chunks.
-func transferMany(ctx context.Context, r *rig) ([]row, error) { return r.transfer(ctx, r.small()) }
+// transferMany does it with many small chunks, and looks at what a run of that length
+// costs Temporal and the worker.
+func transferMany(ctx context.Context, r *rig) ([]row, error) {
+	b := &transferring{rig: r, crop: r.small()}
+	r.forgetPeak()
+	rows, err := b.contest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	burden, err := r.burden(ctx, "transfer", b.crop, b.workflow)
+	return append(rows, burden...), err
+}
 
-func (r *rig) transfer(ctx context.Context, c crop) ([]row, error) {
-	b := &transferring{rig: r, crop: c}
+func (b *transferring) contest(ctx context.Context) ([]row, error) {
 	if err := b.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("fill the source: %w", err)
 	}
-	what := fmt.Sprintf("transfer of %s, batch at 1000: ", c)
+	what := fmt.Sprintf("transfer of %s, batch at 1000: ", b.crop)
 	return contest{kind: "transfer", reset: b.reset, plain: b.plain, ours: []side{{[]figure{
 		{what + "copy and verify", seconds, atMost(2.1)},
 		{what + "planning", seconds, aim{}},
 		{what + "end to end", seconds, aim{}},
-	}, b.ours}}}.run(ctx, r)
+	}, b.ours}}}.run(ctx, b.rig)
 }
 
 // transferring are two memories of different shape. The rows of the source are
 // kept in a third table, from where each side finds them again.
 type transferring struct {
 	*rig
-	crop   crop
-	copied copied
+	crop     crop
+	copied   copied
+	workflow string // of the last one by rehome
 }
 
 // copied is what the target holds, as far as both sides must agree.
@@ -102,6 +115,7 @@ func (b *transferring) ours(ctx context.Context) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.workflow = plan.WorkflowID
 	return measures(plan, took), b.agree(ctx)
 }
 
