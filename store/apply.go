@@ -173,11 +173,14 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	if b.Together && at.Rate == 0 {
 		together = m.couple()
 	}
-	until, floor, knotted := m.upTo(at, b, move.undoing)
-	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = until, floor, b.Batch, b.Partial, b.Rate
+	knotted := m.knotted(at, b, move.undoing)
+	if !knotted {
+		b = m.shortOfKnot(at, b, move.undoing)
+	}
+	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	for n := range tries {
-		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece || knotted}
+		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knots: knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)
 		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil
@@ -230,6 +233,7 @@ type manner struct {
 	leave *leaving // it goes without some of its rows
 	hold  bool     // its rows are locked before they are looked at
 	large bool     // it takes more than one statement
+	knots bool     // it takes files that change places along
 	slow  bool     // its account is looked at here, to say what is wrong with it
 }
 

@@ -27,34 +27,29 @@ const (
 	otherRows
 )
 
-// upTo bounds batches from a watermark by the next knot, unless all rows are wanted at
-// once. One that begins with a knot has to be careful.
-func (m *Mover) upTo(at resilience.Watermark, b Bounds, undoing bool) (until, floor int64, knotted bool) {
-	until, floor = b.Until, b.Floor
-	left := at.Total - at.Last
+// knotted says whether a batch from a watermark is to take knots along: one that begins
+// with a knot, or is to have all rows that are left.
+func (m *Mover) knotted(at resilience.Watermark, b Bounds, undoing bool) bool {
+	knot, left := m.knots.next(at.Last, undoing), at.Total-at.Last
 	if undoing {
 		left = at.Last
 	}
-	next := m.knots.from(at.Last) // of those that end after it
-	if undoing {
-		next--
-	}
+	return knot != nil && (knot.begins(undoing) == at.Last || b.Batch > resilience.MaxBatchSize || int64(b.Batch) >= left)
+}
+
+// shortOfKnot bounds batches from a watermark by the next knot.
+func (m *Mover) shortOfKnot(at resilience.Watermark, b Bounds, undoing bool) Bounds {
+	knot := m.knots.next(at.Last, undoing)
 	switch {
-	case next < 0 || next == len(m.knots):
-	case b.Batch > resilience.MaxBatchSize || int64(b.Batch) >= left:
-		knotted = true
+	case knot == nil:
 	case undoing:
-		floor, knotted = max(floor, m.knots[next].hi), m.knots[next].hi == at.Last
+		b.Floor = max(b.Floor, knot.hi)
+	case b.Until == 0:
+		b.Until = knot.lo
 	default:
-		until, knotted = m.knots[next].lo, m.knots[next].lo == at.Last
-		if b.Until > 0 {
-			until = min(until, b.Until)
-		}
+		b.Until = min(b.Until, knot.lo)
 	}
-	if knotted {
-		return b.Until, b.Floor, true
-	}
-	return until, floor, false
+	return b
 }
 
 // whole lets a batch take all of a knot that it would end in. What needs one transaction
@@ -80,6 +75,14 @@ func (p *passage) whole(ctx context.Context, tx pgx.Tx, by *passed) error {
 // span is rows (lo, hi] of the journal.
 type span struct{ lo, hi int64 }
 
+// begins is the watermark at which it begins, in a direction.
+func (s span) begins(undoing bool) int64 {
+	if undoing {
+		return s.hi
+	}
+	return s.lo
+}
+
 // spans are apart from each other, in ascending order.
 type spans []span
 
@@ -99,6 +102,18 @@ func spansOf(all ranges, more int64) spans {
 // from is the index of the first that ends after a row.
 func (s spans) from(row int64) int {
 	return sort.Search(len(s), func(i int) bool { return s[i].hi > row })
+}
+
+// next is the first that a watermark comes to in a direction; nil: there is none.
+func (s spans) next(at int64, undoing bool) *span {
+	i := s.from(at)
+	if undoing {
+		i--
+	}
+	if i < 0 || i == len(s) {
+		return nil
+	}
+	return &s[i]
 }
 
 // within is what they have of rows (lo, hi].

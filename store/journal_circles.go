@@ -10,18 +10,19 @@ import (
 	"rehome/resilience"
 )
 
-// onePlace is a unique index that holds a path.
+// onePlace is a unique index, or one of an exclusion, that holds a path.
 type onePlace struct {
 	Name    string
 	Beside  []string // its columns that hold no path
-	Unknown bool     // it is of expressions or documents, and nobody knows which rows are equal by it
+	Unknown bool     // it is of an exclusion, or of what is made of others: nobody knows which rows meet by it
 	Nulls   bool     // it takes no two that are NULL
 	Of      string   // which rows it has: a condition
 }
 
-// onePlaces lists the unique indexes of the table and its partitions by which two chunks
-// may not stand at one place. One of a document with locators is taken for one of the path,
-// unless it is an expression that takes another key from it.
+// onePlaces lists the indexes of the table and its partitions by which two chunks may not
+// stand at one place. One of a document with locators is taken for one of the path,
+// unless it is an expression that takes another key from it, and so is a column that
+// Postgres makes of others.
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	keys := []string{}
 	for _, l := range j.table.m.Locators {
@@ -30,19 +31,19 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 		}
 	}
 	rows, err := j.tx.Query(ctx, parts+`
-		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL,
+		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,
 			coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false), coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
 		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
 		CROSS JOIN LATERAL (
 			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside,
-				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents)), false) AS document
+				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents) OR a.attgenerated <> ''), false) AS document
 			FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
 		CROSS JOIN LATERAL ( -- what the expressions are made of stands in pg_depend only
 			SELECT coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents)), false) AS document
 			FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
-		WHERE i.indisunique AND (k.path OR k.document OR d.path OR d.document AND (
+		WHERE (i.indisunique OR i.indisexclusion) AND (k.path OR k.document OR d.path OR d.document AND (
 			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
 		GROUP BY 2, 3, 4, 5 ORDER BY 1`,
 		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": keys})
@@ -73,7 +74,7 @@ func (j *journal) tie(ctx context.Context) error {
 	if err != nil || len(places) == 0 {
 		return err
 	}
-	if len(j.table.jsonColumns()) > 0 { // of which the text is kept as it is, but for one path
+	if len(j.table.jsonColumns()) > 0 { // whose text comes back as it was, but only from one other path
 		if j.undoes == "" {
 			_, err = j.find(ctx, `
 				WITH `+j.meetings(places)+`
@@ -167,7 +168,7 @@ var tooLarge = fmt.Sprintf(`
 		WITH large AS (
 			SELECT lower(k) AS first, %[1]s AS rows FROM rehome.migration_plans, unnest(knots) k WHERE plan_id = @plan AND %[1]s > %[2]d)
 		SELECT 'circle', m.old_key, m.new_key,
-			format('a unique index takes no two of their chunks at one: %%s chunks would have to go in one transaction, more than %[2]d (immediate takes more; of a chain, name first what leaves)', l.rows), count(*) OVER ()
+			format('a unique index may take no two of their chunks at one: %%s chunks would have to go in one transaction, more than %[2]d (immediate takes more)', l.rows), count(*) OVER ()
 		FROM large l CROSS JOIN LATERAL (
 			SELECT p.old_key, p.new_key FROM rehome.migration_runs r JOIN rehome.migration_paths p USING (path_id)
 			WHERE r.plan = @number AND r.last >= l.first ORDER BY r.last LIMIT 1) m
@@ -175,7 +176,7 @@ var tooLarge = fmt.Sprintf(`
 
 // tryAside lets one chunk step aside, as far as any has to, and takes that back: only so
 // is it known whether the column has room for that, and what constraints and triggers say.
-// It does not wait for one that somebody else writes to.
+// One that somebody else writes to for more than a second is let be.
 func (j *journal) tryAside(ctx context.Context) error {
 	out := forward
 	out.to = sideways

@@ -135,10 +135,14 @@ func (l *leaving) leave(ctx context.Context, tx pgx.Tx, lo, hi int64, failure er
 
 // said is what the table says of a row.
 func said(failure error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](failure); ok {
-		return pg.Message
+	pg, ok := errors.AsType[*pgconn.PgError](failure)
+	switch {
+	case !ok:
+		return failure.Error()
+	case pg.Code[:2] == "23" && pg.Detail != "": // which key is there already
+		return pg.Message + " (" + pg.Detail + ")"
 	}
-	return failure.Error()
+	return pg.Message
 }
 
 // ofRow says whether a statement failed by what is in a row. Where a person wants to

@@ -97,16 +97,12 @@ func orderScenarios() map[string]scenario {
 			return run
 		},
 		"migrate-switch-stopped": func(in *installation) client.WorkflowRun {
-			aliases, err := in.pool.Begin(in.Context())
-			require.NoError(in, err)
-			_, err = aliases.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
-			require.NoError(in, err)
-			id, run := in.migrate(resilience.Policy{}, theGuide)
-			in.shows(run, "Letting the old paths lead to the new ones")
-			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
-			require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
-			require.NoError(in, aliases.Rollback(in.Context()))
-			return run
+			return in.abortedInTheSwitch(func(id string) {
+				require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
+			})
+		},
+		"migrate-switch-aborted": func(in *installation) client.WorkflowRun { // and waited for
+			return in.abortedInTheSwitch(func(string) {})
 		},
 		"transfer-aborted": func(in *installation) client.WorkflowRun { // in its soak
 			in.withArchive()
@@ -148,6 +144,22 @@ func orderScenarios() map[string]scenario {
 			return in.temporal.GetWorkflow(in.Context(), in.changed().GetID(), "") // the other workflow's run
 		},
 	}
+}
+
+// abortedInTheSwitch is a migration that waits for a lock there until something has
+// happened, given its id.
+func (in *installation) abortedInTheSwitch(until func(id string)) client.WorkflowRun {
+	in.Helper()
+	aliases, err := in.pool.Begin(in.Context())
+	require.NoError(in, err)
+	_, err = aliases.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
+	require.NoError(in, err)
+	id, run := in.migrate(resilience.Policy{}, theGuide)
+	in.shows(run, "Letting the old paths lead to the new ones")
+	in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+	until(id)
+	require.NoError(in, aliases.Rollback(in.Context()))
+	return run
 }
 
 // changed is the run of a migration that went on by another strategy.
