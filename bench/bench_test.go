@@ -48,6 +48,8 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 			`rename of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
 			`renames of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`transfer of 3000 small chunks, batch at 1000: copy and verify \| `+compared+` \| ≤ 2.1× \| not judged`,
+			`transfer of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
+			`transfers of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`intelligent on a shape of 96000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`intelligent on a shape of 1600 rows, HNSW without room for HOT: apply, beside a plain update \| (.* \| ≤ 0.2× \| not judged|.* skipped: no pgvector)`,
 			`intelligent on a shape of 80000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,

@@ -15,8 +15,8 @@ func (r *rig) forgetPeak() {
 	_ = os.WriteFile(r.proc("clear_refs"), []byte("5"), 0)
 }
 
-// burden is what runs since forgetPeak were for the worker, and the last of them by batch
-// at 1000 for Temporal.
+// burden is how much memory the worker took since forgetPeak, and how many events the last
+// run by batch at 1000 left in Temporal.
 func (r *rig) burden(ctx context.Context, what string, c crop, workflow string) ([]row, error) {
 	events, err := r.events(ctx, workflow)
 	if err != nil {
