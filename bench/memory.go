@@ -17,10 +17,10 @@ func (r *rig) forgetPeak() {
 
 // burden is how much memory the worker took since forgetPeak, and how many events the last
 // run by batch at 1000 left in Temporal.
-func (r *rig) burden(ctx context.Context, what string, c crop, workflow string) ([]row, error) {
-	events, err := r.events(ctx, workflow)
+func (r *rig) burden(ctx context.Context, what string, c crop, byThousand string) ([]row, error) {
+	events, err := r.events(ctx, byThousand)
 	if err != nil {
-		return nil, fmt.Errorf("count the events of %s: %w", workflow, err)
+		return nil, fmt.Errorf("count the events of %s: %w", byThousand, err)
 	}
 	return []row{
 		single(figure{fmt.Sprintf("%s of %s, batch at 1000: Temporal events in a million rows", what, c), number, atMost(300).by(alone)}, float64(events)*1e6/float64(c.rows)),

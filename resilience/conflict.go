@@ -19,7 +19,7 @@ const (
 	NestedScope     ConflictKind = "nested_scope"     // source and target lie in one another
 	SamePath        ConflictKind = "same_path"        // source equal to target
 	TooLong         ConflictKind = "too_long"         // the column of paths does not take the target
-	Circle          ConflictKind = "circle"           // files change places where a unique index takes no two chunks at one, and none can step aside
+	Circle          ConflictKind = "circle"           // files change places where an index takes no two chunks at one, and none can step aside, or too many would go together
 	TakenID         ConflictKind = "taken_id"         // the table of a transfer's target has the id, and makes none by itself
 )
 
@@ -36,7 +36,7 @@ type Conflict struct {
 
 // Explain words a conflict. What stands in the way is another path, for OtherPlan the
 // other migration, as for SharedTable, whose source is a memory, for TooLong the type of
-// the column, for Circle why no file can step aside, and for TakenID the id.
+// the column, for Circle why they cannot, and for TakenID the id.
 func (c Conflict) Explain(inTheWay string) string {
 	stays := fmt.Sprintf("%s cannot go to %s", c.Source, c.Target)
 	if c.Source == c.Target { // a transfer keeps the path

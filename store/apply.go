@@ -93,17 +93,17 @@ func (t table) move(d direction, some bool) *move {
 	out, in := d, d
 	out.to, in.from = sideways, sideways
 	return &move{statement: moveStatement(t, d, everyRow, some), undoing: d.undoing, aside: &stepping{
-		moveStatement(t, out, asideRows, some), moveStatement(t, d, otherRows, some), moveStatement(t, in, asideRows, some),
+		out: moveStatement(t, out, asideRows, some), others: moveStatement(t, d, otherRows, some), in: moveStatement(t, in, asideRows, some),
 	}}
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle
 // stands above them.
 type Bounds struct {
-	Until   int64   `json:"until,omitempty"`   // apply no row after this one; 0 is the end of the journal
-	Batch   int     `json:"batch,omitempty"`   // rows in one transaction; 0 takes the plan's batch size
+	Until   int64   `json:"until,omitempty"`   // apply no row after this one, but for the rest of a knot; 0 is the end of the journal
+	Batch   int     `json:"batch,omitempty"`   // rows in one transaction, likewise; 0 takes the plan's batch size
 	Rate    float64 `json:"rate,omitempty"`    // rows a second at most; 0 takes the plan's
-	Floor   int64   `json:"floor,omitempty"`   // revert no row up to this one
+	Floor   int64   `json:"floor,omitempty"`   // revert no row up to this one, likewise
 	Partial bool    `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
 	Leave   *Leave  `json:"leave,omitempty"`   // revert without the rows that cannot go back
 	Gentle  bool    `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
@@ -180,7 +180,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	for n := range tries {
-		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knots: knotted}
+		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)
 		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil
@@ -230,11 +230,11 @@ const piece = 20_000
 
 // manner is what is special about how a batch goes.
 type manner struct {
-	leave *leaving // it goes without some of its rows
-	hold  bool     // its rows are locked before they are looked at
-	large bool     // it takes more than one statement
-	knots bool     // it takes files that change places along
-	slow  bool     // its account is looked at here, to say what is wrong with it
+	leave   *leaving // it goes without some of its rows
+	hold    bool     // its rows are locked before they are looked at
+	large   bool     // it takes more than one statement
+	knotted bool     // it takes files that change places along
+	slow    bool     // its account is looked at here, to say what is wrong with it
 }
 
 // errMoved says that the watermark is not where the caller thought.

@@ -20,7 +20,6 @@ type stepping struct{ out, others, in string }
 // portion is the rows of a batch that a statement is about.
 type portion int
 
-// The portions.
 const (
 	everyRow portion = iota
 	asideRows
@@ -28,7 +27,7 @@ const (
 )
 
 // knotted says whether a batch from a watermark is to take knots along: one that begins
-// with a knot, or is to have all rows that are left.
+// with a knot, is larger than batches are, or is to have all rows that are left.
 func (m *Mover) knotted(at resilience.Watermark, b Bounds, undoing bool) bool {
 	knot, left := m.knots.next(at.Last, undoing), at.Total-at.Last
 	if undoing {

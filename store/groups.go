@@ -86,7 +86,7 @@ const mostDirectories = 2000
 // a single file, that file's directory; of a URL its host.
 const directory = `CASE
 	WHEN p.old_key = p.asked THEN coalesce(nullif(regexp_replace(p.asked, '/?[^/]*$', ''), ''), '.')
-	WHEN strpos(p.below, '://') > 0 THEN substring(p.below FROM '^[^/]*//[^/]*')
+	WHEN p.below ~ '^[^/]+://' THEN substring(p.below FROM '^[^/]+://[^/]*')
 	WHEN strpos(p.below, '/') > 0 THEN concat_ws('/', nullif(p.asked, ''), split_part(p.below, '/', 1))
 	ELSE coalesce(nullif(p.asked, ''), '.') END`
 

@@ -279,13 +279,14 @@ func TestRowsThatStayNeedNoRollback(t *testing.T) {
 // Their copies are made and their rows leave in that order, and go back against it.
 func TestTransfersHaveGroups(t *testing.T) {
 	t.Parallel()
-	for prefix, dirs := range map[string][]string{"": {"cold", "https://cold.org", "https://hot.org", "d"}, "d": {"d/cold", "d/hot"}, "d/hot/a.md": {"d/hot"}} {
+	for prefix, dirs := range map[string][]string{"": {"mirror", "cold", "https://cold.org", "https://hot.org", "d"}, "d": {"d/cold", "d/hot"}, "d/hot/a.md": {"d/hot"}} {
 		t.Run(prefix, func(t *testing.T) {
 			t.Parallel()
 			m := newMigrations(t, resilience.BuiltinMapping("docs"))
 			m.memory("archive", resilience.BuiltinMapping("archive"))
 			m.fill(600, "d/hot/a.md", "d/cold/a.md", "cold/a.md")
 			m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'https://' || w || '.org/a', i, 'text' FROM generate_series(1, 600) i, unnest(ARRAY['hot', 'cold']) w`)
+			m.fill(5, "mirror/https://cold.org/a")
 			m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE '%hot%'))`)
 			start := m.rows("rehome.chunks")
 			require.NoError(t, m.store.CreatePlan(t.Context(), store.NewPlan{

@@ -20,9 +20,9 @@ type onePlace struct {
 }
 
 // onePlaces lists the indexes of the table and its partitions by which two chunks may not
-// stand at one place. One of a document with locators is taken for one of the path,
-// unless it is an expression that takes another key from it, and so is a column that
-// Postgres makes of others.
+// stand at one place. A column that Postgres makes of the path, or of a document with
+// locators, is taken for one of the path. So is such a document, unless the index is an
+// expression that takes another key from it.
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	keys := []string{}
 	for _, l := range j.table.m.Locators {
@@ -30,18 +30,24 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 			keys = append(keys, l.Keys[len(l.Keys)-1])
 		}
 	}
-	rows, err := j.tx.Query(ctx, parts+`
+	rows, err := j.tx.Query(ctx, parts+`,
+		attributes AS (
+			SELECT a.attrelid, a.attnum, a.attname, a.attname = ANY (@documents) OR a.attgenerated <> '' AND EXISTS (
+				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid AND d.refobjid = a.attrelid
+				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@paths::text[] || @documents::text[])) AS made
+			FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid)
 		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,
 			coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false), coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
 		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
 		CROSS JOIN LATERAL (
 			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside,
-				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents) OR a.attgenerated <> ''), false) AS document
-			FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
+				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.made), false) AS document
+			FROM attributes a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
 		CROSS JOIN LATERAL ( -- what the expressions are made of stands in pg_depend only
-			SELECT coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.attname = ANY (@documents)), false) AS document
-			FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+			SELECT coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.made), false) AS document
+			FROM pg_depend d JOIN attributes a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
 		WHERE (i.indisunique OR i.indisexclusion) AND (k.path OR k.document OR d.path OR d.document AND (
 			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
@@ -52,10 +58,6 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[onePlace])
 }
-
-// stepAside is added to a path to make a place of its own for as long as a transaction
-// takes.
-const stepAside = "~rehome"
 
 // tie lets files change places. Of a chain they go from its end, but a circle has none:
 // some go where another still is when their turn comes. Where a unique index lets chunks
@@ -78,7 +80,7 @@ func (j *journal) tie(ctx context.Context) error {
 		if j.undoes == "" {
 			_, err = j.find(ctx, `
 				WITH `+j.meetings(places)+`
-				SELECT 'circle', old_key, new_key, format('the unique index %s may take no two of their chunks at one, and none can step aside: the path is kept in a column of type json', name), count(*) OVER ()
+				SELECT 'circle', old_key, new_key, format('the index %s may take no two of their chunks at one, and none can step aside: the path is kept in a column of type json', name), count(*) OVER ()
 				FROM met ORDER BY old_key LIMIT @kept`)
 		}
 		return err
@@ -202,6 +204,3 @@ func (j *journal) tryAside(ctx context.Context) error {
 		FROM rehome.migration_paths WHERE plan_id = @plan AND aside ORDER BY length(old_path) DESC LIMIT 1`, literal(said(refused))))
 	return err
 }
-
-// steppingAside is the place at which a chunk of the path m makes room for others.
-const steppingAside = "m.old_path || '" + stepAside + "' AS " + sideways

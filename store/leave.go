@@ -139,7 +139,7 @@ func said(failure error) string {
 	switch {
 	case !ok:
 		return failure.Error()
-	case pg.Code[:2] == "23" && pg.Detail != "": // which key is there already
+	case pg.Detail != "" && slices.Contains([]string{"23503", "23505", "23P01"}, pg.Code): // which key is there already, or is not; of others it has the row
 		return pg.Message + " (" + pg.Detail + ")"
 	}
 	return pg.Message

@@ -17,8 +17,13 @@ var (
 	backward = direction{from: "new_path", to: "old_path", undoing: true}
 )
 
-// sideways is the place at which a row makes room for others.
-const sideways = "aside"
+// A row that makes room for others steps aside, to a place of its own for as long as a
+// transaction takes: to what is added to the old path of m.
+const (
+	sideways      = "aside"
+	stepAside     = "~rehome"
+	steppingAside = "m.old_path || '" + stepAside + "' AS " + sideways
+)
 
 // assignments is the SET list that rewrites every locator of a row to the
 // planned target. Nothing else is named, so an embedding is neither read nor

@@ -102,6 +102,7 @@ func eachWay(t *testing.T, number int, do func(j *journey)) {
 // eachOf runs it on these ways.
 func eachOf(t *testing.T, ways []way, do func(j *journey)) {
 	t.Helper()
+	require.NotEmpty(t, ways)
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()

@@ -101,7 +101,7 @@ func orderScenarios() map[string]scenario {
 				require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
 			})
 		},
-		"migrate-switch-aborted": func(in *installation) client.WorkflowRun { // and waited for
+		"migrate-switch-aborted": func(in *installation) client.WorkflowRun { // the history is from before an abort stopped it; another would prove nothing
 			return in.abortedInTheSwitch(func(string) {})
 		},
 		"transfer-aborted": func(in *installation) client.WorkflowRun { // in its soak
