@@ -147,7 +147,6 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	t.Parallel()
 	b := setup(t).serve()
 	id := b.slow()
-	b.arrive(1) // it is queued no more, whatever it knows of that
 	b.refuses(bad{"migration strategy " + id + " immediate", exitConflict, "its strategy can be changed while it is queued or paused"})
 	b.refuses(bad{"migration strategy " + id + " magic", exitUsage, "want one of"})
 	b.refuses(bad{"migration throttle " + id + " --rate 5 --for -1h", exitUsage, "want how long"})
