@@ -175,12 +175,13 @@ func (c *careful) learn(t resilience.Timing, size int, trouble resilience.Troubl
 		trouble = resilience.InTheWay
 	}
 	c.mine = false
-	c.took = append(c.took, t.Of(size))
+	asked := t.Of(size)
+	c.took = append(c.took, asked)
 	c.pulse.Batches++
 	c.pulse.Rows += t.Rows
 	c.pulse.ActiveMS += t.MS
 	c.pulse.Trouble = cmp.Or(trouble, c.pulse.Trouble)
-	c.pulse.Adjusted = cmp.Or(c.sizes.learn(t.Of(size), trouble, c.calm), c.pulse.Adjusted)
+	c.pulse.Adjusted = cmp.Or(c.sizes.learn(asked, trouble, c.calm), c.pulse.Adjusted)
 }
 
 // rest lets a while pass.

@@ -55,7 +55,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	} else if t != nil {
 		return t.mover(ctx, s, settings.CompareOneIn)
 	}
-	t := table{oneIn: settings.CompareOneIn}
+	t := renaming{oneIn: settings.CompareOneIn}
 	var number int
 	var stays string
 	var knots, aside ranges
@@ -69,14 +69,19 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
 	}
-	relations, err := s.relations(ctx, t)
+	relations, err := s.relations(ctx, t.table)
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.name(), interpret(err))
 	}
+	some := stays != "{}"
 	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	m := &Mover{
 		store: s, plan: plan, args: args, onward: onward, knots: spansOf(knots, 1), aside: spansOf(aside, 0),
-		apply: t.move(forward, stays != "{}"), revert: t.move(backward, stays != "{}"), lock: lockStatement(t), apart: checkAtOnce,
+		apply: &move{statement: t.statement(forward, everyRow, some)}, revert: &move{statement: t.statement(backward, everyRow, some), undoing: true},
+		lock: lockStatement(t.table), apart: checkAtOnce,
+	}
+	if len(aside) > 0 {
+		m.apply.aside, m.revert.aside = t.stepping(forward, some), t.stepping(backward, some)
 	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesUpdate)
 	if err != nil {
@@ -86,15 +91,6 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 		m.apply.aftermath, m.revert.aftermath = t.afterMoves(forward), t.afterMoves(backward)
 	}
 	return m, nil
-}
-
-// move is how the rows of a rename go in a direction. Some stay where they are.
-func (t table) move(d direction, some bool) *move {
-	out, in := d, d
-	out.to, in.from = sideways, sideways
-	return &move{statement: moveStatement(t, d, everyRow, some), undoing: d.undoing, aside: &stepping{
-		out: moveStatement(t, out, asideRows, some), others: moveStatement(t, d, otherRows, some), in: moveStatement(t, in, asideRows, some),
-	}}
 }
 
 // Bounds of the next batches, as a strategy sets them. An operator's throttle

@@ -20,9 +20,9 @@ import (
 
 // batchGuards bound what a batch may do to others: it gives up rather than
 // queue for long before a lock, or let a statement run for long, unless it is all
-// rows at once, or has a knot. It finds its rows by index and in the journal's order, whatever the
-// planner believes of a journal it has no statistics of, without compiling the
-// statement first; what it gathers of them stays in memory. The advisory lock tells
+// rows at once, or has a knot. It finds its rows by index and in the journal's order,
+// whatever the planner believes of a journal it has no statistics of, without compiling
+// the statement first; what it gathers of them stays in memory. The advisory lock tells
 // whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @gentle THEN '250ms' ELSE '2s' END, true),

@@ -17,14 +17,24 @@ import (
 // then the others, and then these to where they are to be.
 type stepping struct{ out, others, in string }
 
-// portion is the rows of a batch that a statement is about.
-type portion int
+// portion is the rows m of a batch that a statement is about: which, how many, and what
+// more there is to know of them. SQL.
+type portion struct{ has, rows, more string }
 
-const (
-	everyRow portion = iota
-	asideRows
-	otherRows
+const asides = `(SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@aside::int8multirange) s)`
+
+var (
+	everyRow  = portion{has: "true", rows: "@hi - @lo"}
+	asideRows = portion{has: "m.ordinal <@ @aside::int8multirange", rows: asides, more: ", " + steppingAside}
+	otherRows = portion{has: "NOT m.ordinal <@ @aside::int8multirange", rows: "@hi - @lo - " + asides}
 )
+
+// stepping is how the rows go in a direction where some make room for the others.
+func (t renaming) stepping(d direction, some bool) *stepping {
+	out, in := d, d
+	out.to, in.from = sideways, sideways
+	return &stepping{out: t.statement(out, asideRows, some), others: t.statement(d, otherRows, some), in: t.statement(in, asideRows, some)}
+}
 
 // knotted says whether a batch from a watermark is to take knots along: one that begins
 // with a knot, is larger than batches are, or is to have all rows that are left.

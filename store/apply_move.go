@@ -63,22 +63,26 @@ const staying = `CASE WHEN p.way = 'alias_only' THEN '{[' || coalesce((
 	SELECT range_agg(int8range(g.until - g.rows, g.until, '(]'))::text FROM rehome.migration_groups g
 	WHERE g.plan_id = p.plan_id AND g.way = 'alias_only'), '{}') END`
 
-// moveStatement moves the rows (@lo, @hi] of the journal, or a part of them, in a direction,
+// renaming moves the rows of a table, of which it compares one in so many with what it
+// was.
+type renaming struct {
+	table
+	oneIn int
+}
+
+// statement moves the rows (@lo, @hi] of the journal, or a part of them, in a direction,
 // records those that cannot move, and accounts for all of them. Where some stay
 // as they are, these are accounted for only; none of them is among those that step aside.
-func moveStatement(t table, d direction, of portion, some bool) string {
+func (t renaming) statement(d direction, of portion, some bool) string {
 	stays, order := "false", ""
 	if some {
 		stays = "m.ordinal <@ @stays::int8multirange"
 	}
-	const asides = `(SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@aside::int8multirange) s)`
-	part := map[portion]string{everyRow: "true", asideRows: "m.ordinal <@ @aside::int8multirange", otherRows: "NOT m.ordinal <@ @aside::int8multirange"}[of]
-	rows := map[portion]string{everyRow: "@hi - @lo", asideRows: asides, otherRows: "@hi - @lo - " + asides}[of]
-	skipped, left := "WHERE "+part, "0"
+	skipped, left := "WHERE "+of.has, "0"
 	if d.undoing { // what did not move does not move back; what moved last goes first, since it may have taken a place of what moved before
 		order = "ORDER BY m.ordinal DESC"
 		skipped += ` AND NOT ` + stays + ` AND m.ordinal NOT IN ({excepted})`
-		left = `(SELECT count(*) FROM ({excepted}) m WHERE ` + part + ` AND NOT ` + stays + `)`
+		left = `(SELECT count(*) FROM ({excepted}) m WHERE ` + of.has + ` AND NOT ` + stays + `)`
 		if some && of != asideRows {
 			left += ` + (SELECT coalesce(sum(upper(s) - lower(s)), 0)::bigint FROM unnest(@stays::int8multirange * int8multirange(int8range(@lo, @hi, '(]'))) s)`
 		}
@@ -87,23 +91,19 @@ func moveStatement(t table, d direction, of portion, some bool) string {
 	if len(t.jsonColumns()) > 0 {
 		documents, with = ", d.documents, d.restores", "LEFT JOIN rehome.migration_documents d ON d.plan = @number AND d.chunk_id = m.chunk_id"
 	}
-	sidestep := ""
-	if of == asideRows {
-		sidestep = ", " + steppingAside
-	}
 	excepted := `SELECT ordinal FROM rehome.migration_exceptions WHERE plan_id = @plan AND NOT undoing AND ordinal > @lo AND ordinal <= @hi`
 	return strings.NewReplacer(
 		"{table}", t.name(), "{has id}", t.hasID("p.chunk_id"), "{scope}", t.scope(), "{id}", t.column(t.m.ID),
 		"{here}", t.locatorsAre("p."+d.from), "{there}", t.locatorsAre("p."+d.to), "{set}", t.assignments(d),
-		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{aside}", sidestep, "{with documents}", with,
+		"{found}", t.found(d), "{kept}", t.kept(d), "{documents}", documents, "{more}", of.more, "{with documents}", with,
 		"{on update}", onUpdate, "{generated}", generated, "{read}", t.compares("m.ordinal", t.oneIn),
-		"{rows}", rows, "{moves}", movesOf("@number", "@lo", "@hi"),
+		"{rows}", of.rows, "{moves}", movesOf("@number", "@lo", "@hi"),
 		"{skipped}", strings.ReplaceAll(skipped, "{excepted}", excepted), "{left}", strings.ReplaceAll(left, "{excepted}", excepted),
 		"{account}", accounted, "{told}", told, "{stays}", stays, "{order}", order, "{undoing}", fmt.Sprint(d.undoing),
 	).Replace(`
 		WITH own AS MATERIALIZED (SELECT {on update} AS meddles, {generated} AS makes),
 		planned AS NOT MATERIALIZED (
-			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}{aside}
+			SELECT m.ordinal, m.chunk_id, m.old_path, m.new_path, {stays} AS stays, {read} AS read{documents}{more}
 			FROM {moves} {with documents} {skipped} {order}),
 		due AS MATERIALIZED (SELECT {rows} - ({left}) AS rows),
 		moved AS (
@@ -128,11 +128,11 @@ func moveStatement(t table, d direction, of portion, some bool) string {
 }
 
 // comparesAll says whether all rows are compared in any case.
-func (t table) comparesAll() bool { return t.oneIn == 1 || t.rewritesDocuments() }
+func (t renaming) comparesAll() bool { return t.oneIn == 1 || t.rewritesDocuments() }
 
 // found joins the planned rows p to the rows t that the update writes and, where all
 // are compared, to what they were.
-func (t table) found(d direction) string {
+func (t renaming) found(d direction) string {
 	here := t.isHere(d)
 	if t.comparesAll() { // in one snapshot the rows are found again without their index
 		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s WHERE NOT p.stays) p
@@ -167,7 +167,7 @@ func (t table) asItWas() string {
 // that holds none, where a trigger or a rule could have changed it: it may be made of
 // the path. What a row was is looked up in the snapshot of the statement, where found
 // does not have it.
-func (t table) kept(d direction) string {
+func (t renaming) kept(d direction) string {
 	text := t.column(t.m.Content)
 	same := []string{
 		t.hasID("p.chunk_id"),
@@ -205,7 +205,7 @@ func (t table) kept(d direction) string {
 
 // compares picks the first row of a batch and one of n after it, and every row where
 // something of the table's own makes the new one.
-func (t table) compares(ordinal string, n int) string {
+func (t renaming) compares(ordinal string, n int) string {
 	return fmt.Sprintf("((%s - @lo - 1) %% %d = 0 OR (SELECT meddles OR makes FROM own))", ordinal, n)
 }
 

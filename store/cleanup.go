@@ -211,7 +211,7 @@ func (c *cleaning) clean(ctx context.Context, tx pgx.Tx, ordinals []int64) error
 // same text, not held, not in a migration, not known to live there or where an
 // alias leads, and not locked by anybody. Rows that do not match are left, and counted by settle.
 func (c *cleaning) take(ctx context.Context, tx pgx.Tx, r removal, ordinals []int64) error {
-	t := table{m: c.memory.Mapping}
+	t := table{c.memory.Mapping}
 	chosen := fmt.Sprintf(`
 		WITH live_moves AS MATERIALIZED (%s)
 		SELECT o.chunk_id

@@ -61,7 +61,7 @@ func (v *verdict) tooNew() string {
 // were missed, and drops the orphans of sources that are not missing any more.
 // What is unknown neither adds nor drops. It also tallies the classes.
 func (v *verdict) decideOrphans(ctx context.Context) error {
-	t := table{m: v.memory.Mapping}
+	t := table{v.memory.Mapping}
 	query := fmt.Sprintf(`
 		WITH live_moves AS MATERIALIZED (%s),
 		missing AS MATERIALIZED (

@@ -171,7 +171,7 @@ func (x *examined) checkID(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var null bool
-	t := table{m: x.mapping}
+	t := table{x.mapping}
 	if err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s t WHERE %s IS NULL)`, t.name(), t.column(id.Name))).Scan(&null); err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (x *examined) checkOthers(context.Context, pgx.Tx) error {
 // probe reads one row as rehome will, so that a scope value that the column
 // does not take is found now. It reports whether the scope is empty.
 func (x *examined) probe(ctx context.Context, tx pgx.Tx) (bool, error) {
-	t := table{m: x.mapping}
+	t := table{x.mapping}
 	var some bool
 	query := fmt.Sprintf(`SELECT EXISTS (SELECT %s, %s FROM %s t WHERE %s LIMIT 1)`, t.id(), t.key(), t.name(), t.scope())
 	err := tx.QueryRow(ctx, query, t.args(nil)).Scan(&some)

@@ -76,7 +76,7 @@ func (s *Store) Hold(ctx context.Context, memory, chunk, reason string) error {
 	if err != nil {
 		return err
 	}
-	t := table{m: m.Mapping}
+	t := table{m.Mapping}
 	args := t.args(pgx.NamedArgs{"memory": memory, "chunk": chunk, "reason": reason})
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		var id string

@@ -15,11 +15,11 @@ import (
 func (s *Store) Physics(ctx context.Context, m resilience.Mapping) (resilience.Physics, error) {
 	var p resilience.Physics
 	err := s.inTx(ctx, func(tx pgx.Tx) (err error) {
-		p, err = lookAtPhysics(ctx, tx, table{m: m})
+		p, err = lookAtPhysics(ctx, tx, table{m})
 		return err
 	})
 	if err != nil {
-		return p, fmt.Errorf("look at the indexes of %s: %w", (table{m: m}).name(), err)
+		return p, fmt.Errorf("look at the indexes of %s: %w", (table{m}).name(), err)
 	}
 	return p, nil
 }

@@ -46,7 +46,7 @@ func prepareRemoval(ctx context.Context, tx pgx.Tx, memory resilience.Memory, re
 // from table to table inside Postgres: no value of it is read into the program.
 // Who refers to a chunk, and how often it was used, stays where it is.
 func (r removal) take(ctx context.Context, tx pgx.Tx, chosen string, args pgx.NamedArgs) (taken, error) {
-	t := table{m: r.memory.Mapping}
+	t := table{r.memory.Mapping}
 	query := fmt.Sprintf(`
 		WITH chosen AS MATERIALIZED (%[1]s),
 		gone AS (

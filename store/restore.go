@@ -145,7 +145,7 @@ func (r *restoration) batch(ctx context.Context, tx pgx.Tx, ids []int64) (err er
 // are closed. Of two entries with one id the newer comes back. Entries are
 // locked first, so of two who restore at once one finds nothing left to do.
 func (r *restoration) insert(ctx context.Context, tx pgx.Tx, ids []int64) error {
-	t := table{m: r.memory.Mapping}
+	t := table{r.memory.Mapping}
 	query := fmt.Sprintf(`
 		WITH asked AS MATERIALIZED (
 			SELECT quarantine_id, chunk_id, bytes FROM rehome.quarantine

@@ -145,7 +145,7 @@ func listSources(ctx context.Context, tx pgx.Tx, scan Scan, memory resilience.Me
 	if err != nil {
 		return err
 	}
-	t := table{m: memory.Mapping}
+	t := table{memory.Mapping}
 	query := fmt.Sprintf(`
 		INSERT INTO rehome.scan_sources (scan_id, ordinal, locator, path, chunks, bytes)
 		SELECT @scan, row_number() OVER (), locator, rehome.path_key(locator, @prefix), chunks, bytes

@@ -39,7 +39,7 @@ func (x *examined) surroundings(ctx context.Context, tx pgx.Tx) (resilience.Surr
 }
 
 func (x *examined) foreignKeys(ctx context.Context, tx pgx.Tx) ([]resilience.ForeignKey, error) {
-	found, err := pointers(ctx, tx, table{m: x.mapping})
+	found, err := pointers(ctx, tx, table{x.mapping})
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ const (
 // is no path at all, comes as it stands there: no file is found by it. Of a
 // large table a part is read, at random unless the scope lies in a corner of it.
 func (s *Store) SamplePaths(ctx context.Context, m resilience.Mapping, n int) ([]string, error) {
-	t := table{m: m}
+	t := table{m}
 	sample := func(part string) ([]string, error) {
 		query := fmt.Sprintf(`
 			SELECT path FROM (

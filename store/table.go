@@ -14,8 +14,7 @@ import (
 // them the user's table has the alias t. Identifiers are quoted here and only
 // here; values go through args.
 type table struct {
-	m     resilience.Mapping
-	oneIn int // of how many rows that move one is compared with what it was; 1: all
+	m resilience.Mapping
 }
 
 func quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

@@ -101,7 +101,7 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	if err != nil {
 		return err
 	}
-	return claimPlaces(ctx, tx, p, table{m: source.Mapping})
+	return claimPlaces(ctx, tx, p, table{source.Mapping})
 }
 
 // openWayBack turns the transfer of the undone plan round.

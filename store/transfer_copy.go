@@ -12,7 +12,7 @@ import (
 // take them away again. A plan that goes back does the one where another does
 // the other.
 func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, error) {
-	t.to.oneIn = oneIn
+	t.oneIn = oneIn
 	relations, err := s.relations(ctx, t.to)
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))

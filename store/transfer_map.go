@@ -36,6 +36,7 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 type carriage struct {
 	from, to table
 	fit      resilience.Fit
+	oneIn    int  // of how many copies one is read again when it is written
 	hash64   bool // prints are hashes of 8 bytes; else sha256, as they were at first
 }
 
@@ -220,7 +221,7 @@ func (c carriage) reread(id string) string {
 	if hash == "" {
 		hash = "hashtext((%s)::text)"
 	}
-	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, max(1, c.to.oneIn), beforeInsert)
+	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, c.oneIn, beforeInsert)
 }
 
 func (c carriage) compared(name func(int, resilience.Fill) string) string {

@@ -53,7 +53,7 @@ type verdict struct {
 
 // args holds what the statements refer to.
 func (v *verdict) args(extra pgx.NamedArgs) pgx.NamedArgs {
-	args := table{m: v.memory.Mapping}.args(extra)
+	args := table{v.memory.Mapping}.args(extra)
 	args["scan"], args["memory"] = v.scan.ID, v.scan.Memory
 	return args
 }
