@@ -54,6 +54,10 @@ func inSlice[P any](ctx context.Context, s Slice, do step[P]) (progress P, done 
 	}
 }
 
+// beatEvery is how often a long statement heartbeats at least, since so it learns that
+// nobody wants it any more.
+const beatEvery = time.Second
+
 // beating heartbeats while work runs one statement that may take longer than
 // the heartbeat timeout. StartToClose still bounds it.
 func beating(ctx context.Context, work func(context.Context) error) error {
@@ -65,7 +69,7 @@ func beating(ctx context.Context, work func(context.Context) error) error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		tick := time.NewTicker(timeout / 3)
+		tick := time.NewTicker(min(timeout/3, beatEvery))
 		defer tick.Stop()
 		for {
 			select {

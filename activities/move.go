@@ -187,7 +187,7 @@ const mostRest = 5 * time.Minute
 // pace rests after a batch. While it does it heartbeats, and looks whether a
 // person or the end of a throttle changed the pace.
 func (a *Database) pace(ctx context.Context, in SliceInput, at resilience.Watermark, b batch, nice float64) error {
-	beat := time.NewTicker(time.Second)
+	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	end := time.Now().Add(mostRest)
 	for rate := at.Rate; rate > 0 || nice > 0; {

@@ -35,7 +35,7 @@ func workerOptions(connections int32, failed chan<- error) worker.Options {
 		MaxConcurrentLocalActivityExecutionSize: max(1, int(connections)/4),
 		WorkerStopTimeout:                       drainTime,
 		StickyScheduleToStartTimeout:            2 * time.Second, // a killed worker's workflows wait so long before another gets them
-		MaxHeartbeatThrottleInterval:            5 * time.Second, // a killed worker's slice resumes from a recent watermark
+		MaxHeartbeatThrottleInterval:            time.Second,     // by a heartbeat a step learns that it was cancelled
 		OnFatalError:                            func(err error) { failed <- err },
 	}
 }

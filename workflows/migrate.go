@@ -189,10 +189,10 @@ func (m *migration) plan(ctx workflow.Context) error {
 		return err
 	}
 	var plan resilience.Plan
-	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Find the chunks to move and journal them"), database.PlanMigration, activities.PlanMigrationInput{
+	err := m.unlessAborted(ctx, planStopped, "Find the chunks to move and journal them", database.PlanMigration, activities.PlanMigrationInput{
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
 		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.readable(m.owing(rollbackPlan(m.in.Policy.Way))),
-	}).Get(ctx, &plan)
+	}, &plan)
 	if p, ok := m.manner.(*phased); ok && err == nil {
 		plan, err = p.analyse(ctx, m)
 	}
@@ -253,7 +253,7 @@ const latePause = "late-pause"
 // taken up again, which wait until it is over, take all orders, and find nothing to do.
 func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
 	for phase, work := m.phase, m.work; ; m.phase = phase {
-		err := m.unlessAborted(ctx, stepStopped, summary, activity)
+		err := m.unlessAborted(ctx, stepStopped, summary, activity, m.named(Order{}), nil)
 		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
 		}
@@ -272,22 +272,23 @@ func (m *migration) whileExecuting(ctx workflow.Context, summary string, activit
 
 // Changes by which an abort does not wait for an activity.
 const (
+	planStopped  = "plan-stopped"  // that writes the journal
 	buildStopped = "build-stopped" // that builds the indexes
 	stepStopped  = "step-stopped"  // that switches
 )
 
 // unlessAborted does what an abort makes void: it is stopped then. A cancel of the run
 // reaches it by itself.
-func (m *migration) unlessAborted(ctx workflow.Context, change, summary string, activity any) error {
+func (m *migration) unlessAborted(ctx workflow.Context, change, summary string, activity, in, result any) error {
 	work, stop := workflow.WithCancel(ctx)
-	doing := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, summary), activity, m.named(Order{}))
+	doing := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, summary), activity, in)
 	_ = workflow.Await(ctx, func() bool { return doing.IsReady() || m.abandoned() })
 	if m.abandoned() && workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == 1 {
 		stop()
 		_ = doing.Get(ctx, nil)
 		return m.abortion()
 	}
-	return doing.Get(ctx, nil)
+	return doing.Get(ctx, result)
 }
 
 // continueAsNew goes on in a fresh history, under the same workflow id.

@@ -46,7 +46,7 @@ func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, e
 	defer func() { m.deciding = false }()
 	var a activities.Analysis
 	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
-	err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look at the chunks and decide how each group moves"), database.AnalyseMigration, in).Get(ctx, &a)
+	err := m.unlessAborted(ctx, planStopped, "Look at the chunks and decide how each group moves", database.AnalyseMigration, in, &a)
 	p.groups, p.read = a.Groups, a.Groups != nil
 	return a.Plan, err
 }

@@ -96,6 +96,14 @@ func orderScenarios() map[string]scenario {
 			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
+		"migrate-planning-stopped": func(in *installation) client.WorkflowRun {
+			return in.abortedInThePlanning(func(id string) {
+				require.Eventually(in, func() bool { return in.plan(id).Status == resilience.Cancelled }, patience, tick)
+			})
+		},
+		"migrate-planning-aborted": func(in *installation) client.WorkflowRun { // the history is from before an abort stopped it; another would prove nothing
+			return in.abortedInThePlanning(func(string) {})
+		},
 		"migrate-switch-stopped": func(in *installation) client.WorkflowRun {
 			return in.abortedInTheSwitch(func(id string) {
 				require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
@@ -144,6 +152,24 @@ func orderScenarios() map[string]scenario {
 			return in.temporal.GetWorkflow(in.Context(), in.changed().GetID(), "") // the other workflow's run
 		},
 	}
+}
+
+// abortedInThePlanning is a migration that cannot read its table until something has
+// happened, given its id.
+func (in *installation) abortedInThePlanning(until func(id string)) client.WorkflowRun {
+	in.Helper()
+	chunks, err := in.pool.Begin(in.Context())
+	require.NoError(in, err)
+	_, err = chunks.Exec(in.Context(), `LOCK TABLE rehome.chunks`)
+	require.NoError(in, err)
+	id, run := in.migrate(resilience.Policy{}, theGuide)
+	require.Eventually(in, func() bool {
+		return in.number(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'rehome.chunks'::regclass`) > 0
+	}, patience, tick)
+	in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+	until(id)
+	require.NoError(in, chunks.Rollback(in.Context()))
+	return run
 }
 
 // abortedInTheSwitch is a migration that waits for a lock there until something has
