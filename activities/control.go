@@ -117,7 +117,13 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 	if err := refusal(found); err != nil {
 		return found, err
 	}
-	if why := plan.Unapproved(found.Risk); why != "" && !in.Approve {
+	why := plan.Unapproved(found.Risk)
+	if why != "" && in.Approve {
+		if err := plan.Policy.MayApprove(in.Author); err != nil {
+			return found, refused("by %s the risk of migration %s is %s (%d of 100), and %s may not approve that: %v", in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, in.Author, err)
+		}
+	}
+	if why != "" && !in.Approve {
 		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; say yes to that with the order, `starter migration strategy %s %s --approve`, or leave the strategy as it is",
 			in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why, plan.ID, in.Strategy)
 	}

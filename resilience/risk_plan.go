@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -41,6 +42,14 @@ func (p Plan) Unapproved(next Risk) string {
 		return fmt.Sprintf("by %s it is %s (%d of 100)", p.Strategy, p.Risk.Level, p.Risk.Score)
 	}
 	return "nobody has approved it"
+}
+
+// MayApprove refuses the yes of who ordered a plan, where somebody else has to say it.
+func (p Policy) MayApprove(author string) error {
+	if p.ByAnother && (author == "" || author == p.Author) {
+		return fmt.Errorf("%s ordered it, and the setting approve_by_another wants the yes of somebody else", cmp.Or(p.Author, "nobody knows who"))
+	}
+	return nil
 }
 
 // GoingOn are the facts of a plan whose way was decided on, under the strategy that it

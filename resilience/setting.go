@@ -26,6 +26,8 @@ func (s *Settings) Set(key, value string) error {
 		next.MigrationBatchSize, err = number(value, MaxBatchSize)
 	case "compare_one_in":
 		next.CompareOneIn, err = number(value, 1000)
+	case "approve_by_another":
+		next.ApproveByAnother, err = yes(value)
 	case "max_concurrent_migrations":
 		next.MaxConcurrentMigrations, err = number(value, 1000)
 	case "undo_window":
@@ -46,6 +48,14 @@ func (s *Settings) Set(key, value string) error {
 	}
 	*s = next
 	return nil
+}
+
+func yes(value string) (bool, error) {
+	is, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("%q: want true or false", value)
+	}
+	return is, nil
 }
 
 func number(value string, most int) (int, error) {

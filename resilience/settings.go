@@ -8,6 +8,7 @@ type Settings struct {
 	MaxVersionHistory       int           `json:"max_version_history"`       // versions kept of an alias, newest last
 	MigrationBatchSize      int           `json:"migration_batch_size"`      // rows in one transaction
 	CompareOneIn            int           `json:"compare_one_in"`            // of how many chunks of a batch one is compared with what it was; 1: all
+	ApproveByAnother        bool          `json:"approve_by_another"`        // who orders a plan may not approve it
 	MaxConcurrentMigrations int           `json:"max_concurrent_migrations"` // plans that work at the same time
 	UndoWindow              time.Duration `json:"undo_window"`               // how long a finished plan can be undone
 	MaxCleanupOperations    int           `json:"max_cleanup_operations"`    // chunks one cleanup may remove

@@ -117,9 +117,11 @@ func TestSettingsSet(t *testing.T) {
 	require.NoError(t, s.Set("undo_window", "30d"))
 	require.Equal(t, 30*24*time.Hour, s.UndoWindow)
 	require.NoError(t, s.Set("max_cleanup_operations", "7"))
+	require.NoError(t, s.Set("approve_by_another", "true"))
+	require.True(t, s.ApproveByAnother)
 	before := s
 	for key, value := range map[string]string{
-		"max_version_history": "0", "migration_batch_size": "20001", "compare_one_in": "0", "orphan_grace": "23h", "quarantine_retention": "d", "orphan_scan_gap": "-1h", "undo_window": "-1d", "max_cleanup_operations": "many", "other": "1",
+		"max_version_history": "0", "migration_batch_size": "20001", "compare_one_in": "0", "approve_by_another": "maybe", "orphan_grace": "23h", "quarantine_retention": "d", "orphan_scan_gap": "-1h", "undo_window": "-1d", "max_cleanup_operations": "many", "other": "1",
 	} {
 		require.ErrorContains(t, s.Set(key, value), key)
 	}

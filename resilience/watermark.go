@@ -89,5 +89,8 @@ type Event struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// ApplyDefaults fills in what was not said.
-func (p *Policy) ApplyDefaults(s Settings) { p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize) }
+// ApplyDefaults fills in what was not said, and what is not for who orders a plan to say.
+func (p *Policy) ApplyDefaults(s Settings) {
+	p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize)
+	p.ByAnother = s.ApproveByAnother
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"rehome/internal/dev/devtest"
@@ -63,6 +64,26 @@ func TestAPlanIsShownAndApproved(t *testing.T) {
 		value, _ := run.TypedSearchAttributes.GetKeyword(key)
 		require.Equal(t, want, value, key.GetName())
 	}
+}
+
+// TestAPlanIsApprovedBySomebodyElse, where the setting wants that.
+func TestAPlanIsApprovedBySomebodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.exec(`INSERT INTO rehome.settings (key, value) VALUES ('approve_by_another', 'true')`)
+	id, _ := b.planned()
+	b.refuses(bad{"migration approve " + id, exitRefused, author() + " may not approve migration " + id + ": " + author() + " ordered it, and the setting approve_by_another wants the yes of somebody else"})
+	var plan resilience.Plan
+	b.result(&plan, "migration", "show", id)
+	require.Equal(t, resilience.AwaitingApproval, plan.Status)
+	require.Nil(t, plan.Approval)
+	_, err := devtest.Temporal(t).UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: plan.WorkflowID, UpdateName: workflows.ApproveUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{workflows.Approval{Hash: plan.Hash, Author: "ben"}},
+	})
+	require.NoError(t, err)
+	b.await(id, "completed")
+	require.Contains(t, b.ok("migration", "show", id).out, "approved by ben: "+plan.Hash)
 }
 
 func TestAPlanThatWaitsIsDropped(t *testing.T) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -26,9 +27,17 @@ func (s *Store) RequestApproval(ctx context.Context, plan, reason string) error 
 	return nil
 }
 
-// Approve records a person's yes to a plan as it was when its hash was hash.
+// Approve records a person's yes to a plan as it was when its hash was hash. That of a
+// person who may not say it is ErrRefused.
 func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		var policy resilience.Policy
+		if err := tx.QueryRow(ctx, `SELECT policy FROM rehome.migration_plans WHERE plan_id = $1`, plan).Scan(&policy); err != nil {
+			return err
+		}
+		if err := policy.MayApprove(author); err != nil {
+			return problem(ErrRefused, "%s may not approve migration %s: %v; let them look at it: `starter migration show %s`", cmp.Or(author, "nobody"), plan, err, plan)
+		}
 		tag, err := tx.Exec(ctx, `
 			UPDATE rehome.migration_plans SET approved_hash = $2, approved_by = $3, approved_at = now(), accepted = surprises
 			WHERE plan_id = $1 AND plan_hash = $2 AND status = $4 AND approved_hash <> $2`, plan, hash, author, resilience.AwaitingApproval)
@@ -55,13 +64,13 @@ func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 
 // ApproveAhead records that whoever ordered a plan said yes to it with the
 // order, whatever it would turn out to be. It is of use once: a plan that asks a
-// person later asks again.
+// person later asks again. Where somebody else has to say yes, it is none.
 func (s *Store) ApproveAhead(ctx context.Context, plan, author string) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		var fresh bool
 		err := tx.QueryRow(ctx, `
-			SELECT status = $2 AND approved_at IS NULL FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan, resilience.Pending).Scan(&fresh)
-		if err != nil || !fresh { // else it is recorded already
+			SELECT status = $2 AND approved_at IS NULL AND NOT coalesce((policy->>'by_another')::boolean, false) FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan, resilience.Pending).Scan(&fresh)
+		if err != nil || !fresh {
 			return err
 		}
 		return approveAsIs(ctx, tx, plan, author, "the order")

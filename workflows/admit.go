@@ -168,8 +168,13 @@ func (m *migration) askFirst(plan resilience.Plan) string {
 	switch {
 	case m.in.PlanOnly:
 		return "it was only to be planned"
-	case m.in.Undoes == "" && !m.in.Approve && plan.Risk.NeedsApproval():
+	case m.in.Undoes == "" && plan.Risk.NeedsApproval() && !m.approves(plan):
 		return fmt.Sprintf("its risk is %s (%d of 100)", plan.Risk.Level, plan.Risk.Score)
 	}
 	return m.askRebuild(plan)
+}
+
+// approves reports whether who ordered a plan has said yes to it, and may.
+func (m *migration) approves(plan resilience.Plan) bool {
+	return m.in.Approve && plan.Policy.MayApprove(plan.Policy.Author) == nil
 }

@@ -65,6 +65,23 @@ func TestWhoStartsAPlanMayApproveIt(t *testing.T) {
 	require.NotContains(t, a.did(), "RequestApproval")
 }
 
+// TestWhoStartsAPlanMayNotApproveIt, where somebody else has to.
+func TestWhoStartsAPlanMayNotApproveIt(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.plan = risky()
+	a.plan.Policy = resilience.Policy{Author: "ben", ByAnother: true}
+	in := planned()
+	in.Approve = true
+	env.RegisterDelayedCallback(func() {
+		require.NotContains(t, a.did(), "QueueMigration")
+		approve(t, env, "h1")
+	}, time.Hour)
+	env.ExecuteWorkflow(batch(), in)
+	require.NoError(t, env.GetWorkflowError())
+	require.Contains(t, a.did(), "ApproveMigration")
+}
+
 func TestADriftedPlanIsApprovedAgain(t *testing.T) {
 	t.Parallel()
 	env, a := rehearsal(t)

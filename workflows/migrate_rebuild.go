@@ -47,7 +47,7 @@ func (m *migration) abandoned() bool { return m.aborted != nil && m.phase != und
 // askRebuild says why a person has to approve a plan that takes indexes away.
 // Who named the way and approved beforehand has said yes to it.
 func (m *migration) askRebuild(plan resilience.Plan) string {
-	if plan.Way != resilience.Rebuild || m.in.Approve && m.in.Policy.Way == resilience.Rebuild {
+	if plan.Way != resilience.Rebuild || m.in.Policy.Way == resilience.Rebuild && m.approves(plan) {
 		return ""
 	}
 	return fmt.Sprintf("it drops %s and builds it again after the rows have moved; until then searches by similarity go without", strings.Join(plan.Physics.VectorIndexes, ", "))
