@@ -82,7 +82,8 @@ func (a *Database) costs(ctx context.Context, plan resilience.Plan) (resilience.
 
 // reassess judges the plan by the ways that were decided on, unless that was done.
 func (a *Database) reassess(ctx context.Context, plan resilience.Plan, groups []resilience.Group) error {
-	if slices.Equal(plan.Estimate.Ways, plan.Estimate.TakenBy(groups).Ways) {
+	decided := plan.Estimate.TakenBy(groups)
+	if decided.Careful == plan.Estimate.Careful && slices.Equal(decided.Ways, plan.Estimate.Ways) {
 		return nil
 	}
 	found, err := a.judgeRest(ctx, plan, groups)

@@ -85,6 +85,7 @@ func (a *Database) judgeRest(ctx context.Context, plan resilience.Plan, groups [
 		return resilience.Assessment{}, err
 	}
 	plan.Policy, facts = plan.Lasting(), plan.GoingOn(facts)
+	plan.Estimate = plan.Estimate.TakenBy(groups)
 	facts.Effort = plan.Strategy.Effort(plan.Moves, plan.Policy)
 	whole, err := a.weigh(ctx, plan, facts)
 	if err != nil {

@@ -33,24 +33,30 @@ func estimates(ctx context.Context, r *rig) ([]row, error) {
 		return nil, fmt.Errorf("fill the table: %w", err)
 	}
 	var rows []row
-	for _, of := range []struct {
-		kind    string
-		command func(run int) []string // that carries a run out
-	}{
-		{"renames by batch at 1000", f.rename(resilience.Batch)},
-		{"undos of renames by batch at 1000", f.undo},
-		{"renames by immediate", f.rename(resilience.Immediate)},
-		{"renames by intelligent", f.rename(resilience.Intelligent)},
-		{"transfers by batch at 1000", f.transfer},
+	for _, w := range []work{
+		{"renames by batch at 1000", f.rename(resilience.Batch), false},
+		{"undos of renames by batch at 1000", f.undo, false},
+		{"renames by immediate", f.rename(resilience.Immediate), false},
+		{"renames by intelligent", f.rename(resilience.Intelligent), false},
+		{"renames by gradual", f.rename(resilience.Gradual), false},
+		{"renames by intelligent of chunks in use", f.rename(resilience.Intelligent), true},
+		{"transfers by batch at 1000", f.transfer, false},
 	} {
-		r.say("  %s", of.kind)
-		found, err := f.compare(ctx, of.kind, of.command)
+		r.say("  %s", w.kind)
+		found, err := f.compare(ctx, w)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", of.kind, err)
+			return nil, fmt.Errorf("%s: %w", w.kind, err)
 		}
 		rows = append(rows, found...)
 	}
 	return rows, nil
+}
+
+// work is one kind of it, which a command carries out for each run.
+type work struct {
+	kind    string
+	command func(run int) []string
+	inUse   bool // an application has just used the chunks
 }
 
 // foretelling is a table with a directory for each run, all of which every kind of
@@ -114,12 +120,17 @@ func (f *foretelling) transfer(run int) []string {
 
 // compare lets a kind of work go through all runs: some teach, of the others it says
 // how far off the estimates were.
-func (f *foretelling) compare(ctx context.Context, kind string, command func(run int) []string) ([]row, error) {
+func (f *foretelling) compare(ctx context.Context, w work) ([]row, error) {
 	var plans []string
 	var off []float64
 	inside := 0
 	for i, rows := range f.sizes {
-		plan, err := f.foretell(ctx, rows, command(i)...)
+		if w.inUse {
+			if err := f.use(ctx, i); err != nil {
+				return nil, err
+			}
+		}
+		plan, err := f.foretell(ctx, rows, w.command(i)...)
 		if err != nil {
 			return nil, err
 		}
@@ -135,11 +146,16 @@ func (f *foretelling) compare(ctx context.Context, kind string, command func(run
 		}
 	}
 	f.plans, f.at, f.to = plans, f.to, f.at
-	what := fmt.Sprintf("estimates of %d %s, after %d: ", len(foretold), kind, len(teaching))
+	what := fmt.Sprintf("estimates of %d %s, after %d: ", len(foretold), w.kind, len(teaching))
 	return []row{
 		single(figure{what + "off the p50, in the median", percent, atMost(100 * mostOff).by(alone)}, median(off)),
 		single(figure{what + "within the p90", number, atLeast(leastWithin).by(alone)}, float64(inside)),
 	}, nil
+}
+
+// use lets an application use some chunks of the directory of a run.
+func (f *foretelling) use(ctx context.Context, run int) error {
+	return f.exec(ctx, fmt.Sprintf(`SELECT rehome.touch('foretold', ARRAY(SELECT id::text FROM public.foretold WHERE path LIKE '%s-%d/%%' LIMIT 100))`, f.at, run))
 }
 
 // shown is what `starter migration show` says of a plan.

@@ -14,11 +14,14 @@ type Estimate struct {
 	P90MS int64  `json:"p90_ms"`
 	Basis string `json:"basis"` // what it rests on, in a sentence
 
-	Ways []WayCost `json:"ways,omitempty"` // that the plan goes or could go, and those that are closed to it
+	Ways    []WayCost `json:"ways,omitempty"`    // that the plan goes or could go, and those that are closed to it
+	Careful bool      `json:"careful,omitempty"` // a group of the plan gives way to others, which takes longer
 }
 
-// TakenBy marks the ways that the groups of a plan go.
+// TakenBy marks the ways that the groups of a plan go, and says whether one of them is
+// gradual.
 func (e Estimate) TakenBy(groups []Group) Estimate {
+	e.Careful = slices.ContainsFunc(groups, func(g Group) bool { return g.Strategy == Gradual })
 	e.Ways = slices.Clone(e.Ways)
 	for i := range e.Ways {
 		e.Ways[i].Taken = slices.ContainsFunc(groups, func(g Group) bool { return g.Way == e.Ways[i].Way })
@@ -33,6 +36,7 @@ type Alike struct {
 	Strategy Strategy // empty: any that moves back to back
 	Way      Way
 	Class    IndexClass
+	Careful  bool // a group of it gave way to others
 }
 
 // UndoKind is the kind under which plans that undo others of a kind are learned.
@@ -40,7 +44,7 @@ func UndoKind(k Kind) string { return "undo " + string(k) }
 
 // Alike says with which runs a plan is compared.
 func (p Plan) Alike() Alike {
-	a := Alike{Memory: p.Memory, Kind: string(p.Kind), Strategy: p.Strategy, Way: cmp.Or(p.Way, Update), Class: p.Physics.Class()}
+	a := Alike{Memory: p.Memory, Kind: string(p.Kind), Strategy: p.Strategy, Way: cmp.Or(p.Way, Update), Class: p.Physics.Class(), Careful: p.Estimate.Careful}
 	if p.Undoes != "" {
 		a.Kind = UndoKind(p.Kind)
 	}

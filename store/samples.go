@@ -35,19 +35,20 @@ func (s *Store) Reassess(ctx context.Context, plan resilience.Plan, a resilience
 
 // PastRuns lists what runs alike took, newest first: those of the same memory,
 // then those of others. Without a strategy they are those that moved back to back:
-// gradual, and intelligent with a group that is, rest and wait for others.
+// gradual, and intelligent with a group that is, rest and wait for others. Intelligent
+// ones are alike where both have such a group, or neither has.
 func (s *Store) PastRuns(ctx context.Context, like resilience.Alike) ([]resilience.PastRun, error) {
 	const query = `
 		SELECT memory, rows, batch_size, apply_ms, duration_ms, by_rule_ms FROM (
 			SELECT *, row_number() OVER (PARTITION BY memory = @memory ORDER BY at DESC, sample_id DESC) AS age
 			FROM rehome.performance_samples p
 			WHERE kind = @kind AND CASE @strategy WHEN '' THEN strategy <> 'gradual' ELSE strategy = @strategy END
-				AND NOT EXISTS (SELECT FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id AND g.decision->>'strategy' = 'gradual')
+				AND EXISTS (SELECT FROM rehome.migration_groups g WHERE g.plan_id = p.plan_id AND g.decision->>'strategy' = 'gradual') = @careful
 				AND way = @way AND index_class = @class) s
 		WHERE age <= @most ORDER BY memory = @memory DESC, age`
 	const most = 50
 	rows, err := s.pool.Query(ctx, query, pgx.NamedArgs{
-		"memory": like.Memory, "kind": like.Kind, "strategy": like.Strategy, "way": like.Way, "class": like.Class, "most": most,
+		"memory": like.Memory, "kind": like.Kind, "strategy": like.Strategy, "way": like.Way, "class": like.Class, "careful": like.Careful, "most": most,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read what past runs took: %w", interpret(err))

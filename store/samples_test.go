@@ -186,9 +186,9 @@ func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {
 		m.planIntelligent(id, resilience.Policy{}, rule(id, "b/"+id))
 		m.exec(`INSERT INTO rehome.migration_groups (plan_id, position, name, until, rows, way, decision) VALUES ($1, 1, 'a', 1000, 1000, 'update', jsonb_build_object('strategy', $2::text))`, id, strategy)
 	}
-	took := func(strategy resilience.Strategy) []float64 {
+	took := func(strategy resilience.Strategy, careful bool) []float64 {
 		runs, err := m.store.PastRuns(t.Context(), resilience.Alike{
-			Memory: "docs", Kind: "rename", Strategy: strategy, Way: resilience.Update, Class: resilience.PlainClass,
+			Memory: "docs", Kind: "rename", Strategy: strategy, Way: resilience.Update, Class: resilience.PlainClass, Careful: careful,
 		})
 		require.NoError(t, err)
 		var all []float64
@@ -197,8 +197,9 @@ func TestPastRunsAreThoseAlikeOwnOnesFirst(t *testing.T) {
 		}
 		return all
 	}
-	require.Equal(t, []float64{3, 1, 2}, took(resilience.Batch))
-	require.Equal(t, []float64{8, 5, 3, 1, 2}, took(""), "all that move back to back")
-	require.Equal(t, []float64{8}, took(resilience.Intelligent), "the other rested")
-	require.Equal(t, []float64{4}, took(resilience.Gradual))
+	require.Equal(t, []float64{3, 1, 2}, took(resilience.Batch, false))
+	require.Equal(t, []float64{8, 5, 3, 1, 2}, took("", false), "all that move back to back")
+	require.Equal(t, []float64{8}, took(resilience.Intelligent, false), "the other gave way")
+	require.Equal(t, []float64{9}, took(resilience.Intelligent, true))
+	require.Equal(t, []float64{4}, took(resilience.Gradual, false))
 }
