@@ -103,6 +103,7 @@ type Bounds struct {
 	Partial bool    `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
 	Leave   *Leave  `json:"leave,omitempty"`   // revert without the rows that cannot go back
 	Gentle  bool    `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
+	Patient bool    `json:"-"`                 // a batch waits longer for a lock, unless it is gentle, whoever waits for it meanwhile
 	// Together lets short batches follow each other within one step, each of them a
 	// transaction, unless a rate is in force.
 	Together bool `json:"-"`
@@ -174,7 +175,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 		b = m.shortOfKnot(at, b, move.undoing)
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
-	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
+	m.args["gentle"], m.args["patient"], m.args["batch_lock"], m.args["onward"] = b.Gentle, b.Patient, batchLock, m.onward
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)

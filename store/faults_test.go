@@ -105,6 +105,25 @@ func TestFault05AnApprovalThatIsForgedOrOldIsNone(t *testing.T) {
 	require.Contains(t, fmt.Sprint(why), "older than")
 }
 
+// TestFault05WhoOrderedAPlanMayNotApproveIt, where the setting wants somebody else's yes;
+// one that comes with the order is none either.
+func TestFault05WhoOrderedAPlanMayNotApproveIt(t *testing.T) {
+	t.Parallel()
+	m, id := renaming(t, 5)
+	m.exec(`UPDATE rehome.migration_plans SET policy = policy || '{"author": "ana", "by_another": true}'`)
+	require.NoError(t, m.store.ApproveAhead(t.Context(), id, "ana"))
+	require.NoError(t, m.store.RequestApproval(t.Context(), id, "a test"))
+	hash := m.accountedForNothing(id).Hash
+	for _, author := range []string{"ana", ""} {
+		err := m.store.Approve(t.Context(), id, hash, author)
+		require.ErrorIs(t, err, store.ErrRefused)
+		require.ErrorContains(t, err, "approve_by_another")
+	}
+	require.Nil(t, m.accountedForNothing(id).Approval)
+	require.NoError(t, m.store.Approve(t.Context(), id, hash, "ben"))
+	require.Equal(t, "ben", m.accountedForNothing(id).Approval.By)
+}
+
 func (m *migrations) accountedForNothing(id string) resilience.Plan {
 	m.Helper()
 	plan, err := m.store.Plan(m.Context(), id)
@@ -261,8 +280,10 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 		bounds store.Bounds
 		most   time.Duration
 	}{
-		"Gentle":   {store.Bounds{Gentle: true}, 1500 * time.Millisecond}, // 250 ms, on a busy machine
-		"Ordinary": {store.Bounds{}, 6 * time.Second},
+		"Gentle":        {store.Bounds{Gentle: true}, 1500 * time.Millisecond}, // 250 ms, on a busy machine
+		"GentleForLong": {store.Bounds{Gentle: true, Patient: true}, 1500 * time.Millisecond},
+		"Ordinary":      {store.Bounds{}, 1500 * time.Millisecond},
+		"Patient":       {store.Bounds{Patient: true}, 6 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -276,7 +297,9 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 			m.waiting()
 			began := time.Now()
 			m.exec(`UPDATE rehome.chunks SET embedding = embedding WHERE ordinal = 1`) // of the same batch
-			require.Less(t, time.Since(began), c.most)
+			held := time.Since(began)
+			require.Less(t, held, c.most)
+			require.Equal(t, c.most > 2*time.Second, held > time.Second, held)
 			_, err = answer()
 			require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
 			require.NoError(t, holder.Rollback(t.Context()))

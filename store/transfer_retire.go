@@ -118,7 +118,7 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 	if undoing {
 		advance = retireBack
 	}
-	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "batch_lock": batchLock})
+	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "patient": b.Patient, "batch_lock": batchLock})
 	r.took = 0
 	conn, err := r.store.pool.Acquire(ctx)
 	if err != nil {
