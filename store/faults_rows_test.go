@@ -195,13 +195,18 @@ func TestFault30TheCheckIsChecked(t *testing.T) {
 		"AnID":          `NEW.id = NEW.id + 1000000; RETURN NEW;`,
 		"AnotherTarget": `NEW.path = 'c.md'; RETURN NEW;`,
 		"ARowKept":      `RETURN NULL;`,
+		"TwoIDsSwapped": `NEW.id = 5 - OLD.id; RETURN NEW;`, // those of the rows 2 and 3
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := renaming(t, 3)
-			m.exec(`ALTER TABLE rehome.chunks ALTER id DROP IDENTITY`)
+			m.exec(`ALTER TABLE rehome.chunks ALTER id DROP IDENTITY, DROP CONSTRAINT chunks_pkey, ADD PRIMARY KEY (id) DEFERRABLE`)
 			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + body + ` END $$`)
-			m.exec(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = 2) EXECUTE FUNCTION public.meddle()`)
+			met := "OLD.ordinal = 2"
+			if name == "TwoIDsSwapped" {
+				met = "OLD.ordinal > 1"
+			}
+			m.exec(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (` + met + `) EXECUTE FUNCTION public.meddle()`)
 			start := m.rows("rehome.chunks")
 			mover, at := m.mover(id)
 			_, err := mover.Apply(t.Context(), at, store.Bounds{})

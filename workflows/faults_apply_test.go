@@ -144,6 +144,7 @@ func TestFault19RowsThatAreDeletedOrPutBackAreAccountedFor(t *testing.T) {
 		require.Zero(j, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND starts_with(path, 'guide/')`))
 		j.goesHome()
 		require.Equal(j, travellers-1, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND starts_with(path, 'guide/')`))
+		j.returned(231, 232)
 	})
 }
 
@@ -173,10 +174,7 @@ func TestFault20ARowThatIsCommittedLateIsTakenAlong(t *testing.T) {
 func TestFault21ALockHolderIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 21, func(j *journey) {
-		most := 6 * time.Second // 2 s, on a busy machine
-		if j.way.strategy == resilience.Gradual {
-			most = 3 * time.Second // 250 ms
-		}
+		const most = 3 * time.Second // 250 ms, on a busy machine
 		j.stopped(func(g *gate) {
 			for range 2 {
 				began := time.Now()
@@ -301,6 +299,32 @@ func TestFault26ABadRowStaysBehindAlone(t *testing.T) {
 		require.Equal(j, map[resilience.Outcome]int{resilience.Clashed: 1}, j.accounted(j.id))
 		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND starts_with(path, 'guide/')`))
 		j.goesHome()
+		j.returned()
+	})
+}
+
+// TestFault26AGiantMovesAsAnyOther: so does a vector that no index would take.
+func TestFault26AGiantMovesAsAnyOther(t *testing.T) {
+	t.Parallel()
+	megabytes := 50
+	if testing.Short() {
+		megabytes = 2
+	}
+	eachWay(t, 26, func(j *journey) {
+		j.exec(`UPDATE rehome.chunks SET embedding = ARRAY['NaN', 'Infinity', NULL]::real[] WHERE ordinal = 235`)
+		j.exec(`UPDATE rehome.chunks SET content = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, $1 * 1024 * 1024 / 32) n) WHERE ordinal = 234`, megabytes) // which does not get smaller
+		texts := func() string {
+			var all string
+			require.NoError(j, j.pool.QueryRow(j.Context(), `SELECT string_agg(concat_ws('|', md5(content), length(content), embedding), ' ' ORDER BY ordinal) FROM rehome.chunks WHERE ordinal IN (234, 235)`).Scan(&all))
+			return all
+		}
+		before := texts()
+		j.began = j.identities()
+		j.depart()
+		require.EqualValues(j, travellers, j.completes().Moved)
+		require.Equal(j, before, texts())
+		j.goesHome()
+		require.Equal(j, before, texts())
 		j.returned()
 	})
 }

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -26,8 +27,20 @@ func (j *journey) completes() resilience.Plan {
 	}
 	j.leads(memory, dir)
 	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1`, memory))
-	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, memory, steady, dir))
+	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || `+file, memory, steady, dir))
+	if plan.Strategy == resilience.Intelligent && j.way.strategy == resilience.Intelligent {
+		j.grouped()
+	}
 	return plan
+}
+
+// grouped checks that what is used had a group of its own, gradual while it is in use.
+func (j *journey) grouped() {
+	j.Helper()
+	groups, err := j.store.Groups(j.Context(), j.id)
+	require.NoError(j, err)
+	require.Len(j, groups, 2)
+	require.Equal(j, j.way.inUse, groups[1].Strategy == resilience.Gradual, groups[1].Reason)
 }
 
 // leads checks where the alias does.
@@ -85,11 +98,16 @@ func (j *journey) undisturbed() {
 }
 
 // returned checks that the chunks are where they were, as they were but for what
-// the application wrote.
-func (j *journey) returned() {
+// the application wrote, and but for those rows with which a test did something else.
+func (j *journey) returned(but ...int) {
 	j.Helper()
 	j.undisturbed()
-	require.Equal(j, j.began, j.identities())
+	want, is := maps.Clone(j.began), j.identities()
+	for _, row := range but {
+		delete(want, row)
+		delete(is, row)
+	}
+	require.Equal(j, want, is)
 	j.leads("docs", "guide")
 	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'docs'`))
 }
@@ -145,12 +163,18 @@ func (j *journey) thereAndBack() {
 }
 
 // identities is what an application cannot change by an edit, of each row at home.
-func (j *journey) identities() []string {
+func (j *journey) identities() map[int][]string {
 	j.Helper()
 	rows, err := j.pool.Query(j.Context(), `
-		SELECT concat_ws('|', id, memory, path, ordinal, embedding, created_at) FROM rehome.chunks WHERE memory = 'docs' AND (ordinal <= $1 OR ordinal > 1000) ORDER BY 1`, travellers)
+		SELECT ordinal, concat_ws('|', id, memory, path, embedding, created_at) FROM rehome.chunks WHERE memory = 'docs' AND (ordinal <= $1 OR ordinal > 1000) ORDER BY 1, 2`, travellers)
 	require.NoError(j, err)
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	all := map[int][]string{}
+	var row int
+	var identity string
+	_, err = pgx.ForEachRow(rows, []any{&row, &identity}, func() error {
+		all[row] = append(all[row], identity)
+		return nil
+	})
 	require.NoError(j, err)
 	return all
 }

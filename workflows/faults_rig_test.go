@@ -24,12 +24,16 @@ import (
 // The faults are numbered as in the table of docs/safety.md.
 
 // way is how the chunks of a test travel: by a strategy, within their memory or
-// to another.
+// to another. Some are in use just now, for which intelligent has a gradual group.
 type way struct {
 	name     string
 	strategy resilience.Strategy
 	transfer bool
+	inUse    bool
 }
+
+// gentle reports whether rows wait for a server that is well.
+func (w way) gentle() bool { return w.strategy == resilience.Gradual || w.inUse }
 
 // write is how a row of the table gets to its new place. A trigger before updates
 // would keep what is written to a copy from coming home.
@@ -50,32 +54,51 @@ func (w way) halts() []int {
 }
 
 // waysFor are those a fault is tried on: all, and in the quick form one, another
-// for each number; not gradual, which a server that other tests load keeps waiting.
+// for each number; no gentle one, which a server that other tests load keeps waiting.
 func waysFor(number int) []way {
 	some := []way{
-		{"batch", resilience.Batch, false},
-		{"immediate", resilience.Immediate, false},
-		{"intelligent", resilience.Intelligent, false},
-		{"transfer", resilience.Batch, true},
-		{"immediate transfer", resilience.Immediate, true},
-		{"intelligent transfer", resilience.Intelligent, true},
+		{name: "batch", strategy: resilience.Batch},
+		{name: "immediate", strategy: resilience.Immediate},
+		{name: "intelligent", strategy: resilience.Intelligent},
+		{name: "transfer", strategy: resilience.Batch, transfer: true},
+		{name: "immediate transfer", strategy: resilience.Immediate, transfer: true},
+		{name: "intelligent transfer", strategy: resilience.Intelligent, transfer: true},
 	}
 	if testing.Short() {
 		return some[number%len(some):][:1]
 	}
-	return append(some, way{"gradual", resilience.Gradual, false}, way{"gradual transfer", resilience.Gradual, true})
+	return append(some, gentleWays()...)
+}
+
+func gentleWays() []way {
+	return []way{
+		{name: "gradual", strategy: resilience.Gradual},
+		{name: "gradual transfer", strategy: resilience.Gradual, transfer: true},
+		{name: "intelligent in use", strategy: resilience.Intelligent, inUse: true},
+		{name: "intelligent transfer in use", strategy: resilience.Intelligent, transfer: true, inUse: true},
+	}
 }
 
 // The rows 1 to travellers are to move. The application edits those up to steady;
-// a test may delete the others. Row middle, which no strategy but immediate has in its
-// first batch, nor gradual in its first stage, waits for whoever holds the gate. An agent
-// refers to each row whose number ends in cited, and an alias leads to the first file.
+// a test may delete the others. Those from firstUsed to lastUsed are in files of their
+// own directory, and used, so that intelligent has two groups, and they come last. Row
+// middle, which no strategy but immediate has in its first batch, nor gradual in its first
+// stage, waits for whoever holds the gate. An agent refers to each row whose number ends
+// in cited, and an alias leads to the first file.
 const (
 	travellers = 240
 	steady     = 220
+	firstUsed  = 140
+	lastUsed   = 219
 	middle     = 150
 	cited      = 5
 )
+
+// unused is how many rows intelligent moves before those that are used.
+const unused = travellers - (lastUsed - firstUsed + 1)
+
+// file is the path of a row below a directory, in SQL.
+var file = fmt.Sprintf(`CASE WHEN ordinal BETWEEN %d AND %d THEN '/used' ELSE '' END || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, firstUsed, lastUsed)
 
 // journey is one way in an installation of its own, with an application that
 // reads and writes all the while.
@@ -84,7 +107,7 @@ type journey struct {
 	way   way
 	id    string
 	run   client.WorkflowRun
-	began []string // identity of every row before
+	began map[int][]string // what every row was before
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 	mu    sync.Mutex
@@ -129,10 +152,12 @@ func newJourneyIn(t *testing.T, w way, pool *pgxpool.Pool) *journey {
 	j := &journey{installation: newIdleInstallation(t, pool), way: w}
 	j.withArchive()
 	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
-		SELECT 'docs', 'guide/f' || to_char(i / 20, 'FM00') || '.md', i, 'edit 0', ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, travellers)
+		SELECT 'docs', 'guide' || `+file+`, ordinal, 'edit 0', ARRAY[ordinal, ordinal % 7]::real[] FROM generate_series(1, $1::int) ordinal`, travellers)
 	j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'other.md', 1000 + i, 'nobody''s business' FROM generate_series(1, 5) i`)
 	j.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent ' || ordinal, now(), 1 FROM rehome.chunks WHERE ordinal <= $1 AND ordinal % 10 = $2`, steady, cited)
 	j.exec(`INSERT INTO rehome.version_aliases (memory, original_path, current_path) VALUES ('docs', 'once.md', 'guide/f00.md')`)
+	j.exec(`INSERT INTO rehome.chunk_access (memory, chunk_id, last_accessed_at, access_count)
+		SELECT memory, id::text, now() - CASE WHEN $1 THEN interval '0' ELSE '2 days' END, 3 FROM rehome.chunks WHERE path LIKE 'guide/used/%'`, j.way.inUse)
 	if j.way.strategy == resilience.Intelligent { // it has learned that rows are dear, and begins with few
 		j.exec(`INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms)
 			SELECT 'docs', 'before ' || n, kind, 'batch', 'update', $1, 50, 1000, 100, 20000, 20000, 20000
@@ -143,7 +168,8 @@ func newJourneyIn(t *testing.T, w way, pool *pgxpool.Pool) *journey {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	j.stop = stop
 	j.done.Go(func() { j.read(ctx) })
-	j.done.Go(func() { j.write(ctx) })
+	random := devtest.Random(t)
+	j.done.Go(func() { j.write(ctx, random) })
 	j.done.Go(func() { j.vacuum(ctx) })
 	t.Cleanup(j.quiet)
 	return j
@@ -218,7 +244,7 @@ func (j *journey) read(ctx context.Context) {
 // gradual waits for a table of mostly dead rows.
 func (j *journey) vacuum(ctx context.Context) {
 	j.saw("a vacuum", every(ctx, func(n int64) (err error) {
-		if n%20 == 0 && j.way.strategy == resilience.Gradual {
+		if n%20 == 0 && j.way.gentle() {
 			_, err = j.pool.Exec(context.WithoutCancel(ctx), `VACUUM rehome.chunks`)
 		}
 		return err
@@ -226,10 +252,10 @@ func (j *journey) vacuum(ctx context.Context) {
 }
 
 // write edits one chunk after the other, wherever it is at that moment.
-func (j *journey) write(ctx context.Context) {
+func (j *journey) write(ctx context.Context, random *rand.Rand) {
 	j.saw("a writer", every(ctx, func(n int64) error {
-		row := 1 + rand.IntN(steady)
-		if row == middle || j.way.strategy == resilience.Gradual && n%6 != 0 {
+		row := 1 + random.IntN(steady)
+		if row == middle || j.way.gentle() && n%6 != 0 {
 			return nil
 		}
 		for _, memory := range []string{"docs", "archive"} { // an application that does not know of the transfer yet
@@ -282,7 +308,7 @@ func (g *gate) waiting() (pid int) {
 	return pid
 }
 
-// patience is also for gradual, which waits for a server that other tests load.
+// patience is also for gentle ways, which wait for a server that other tests load.
 const patience = 5 * time.Minute
 
 // open lets the row pass. Its keeper may have gone home before.

@@ -89,11 +89,11 @@ func TestTerminatedWhileItSoaks(t *testing.T) {
 	})
 }
 
-// TestTerminatedWhileItGoesBack, aborted: the rollback goes on with that. A gradual batch
+// TestTerminatedWhileItGoesBack, aborted: the rollback goes on with that. A gentle batch
 // gives way before the row has gone there.
 func TestTerminatedWhileItGoesBack(t *testing.T) {
 	t.Parallel()
-	ways := slices.DeleteFunc(waysFor(8), func(w way) bool { return w.strategy == resilience.Gradual })
+	ways := slices.DeleteFunc(waysFor(8), way.gentle)
 	eachOf(t, ways, func(j *journey) {
 		if !j.way.transfer { // an edit of a row would have the batch begin anew, and find itself turned round
 			require.Eventually(j, j.seen, patience, tick)

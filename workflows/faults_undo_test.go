@@ -31,6 +31,7 @@ func TestFault31LegalWritesAreNoMismatch(t *testing.T) {
 		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 231 AND path = 'app.md'`), "what the application did stays done")
 		require.Zero(j, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 232`))
 		j.goesHome()
+		j.returned(231, 232)
 	})
 }
 
@@ -90,6 +91,7 @@ func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
 			require.Equal(j, want, j.number(`SELECT count(*) FROM rehome.chunks WHERE content = $1`, what), what)
 		}
 		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE ordinal = 233 AND path = 'app.md'`))
+		j.returned(231, 232, 233, 234)
 	})
 }
 
