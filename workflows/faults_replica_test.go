@@ -145,12 +145,13 @@ func (j *journey) kept() (why string) {
 	return why
 }
 
-// eachGentleWay runs a test on the ways that wait for replicas; in the quick form on one.
-func eachGentleWay(t *testing.T, do func(t *testing.T, w way)) {
+// eachGentleWay runs a test on the ways that wait for replicas, each with a server of its
+// own; in the quick form on so many of them.
+func eachGentleWay(t *testing.T, quickly int, do func(t *testing.T, w way)) {
 	t.Helper()
 	ways := gentleWays()
 	if testing.Short() {
-		ways = ways[:1]
+		ways = ways[:quickly]
 	}
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -177,7 +178,7 @@ func late(t *testing.T, w way) (j *journey, r *replica, server *pgxpool.Pool) {
 // replica is far behind, says so, and goes on by itself.
 func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	eachGentleWay(t, func(t *testing.T, w way) {
+	eachGentleWay(t, 0, func(t *testing.T, w way) {
 		j, r, _ := late(t, w)
 		j.depart()
 		require.Contains(t, j.kept(), "the slowest of 1 replicas is")
@@ -190,7 +191,7 @@ func TestFault25ASlowReplicaIsWaitedFor(t *testing.T) {
 // not attached any more.
 func TestFault25AReplicaThatStopsIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	eachGentleWay(t, func(t *testing.T, w way) {
+	eachGentleWay(t, 1, func(t *testing.T, w way) {
 		j, r, server := late(t, w)
 		j.depart()
 		j.kept()
@@ -206,7 +207,7 @@ func TestFault25AReplicaThatStopsIsWaitedFor(t *testing.T) {
 // gentle migration keeps back, says what to grant, and goes on when it is granted.
 func TestFault25AReplicaThatCannotBeSeenIsNotTakenForAGoodOne(t *testing.T) {
 	t.Parallel()
-	eachGentleWay(t, func(t *testing.T, w way) {
+	eachGentleWay(t, 0, func(t *testing.T, w way) {
 		j, _, server := followed(t, w, true)
 		require.Equal(t, 1, j.number(`SELECT count(*) FROM pg_stat_replication WHERE replay_lag IS NULL AND replay_lsn IS NULL`), "it is there, and that is all")
 		j.depart()
