@@ -108,6 +108,44 @@ func TestDecisionsAreLearned(t *testing.T) {
 	}
 }
 
+// TestAPlanThatGivesWayLearnsFromSuch: with chunks in use it is expected to take what runs
+// took that gave way to others; how slow the server is for others, the other runs say.
+func TestAPlanThatGivesWayLearnsFromSuch(t *testing.T) {
+	t.Parallel()
+	pool, a, env := studied(t, 2000)
+	past := func(id string, times float64, strategy resilience.Strategy) {
+		_, err := pool.Exec(t.Context(), `
+			INSERT INTO rehome.performance_samples (memory, plan_id, kind, strategy, way, index_class, batch_size, rows, row_bytes, apply_ms, duration_ms, estimated_ms, by_rule_ms)
+			SELECT memory, $1, kind, strategy, 'update', $3, 50, 2000, 100, 1, 1000 * $2::float8, 0, 1000 FROM rehome.migration_plans, generate_series(1, 3) WHERE plan_id = 'm-1'`,
+			id, times, classOf(t, a))
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), `
+			INSERT INTO rehome.migration_plans OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(p, jsonb_build_object('plan_id', $1::text, 'status', 'completed', 'number', (SELECT max(number) + 1 FROM rehome.migration_plans)))).* FROM rehome.migration_plans p WHERE plan_id = 'm-1'`, id)
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), `
+			INSERT INTO rehome.migration_groups (plan_id, position, name, until, rows, way, decision) VALUES ($1, 1, 'a', 2000, 2000, 'update', jsonb_build_object('strategy', $2::text))`, id, strategy)
+		require.NoError(t, err)
+	}
+	past("m-back-to-back", 2, resilience.Batch)
+	past("m-gave-way", 30, resilience.Gradual)
+	_, err := pool.Exec(t.Context(), `SELECT rehome.touch('docs', ARRAY(SELECT id::text FROM rehome.chunks))`)
+	require.NoError(t, err)
+	found := analysed(t, a, env)
+	require.Equal(t, resilience.Gradual, found.Groups[0].Strategy)
+	require.True(t, found.Plan.Estimate.Careful)
+	byRule := float64(found.Plan.ByRuleMS())
+	require.InEpsilon(t, 30*byRule, found.Plan.Estimate.P50MS, 0.01, found.Plan.Estimate.Basis)
+	require.InEpsilon(t, 2*byRule, found.Plan.Estimate.Ways[0].MS, 0.01, "of the way alone")
+}
+
+// classOf is the index class of plan m-1.
+func classOf(t *testing.T, a *activities.Database) resilience.IndexClass {
+	t.Helper()
+	plan, err := a.Store.Plan(t.Context(), "m-1")
+	require.NoError(t, err)
+	return plan.Physics.Class()
+}
+
 func TestAnalysisIsIdempotent(t *testing.T) {
 	t.Parallel()
 	pool, a, env := studied(t, 2000)

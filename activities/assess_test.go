@@ -294,6 +294,28 @@ func TestAnotherStrategyIsApprovedLikeAPlan(t *testing.T) {
 	refused(t, p.change(resilience.Immediate, false), "by batch it is medium")
 }
 
+// TestNobodyApprovesWhatTheyOrder, where somebody else has to: neither what they make of a
+// plan by another strategy, nor anew what was approved.
+func TestNobodyApprovesWhatTheyOrder(t *testing.T) {
+	t.Parallel()
+	p := newPlanner(t)
+	p.vectored()
+	_, err := p.pool.Exec(t.Context(), `INSERT INTO rehome.settings (key, value) VALUES ('approve_by_another', 'true')`)
+	require.NoError(t, err)
+	_, err = p.plan("m-0", resilience.Batch, resilience.Policy{})
+	refused(t, err, "nobody says who orders migration m-0", "policy.author")
+	planned, err := p.plan("m-1", resilience.Batch, resilience.Policy{Author: "ben"})
+	require.NoError(t, err)
+	require.True(t, planned.Policy.ByAnother)
+	require.NoError(t, p.store.RequestApproval(t.Context(), "m-1", "a test"))
+	require.NoError(t, p.store.Approve(t.Context(), "m-1", planned.Hash, "eve"))
+	require.NoError(t, p.store.Queue(t.Context(), "m-1"))
+	approved := p.now().Approval
+	refused(t, p.change(resilience.Immediate, true), "by immediate the risk of migration m-1 is high", "approve_by_another", "plan it anew by immediate")
+	require.NoError(t, p.change(resilience.Gradual, true))
+	require.Equal(t, [2]any{approved.By, approved.At}, [2]any{p.now().Approval.By, p.now().Approval.At}, "a yes is not renewed by who changes the strategy")
+}
+
 // TestAnotherStrategyKeepsWhatWasAskedOfAPlan: or does not take it over.
 func TestAnotherStrategyKeepsWhatWasAskedOfAPlan(t *testing.T) {
 	t.Parallel()

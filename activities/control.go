@@ -88,7 +88,7 @@ func (a *Database) ChangeStrategy(ctx context.Context, in ChangeInput) (string, 
 		return "", classify("judge the plan under "+string(in.Strategy), err)
 	}
 	hash, err := a.Store.ChangeStrategy(ctx, in.Migration, store.StrategyChange{
-		Strategy: in.Strategy, Way: found.Way, Risk: found.Risk, Estimate: found.Estimate, Author: in.Author, Approve: in.Approve,
+		Strategy: in.Strategy, Way: found.Way, Risk: found.Risk, Estimate: found.Estimate, Author: in.Author, Approve: in.Approve && !plan.Policy.ByAnother,
 	})
 	return hash, classify("change the strategy", err)
 }
@@ -118,10 +118,9 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 		return found, err
 	}
 	why := plan.Unapproved(found.Risk)
-	if why != "" && in.Approve {
-		if err := plan.Policy.MayApprove(in.Author); err != nil {
-			return found, refused("by %s the risk of migration %s is %s (%d of 100), and %s may not approve that: %v", in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, in.Author, err)
-		}
+	if why != "" && plan.Policy.ByAnother {
+		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; the setting approve_by_another wants the yes of somebody else than who orders that, so plan it anew by %[1]s, or leave the strategy as it is",
+			in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why)
 	}
 	if why != "" && !in.Approve {
 		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; say yes to that with the order, `starter migration strategy %s %s --approve`, or leave the strategy as it is",

@@ -116,14 +116,9 @@ type sliceOrder struct {
 	seen  func(ms float64) // hears of each look at who waits for a batch; nil: nobody does
 }
 
-// patientAfter is how many attempts of a slice give way to whoever holds a lock after a
-// quarter of a second, before one waits for longer: else no batch would be done beside an
-// application that always holds one for a while.
-const patientAfter = 5
-
 // slice steps through a slice from a watermark on, and returns how far it came.
 func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Watermark, order sliceOrder) (at resilience.Watermark, err error) {
-	at, in.Patient = from, activity.GetInfo(ctx).Attempt > patientAfter
+	at = from
 	var c *careful
 	if in.Servo != nil || order.sizes != nil {
 		var unwatch func()

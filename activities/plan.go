@@ -33,6 +33,9 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 		return resilience.Plan{}, classify("read the settings", err)
 	}
 	in.Policy.ApplyDefaults(settings)
+	if in.Policy.ByAnother && in.Policy.Author == "" && in.Undoes == "" {
+		return resilience.Plan{}, refused("nobody says who orders migration %s, and the setting approve_by_another wants the yes of somebody else; say it in policy.author", in.Migration)
+	}
 	asked := store.NewPlan{
 		ID: in.Migration, Memory: in.Memory, Strategy: in.Strategy, Renames: in.Renames, Undoes: in.Undoes, Transfer: in.Transfer,
 		Policy: in.Policy, WorkflowID: in.WorkflowID, RunID: in.RunID, Rollback: in.Rollback,
@@ -104,7 +107,14 @@ func (a *Database) judgeRest(ctx context.Context, plan resilience.Plan, groups [
 
 func (a *Database) weigh(ctx context.Context, plan resilience.Plan, facts resilience.Facts) (resilience.Assessment, error) {
 	plan.Physics, plan.Way = facts.Physics, facts.Way
-	past, err := a.Store.PastRuns(ctx, plan.Alike())
+	like := plan.Alike()
+	past, err := a.Store.PastRuns(ctx, like)
+	if err == nil && like.Careful { // what gave way to others says nothing of how slow the server is
+		like.Careful = false
+		var backToBack []resilience.PastRun
+		backToBack, err = a.Store.PastRuns(ctx, like)
+		facts.Effort.Slowness = plan.Slowness(backToBack)
+	}
 	if err != nil {
 		return resilience.Assessment{}, err
 	}

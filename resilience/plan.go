@@ -163,7 +163,7 @@ type Policy struct {
 	Way       Way       `json:"way,omitempty"`        // empty: Update, or what intelligent chooses
 	Hours     string    `json:"hours,omitempty"`      // of the day in which gradual may work, see ParseHours; empty: all
 	Author    string    `json:"author,omitempty"`     // who started it
-	ByAnother bool      `json:"by_another,omitempty"` // and may not approve it
+	ByAnother bool      `json:"by_another,omitempty"` // only somebody else than the author may approve it; the setting says so, not who orders
 }
 
 // OnFailure says what becomes of a plan of which a batch fails for good.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -103,7 +104,7 @@ type Bounds struct {
 	Partial bool    `json:"partial,omitempty"` // revert rows although the plan is not being undone, but paused
 	Leave   *Leave  `json:"leave,omitempty"`   // revert without the rows that cannot go back
 	Gentle  bool    `json:"gentle,omitempty"`  // a batch that meets a lock gives up at once and is not tried again here
-	Patient bool    `json:"-"`                 // a batch waits longer for a lock, unless it is gentle, whoever waits for it meanwhile
+	Patient bool    `json:"patient,omitempty"` // a batch is dear to begin anew: it waits longer for a lock, whoever waits for it meanwhile
 	// Together lets short batches follow each other within one step, each of them a
 	// transaction, unless a rate is in force.
 	Together bool `json:"-"`
@@ -163,6 +164,31 @@ const tries = 10
 // looks at them: one that is large would else never be done beside writers.
 const optimist = 2
 
+// politeTries is how many tries of a batch, over more than ten seconds, give way after a
+// quarter of a second to whoever holds a lock, so that nobody waits for longer for rows that it
+// had locked by then. One more waits for two seconds: else none would ever be done beside
+// an application that always holds a lock for a while.
+const politeTries = 25
+
+// politely tries a batch until no lock is in its way. A gentle one is tried once, and so is
+// one that is dear to begin anew.
+func (b Bounds) politely(ctx context.Context, try func(patient bool) error) error {
+	if b.Gentle || b.Patient {
+		return try(b.Patient && !b.Gentle)
+	}
+	for n := range politeTries {
+		if err := try(false); TroubleOf(err) != resilience.LockTimeout {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(resilience.RetryAfter(min(n, 2), rand.Float64())):
+		}
+	}
+	return try(true)
+}
+
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move *move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
@@ -175,7 +201,25 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 		b = m.shortOfKnot(at, b, move.undoing)
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
-	m.args["gentle"], m.args["patient"], m.args["batch_lock"], m.args["onward"] = b.Gentle, b.Patient, batchLock, m.onward
+	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
+	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize
+	err = b.politely(ctx, func(patient bool) error {
+		m.args["patient"] = patient
+		next, err = m.tried(ctx, at, b, together, knotted, move, advance)
+		return err
+	})
+	if errors.Is(err, errMoved) {
+		return m.store.Watermark(ctx, m.plan)
+	}
+	if err != nil {
+		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))
+	}
+	return next, nil
+}
+
+// tried does a batch, or those that go together, and tries again what an application's
+// writes interrupt.
+func (m *Mover) tried(ctx context.Context, at resilience.Watermark, b Bounds, together int, knotted bool, move *move, advance string) (next resilience.Watermark, err error) {
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)
@@ -195,13 +239,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 			break
 		}
 	}
-	if errors.Is(err, errMoved) {
-		return m.store.Watermark(ctx, m.plan)
-	}
-	if err != nil {
-		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))
-	}
-	return next, nil
+	return next, err
 }
 
 // Batches follow each other for as long as onward, and not more than mostTogether:

@@ -18,15 +18,14 @@ import (
 // A batch is one transaction, in which the watermark advances and the rows it passes
 // move.
 
-// batchGuards bound what a batch may do to others: it gives up rather than
-// queue for long before a lock with rows of its own locked, for longer only where it gave
-// up often or would be dear to begin anew, or let a statement run for long, unless it is
-// all rows at once, or has a knot. It finds its rows by index and in the journal's order,
+// batchGuards bound what a batch may do to others: it gives up rather than queue for long
+// before a lock, with rows of its own locked, or let a statement run for long. A patient one
+// queues longer, and one of all rows at once, or with a knot, may run longer. It finds its rows by index and in the journal's order,
 // whatever the planner believes of a journal it has no statistics of, without compiling
 // the statement first; what it gathers of them stays in memory. The advisory lock tells
 // whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
-	set_config('lock_timeout', CASE WHEN @batch::bigint > 100000 OR @patient AND NOT @gentle THEN '2s' ELSE '250ms' END, true),
+	set_config('lock_timeout', CASE WHEN @patient THEN '2s' ELSE '250ms' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),

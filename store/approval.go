@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -36,7 +35,7 @@ func (s *Store) Approve(ctx context.Context, plan, hash, author string) error {
 			return err
 		}
 		if err := policy.MayApprove(author); err != nil {
-			return problem(ErrRefused, "%s may not approve migration %s: %v; let them look at it: `starter migration show %s`", cmp.Or(author, "nobody"), plan, err, plan)
+			return problem(ErrRefused, "%s may not approve migration %s: %v; let them look at it: `starter migration show %s`", author, plan, err, plan)
 		}
 		tag, err := tx.Exec(ctx, `
 			UPDATE rehome.migration_plans SET approved_hash = $2, approved_by = $3, approved_at = now(), accepted = surprises

@@ -112,13 +112,12 @@ func TestFault05WhoOrderedAPlanMayNotApproveIt(t *testing.T) {
 	m, id := renaming(t, 5)
 	m.exec(`UPDATE rehome.migration_plans SET policy = policy || '{"author": "ana", "by_another": true}'`)
 	require.NoError(t, m.store.ApproveAhead(t.Context(), id, "ana"))
+	require.Nil(t, m.accountedForNothing(id).Approval)
 	require.NoError(t, m.store.RequestApproval(t.Context(), id, "a test"))
 	hash := m.accountedForNothing(id).Hash
-	for _, author := range []string{"ana", ""} {
-		err := m.store.Approve(t.Context(), id, hash, author)
-		require.ErrorIs(t, err, store.ErrRefused)
-		require.ErrorContains(t, err, "approve_by_another")
-	}
+	err := m.store.Approve(t.Context(), id, hash, "ana")
+	require.ErrorIs(t, err, store.ErrRefused)
+	require.ErrorContains(t, err, "approve_by_another")
 	require.Nil(t, m.accountedForNothing(id).Approval)
 	require.NoError(t, m.store.Approve(t.Context(), id, hash, "ben"))
 	require.Equal(t, "ben", m.accountedForNothing(id).Approval.By)
@@ -157,7 +156,7 @@ func TestFault12ABatchWhoseBackendWasEndedIsTriedAgain(t *testing.T) {
 		holder := m.session()
 		_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 2 FOR UPDATE`)
 		require.NoError(t, err)
-		answer := later(func() (resilience.Watermark, error) { return step(t.Context(), at, store.Bounds{}) })
+		answer := later(func() (resilience.Watermark, error) { return step(t.Context(), at, store.Bounds{Patient: true}) })
 		m.exec(`SELECT pg_terminate_backend($1)`, m.waiting())
 		_, err = answer()
 		require.ErrorIs(t, err, store.ErrUnreachable)
@@ -276,19 +275,21 @@ func TestFault20ARowThatIsCommittedLateIsSwept(t *testing.T) {
 
 func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 	t.Parallel()
+	const moment = 1500 * time.Millisecond // 250 ms, on a busy machine
 	for name, c := range map[string]struct {
 		bounds store.Bounds
 		most   time.Duration
+		tries  int // by the end of one that fails; 0: it goes on beyond those that others see
 	}{
-		"Gentle":        {store.Bounds{Gentle: true}, 1500 * time.Millisecond}, // 250 ms, on a busy machine
-		"GentleForLong": {store.Bounds{Gentle: true, Patient: true}, 1500 * time.Millisecond},
-		"Ordinary":      {store.Bounds{}, 1500 * time.Millisecond},
-		"Patient":       {store.Bounds{Patient: true}, 6 * time.Second},
+		"Gentle":   {store.Bounds{Gentle: true}, moment, 1},
+		"Ordinary": {store.Bounds{}, moment, 0},
+		"Dear":     {store.Bounds{Patient: true}, 6 * time.Second, 1}, // 2 s
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := renaming(t, 3)
 			start := m.rows("rehome.chunks")
+			m.countsTries()
 			mover, at := m.mover(id)
 			holder := m.session()
 			_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 3 FOR UPDATE`)
@@ -297,17 +298,57 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 			m.waiting()
 			began := time.Now()
 			m.exec(`UPDATE rehome.chunks SET embedding = embedding WHERE ordinal = 1`) // of the same batch
-			held := time.Since(began)
-			require.Less(t, held, c.most)
-			require.Equal(t, c.most > 2*time.Second, held > time.Second, held)
-			_, err = answer()
-			require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
-			require.NoError(t, holder.Rollback(t.Context()))
-			require.EqualValues(t, 3, m.apply(id, -1).Last)
+			require.Less(t, time.Since(began), c.most)
+			if c.tries == 0 {
+				require.Eventually(t, func() bool { return m.tries() > 2 }, time.Minute, 10*time.Millisecond)
+				require.NoError(t, holder.Rollback(t.Context()))
+				at, err = answer()
+				require.NoError(t, err)
+				require.EqualValues(t, 3, at.Last)
+			} else {
+				_, err = answer()
+				require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
+				require.Equal(t, c.tries, m.tries())
+				require.NoError(t, holder.Rollback(t.Context()))
+				require.EqualValues(t, 3, m.apply(id, -1).Last)
+			}
 			m.revert(id)
 			require.Equal(t, start, m.rows("rehome.chunks"))
 		})
 	}
+}
+
+// countsTries has every try of a batch counted that begins with the first row.
+func (m *migrations) countsTries() {
+	m.Helper()
+	m.exec(`CREATE SEQUENCE public.tries`)
+	m.exec(`CREATE FUNCTION public.try() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.tries'); RETURN NEW; END $$`)
+	m.exec(`CREATE TRIGGER try BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal = 1 AND NEW.path <> OLD.path) EXECUTE FUNCTION public.try()`)
+}
+
+func (m *migrations) tries() int {
+	m.Helper()
+	return m.count(`SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.tries`)
+}
+
+// TestFault21ALockThatIsAlwaysHeldIsReportedInTheEnd: others were given way to for longer
+// than ten seconds.
+func TestFault21ALockThatIsAlwaysHeldIsReportedInTheEnd(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes twenty seconds")
+	}
+	m, id := renaming(t, 3)
+	m.countsTries()
+	mover, at := m.mover(id)
+	holder := m.session()
+	_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 3 FOR UPDATE`)
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = mover.Apply(t.Context(), at, store.Bounds{})
+	require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
+	require.Greater(t, time.Since(began), 10*time.Second)
+	require.Equal(t, 26, m.tries())
 }
 
 func TestFault22ADeadlockIsTriedAgain(t *testing.T) {
@@ -317,7 +358,7 @@ func TestFault22ADeadlockIsTriedAgain(t *testing.T) {
 	app := m.session()
 	_, err := app.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edited' WHERE ordinal = 3`)
 	require.NoError(t, err)
-	answer := later(func() (resilience.Watermark, error) { return mover.Apply(t.Context(), at, store.Bounds{}) })
+	answer := later(func() (resilience.Watermark, error) { return mover.Apply(t.Context(), at, store.Bounds{Patient: true}) }) // else it gives up before the server looks for one
 	m.waiting()
 	if _, err = app.Exec(t.Context(), `UPDATE rehome.chunks SET content = 'edited' WHERE ordinal = 1`); err == nil {
 		require.NoError(t, app.Commit(t.Context()))

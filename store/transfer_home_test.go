@@ -316,7 +316,7 @@ func TestAnEditThatIsCommittedLateComesHome(t *testing.T) {
 	require.NoError(t, err)
 	moved := make(chan error, 1)
 	go func() {
-		_, err := mover.Apply(context.WithoutCancel(t.Context()), at, store.Bounds{})
+		_, err := mover.Apply(context.WithoutCancel(t.Context()), at, store.Bounds{Patient: true})
 		moved <- err
 	}()
 	m.waiting()

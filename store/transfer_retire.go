@@ -94,6 +94,22 @@ func (r *Retirer) Revert(ctx context.Context, at resilience.Watermark, b Bounds)
 func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
+	err = b.politely(ctx, func(patient bool) error {
+		b.Patient = patient
+		next, err = r.tried(ctx, at, b, undoing)
+		return err
+	})
+	if errors.Is(err, errMoved) {
+		return r.store.Retired(ctx, r.transfer.plan)
+	}
+	if err != nil {
+		return at, fmt.Errorf("retire the chunks of %s from row %d: %w", r.transfer.plan, at.Last, interpret(err))
+	}
+	return next, nil
+}
+
+// tried does a batch, and tries again what an application's writes interrupt.
+func (r *Retirer) tried(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (next resilience.Watermark, err error) {
 	for range tries {
 		next, err = r.batch(ctx, at, b, undoing, nil)
 		if !undoing && !r.transfer.back && ofRow(err, false) { // of what comes home a person decides
@@ -103,13 +119,7 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 			break
 		}
 	}
-	if errors.Is(err, errMoved) {
-		return r.store.Retired(ctx, r.transfer.plan)
-	}
-	if err != nil {
-		return at, fmt.Errorf("retire the chunks of %s from row %d: %w", r.transfer.plan, at.Last, interpret(err))
-	}
-	return next, nil
+	return next, err
 }
 
 func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool, l *leaving) (resilience.Watermark, error) {

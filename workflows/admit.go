@@ -176,5 +176,5 @@ func (m *migration) askFirst(plan resilience.Plan) string {
 
 // approves reports whether who ordered a plan has said yes to it, and may.
 func (m *migration) approves(plan resilience.Plan) bool {
-	return m.in.Approve && plan.Policy.MayApprove(plan.Policy.Author) == nil
+	return m.in.Approve && !plan.Policy.ByAnother
 }

@@ -326,7 +326,7 @@ func TestFault35AnUndoIsFinishedWhateverFails(t *testing.T) {
 		}
 		g := j.shut(home)
 		j.depart()
-		j.exec(`SELECT pg_terminate_backend($1, 5000)`, g.waiting())
+		g.end()
 		g.waiting()
 		g.open()
 		require.Equal(j, "Injected", ends(t, j.run, nil))

@@ -308,6 +308,18 @@ func (g *gate) waiting() (pid int) {
 	return pid
 }
 
+// end ends the backend that waits at the gate, whichever that is by then.
+func (g *gate) end() {
+	g.j.Helper()
+	require.Eventually(g.j, func() bool {
+		g.waiting()
+		return g.j.number(fmt.Sprintf(`
+			SELECT count(*) FROM (
+				SELECT pg_terminate_backend(pid, 5000) AS ended FROM pg_locks WHERE locktype = 'advisory' AND objid = %d AND objsubid = 1 AND NOT granted
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) e WHERE ended`, g.lock)) > 0
+	}, patience, tick)
+}
+
 // patience is also for gentle ways, which wait for a server that other tests load.
 const patience = 5 * time.Minute
 

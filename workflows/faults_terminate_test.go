@@ -99,6 +99,7 @@ func TestTerminatedWhileItGoesBack(t *testing.T) {
 			require.Eventually(j, j.seen, patience, tick)
 			j.quiet()
 		}
+		j.exec(`ALTER FUNCTION public.gate() SET lock_timeout = '1min'`) // the batch is to be in flight when the abort comes
 		there, back := j.shut(away), j.shut(home)
 		j.depart()
 		there.waiting()

@@ -189,10 +189,11 @@ func (m *migration) plan(ctx workflow.Context) error {
 		return err
 	}
 	var plan resilience.Plan
-	err := m.unlessAborted(ctx, planStopped, "Find the chunks to move and journal them", database.PlanMigration, activities.PlanMigrationInput{
+	in := activities.PlanMigrationInput{
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
 		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.readable(m.owing(rollbackPlan(m.in.Policy.Way))),
-	}, &plan)
+	}
+	err := m.unlessAborted(ctx, step{planStopped, "Find the chunks to move and journal them", database.PlanMigration, in}, &plan)
 	if p, ok := m.manner.(*phased); ok && err == nil {
 		plan, err = p.analyse(ctx, m)
 	}
@@ -253,7 +254,7 @@ const latePause = "late-pause"
 // taken up again, which wait until it is over, take all orders, and find nothing to do.
 func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
 	for phase, work := m.phase, m.work; ; m.phase = phase {
-		err := m.unlessAborted(ctx, stepStopped, summary, activity, m.named(Order{}), nil)
+		err := m.unlessAborted(ctx, step{stepStopped, summary, activity, m.named(Order{})}, nil)
 		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
 		}
@@ -277,13 +278,20 @@ const (
 	stepStopped  = "step-stopped"  // that switches
 )
 
+// step is an activity that may take long.
+type step struct {
+	change       string // by which an abort does not wait for it
+	summary      string
+	activity, in any
+}
+
 // unlessAborted does what an abort makes void: it is stopped then. A cancel of the run
 // reaches it by itself.
-func (m *migration) unlessAborted(ctx workflow.Context, change, summary string, activity, in, result any) error {
+func (m *migration) unlessAborted(ctx workflow.Context, s step, result any) error {
 	work, stop := workflow.WithCancel(ctx)
-	doing := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, summary), activity, in)
+	doing := workflow.ExecuteActivity(m.in.Tuning.lengthy(work, s.summary), s.activity, s.in)
 	_ = workflow.Await(ctx, func() bool { return doing.IsReady() || m.abandoned() })
-	if m.abandoned() && workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == 1 {
+	if m.abandoned() && workflow.GetVersion(ctx, s.change, workflow.DefaultVersion, 1) == 1 {
 		stop()
 		_ = doing.Get(ctx, nil)
 		return m.abortion()

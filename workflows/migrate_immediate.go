@@ -17,5 +17,5 @@ func MigrateImmediate(ctx workflow.Context, in MigrateInput) (resilience.Plan, e
 type atOnce struct{}
 
 func (atOnce) next(_ workflow.Context, _ *migration, at resilience.Watermark) (leg, error) {
-	return leg{bounds: store.Bounds{Batch: int(max(1, at.Total-at.Last))}}, nil
+	return leg{bounds: store.Bounds{Batch: int(max(1, at.Total-at.Last)), Patient: true}}, nil
 }

@@ -46,8 +46,10 @@ func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, e
 	defer func() { m.deciding = false }()
 	var a activities.Analysis
 	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
-	err := m.unlessAborted(ctx, planStopped, "Look at the chunks and decide how each group moves", database.AnalyseMigration, in, &a)
-	p.groups, p.read = a.Groups, a.Groups != nil
+	err := m.unlessAborted(ctx, step{planStopped, "Look at the chunks and decide how each group moves", database.AnalyseMigration, in}, &a)
+	if err == nil { // else those of the run before are still to be shown
+		p.groups, p.read = a.Groups, a.Groups != nil
+	}
 	return a.Plan, err
 }
 
@@ -91,7 +93,7 @@ func (p *phased) next(ctx workflow.Context, m *migration, at resilience.Watermar
 	m.tell(ctx) // of the group, before its slice
 	last := p.together(g)
 	way := leg{
-		bounds:  store.Bounds{Until: last.Until, Batch: g.BatchSize, Rate: g.Rate},
+		bounds:  store.Bounds{Until: last.Until, Batch: g.BatchSize, Rate: g.Rate, Patient: g.Strategy == resilience.Immediate},
 		adapt:   true,
 		summary: fmt.Sprintf("Move group %d of %d, %.60s, by %s", g.Position, len(p.groups), g.Name, g.Way),
 	}

@@ -313,12 +313,16 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails string
 		in    func(*workflows.MigrateInput)
+		other bool // who orders it may not approve it
 		asks  bool
 		last  []string
 	}{
 		"decided":     {asks: true, last: []string{"TakeIndexes", "MoveSlice", "BuildIndexes", "SwitchAliases", "CompleteMigration", "ReadMigration"}},
 		"not by risk": {asks: true, in: func(in *workflows.MigrateInput) { in.Approve = true }, last: []string{"ReadMigration"}},
 		"named and approved": {in: func(in *workflows.MigrateInput) {
+			in.Approve, in.Policy.Way = true, resilience.Rebuild
+		}, last: []string{"ReadMigration"}},
+		"named, and to be approved by another": {asks: true, other: true, in: func(in *workflows.MigrateInput) {
 			in.Approve, in.Policy.Way = true, resilience.Rebuild
 		}, last: []string{"ReadMigration"}},
 		"a failure":            {asks: true, fails: "MoveSlice", last: []string{"BeginUndo", "RevertSlice", "BuildIndexes", "VerifyUndo", "EndUndo", "ReadMigration"}},
@@ -330,7 +334,7 @@ func TestARebuildIsAskedForAndItsIndexesComeBack(t *testing.T) {
 			env, base := rehearsal(t)
 			a := &analyst{actor: base}
 			env.RegisterActivity(a)
-			base.plan = resilience.Plan{Hash: "h", Way: resilience.Rebuild, Physics: resilience.Physics{VectorIndexes: []string{"hnsw"}}}
+			base.plan = resilience.Plan{Hash: "h", Way: resilience.Rebuild, Physics: resilience.Physics{VectorIndexes: []string{"hnsw"}}, Policy: resilience.Policy{ByAnother: c.other}}
 			base.fails[c.fails] = errInjected
 			in := planned()
 			if c.in != nil {

@@ -223,6 +223,27 @@ func TestAbortCancelAndTerminateEndAtTheStart(t *testing.T) {
 	}
 }
 
+// TestAnAbortEndsWhatFailsForEver: neither planning nor the look at the groups of a plan is
+// waited for, whose steps do not succeed.
+func TestAnAbortEndsWhatFailsForEver(t *testing.T) {
+	t.Parallel()
+	for step, strategy := range map[string]resilience.Strategy{"PlanMigration": resilience.Batch, "AnalyseMigration": resilience.Intelligent} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			in := newInstallation(t)
+			in.fill("guide/a.md", 40)
+			start := in.checksum()
+			in.faults.inject(step, fault{after: true, times: -1, err: errLost})
+			id, run := in.migrateBy(strategy, resilience.Policy{}, theGuide)
+			require.Eventually(t, func() bool { return in.tries(run) > 1 }, patience, tick)
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			require.ErrorContains(t, run.Get(t.Context(), nil), "aborted by ana")
+			require.Equal(t, resilience.Cancelled, in.plan(id).Status)
+			require.Equal(t, start, in.checksum())
+		})
+	}
+}
+
 func TestAMigrationOfChunksThatAreBeingMovedIsRefused(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)

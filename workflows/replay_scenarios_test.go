@@ -104,6 +104,9 @@ func orderScenarios() map[string]scenario {
 		"migrate-planning-aborted": func(in *installation) client.WorkflowRun { // the history is from before an abort stopped it; another would prove nothing
 			return in.abortedInThePlanning(func(string) {})
 		},
+		"migrate-analysis-aborted": func(in *installation) client.WorkflowRun { // likewise
+			return in.abortedInTheAnalysis()
+		},
 		"migrate-switch-stopped": func(in *installation) client.WorkflowRun {
 			return in.abortedInTheSwitch(func(id string) {
 				require.Eventually(in, func() bool { return in.plan(id).Status == resilience.RollingBack }, patience, tick)
@@ -170,6 +173,30 @@ func (in *installation) abortedInThePlanning(until func(id string)) client.Workf
 	until(id)
 	require.NoError(in, chunks.Rollback(in.Context()))
 	return run
+}
+
+// abortedInTheAnalysis is an intelligent migration whose look at its chunks fails until
+// something has happened.
+func (in *installation) abortedInTheAnalysis() client.WorkflowRun {
+	in.Helper()
+	in.faults.inject("AnalyseMigration", fault{times: -1, err: errLost})
+	id, run := in.migrateBy(resilience.Intelligent, resilience.Policy{}, theGuide)
+	require.Eventually(in, func() bool { return in.tries(run) > 1 }, patience, tick)
+	require.Equal(in, resilience.Pending, in.plan(id).Status)
+	in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+	in.faults.inject("AnalyseMigration", fault{})
+	return run
+}
+
+// tries is how often the step in work of a run was tried.
+func (in *installation) tries(run client.WorkflowRun) (attempt int32) {
+	in.Helper()
+	d, err := in.temporal.DescribeWorkflowExecution(in.Context(), run.GetID(), "")
+	require.NoError(in, err)
+	for _, a := range d.GetPendingActivities() {
+		attempt = max(attempt, a.GetAttempt())
+	}
+	return attempt
 }
 
 // abortedInTheSwitch is a migration that waits for a lock there until something has

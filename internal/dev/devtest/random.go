@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// seedVariable has the seed of all choices of the tests, a number from 0 to 2⁶⁴-1.
+// seedVariable has the seed of choices that tests make at random, a number from 0 to 2⁶⁴-1.
 const seedVariable = "REHOME_SEED"
 
 // Random returns choices whose seed a failed test tells. With that seed in
