@@ -211,3 +211,30 @@ func TestAGroupGoesBackNoFurtherWhereItsPlanGoesOn(t *testing.T) {
 		require.EqualValues(t, 3, left[0].Ordinal)
 	}
 }
+
+// TestWhatAnUndoListedIsNotForgotten: an attempt to put a group back, that nobody waits for
+// any more, finds its rows back where an undo by another run has put them.
+func TestWhatAnUndoListedIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	group := activities.SliceInput{Migration: "m-1", Epoch: 1, Slice: activities.Slice{Time: activities.Duration(time.Hour)}}
+	_, err := w.env.ExecuteActivity(w.a.MoveSlice, group)
+	require.NoError(t, err)
+	w.exec(`UPDATE rehome.chunks SET path = 'elsewhere.md' WHERE ordinal = 3`)
+	named := activities.PlanInput{Migration: "m-1", Author: "ana"}
+	_, err = w.env.ExecuteActivity(w.a.BeginUndo, named)
+	require.NoError(t, err)
+	undo := group
+	undo.Epoch = 2
+	_, err = w.env.ExecuteActivity(w.a.RevertSlice, undo)
+	require.NoError(t, err)
+	group.Partial = true
+	for range 2 {
+		_, err = w.env.ExecuteActivity(w.a.RevertSlice, group)
+		require.NoError(t, err)
+		left, err := w.a.Store.Exceptions(t.Context(), "m-1", 10)
+		require.NoError(t, err)
+		require.Len(t, left, 1)
+		require.True(t, left[0].Undoing)
+	}
+}
