@@ -33,7 +33,7 @@ test-all: prepare ## the full form, at most 60 minutes
 
 CHAOS ?= 10m
 
-chaos: prepare ## kill workers, Postgres and Temporal at random for CHAOS, and count what must hold
+chaos: prepare ## kill workers, Postgres and Temporal at random for CHAOS, and count what must hold; REHOME_SEED repeats its choices
 	REHOME_CHAOS=$(CHAOS) $(GO) test ./worker -count=1 -v -timeout 24h -run 'TestChaos$$'
 
 FUZZ ?= 1m

@@ -46,8 +46,9 @@ func (r *rig) read(ctx context.Context) {
 
 // write edits one chunk after the other, wherever it is at that moment.
 func (r *rig) write(ctx context.Context) {
+	chance := rand.New(rand.NewPCG(r.seed, 0)) // rounds of chaos count from 1
 	for n := int64(1); ctx.Err() == nil; n++ {
-		row := 1 + rand.IntN(r.rows)
+		row := 1 + chance.IntN(r.rows)
 		source := *r.source.Load() // once: it may be another at the second look
 		edit := func(there bool) (pgconn.CommandTag, error) {
 			return r.pool.Exec(ctx, `

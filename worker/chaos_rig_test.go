@@ -34,6 +34,7 @@ type rig struct {
 	store        *store.Store
 	client       client.Client
 	installation string
+	seed         uint64 // of all that is random
 	rows         int
 
 	reads, writes atomic.Int64
@@ -58,7 +59,7 @@ func newRigAt(t *testing.T, rows int, address func(database string) string) *rig
 	dir, err := os.MkdirTemp("", "rehome-rig-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) // Postgres may run as somebody else
-	r := &rig{T: t, dir: dir, rows: rows, edits: make([]int64, rows+1)}
+	r := &rig{T: t, dir: dir, seed: seed(t), rows: rows, edits: make([]int64, rows+1)}
 	ctx := context.Background()
 	r.postgres, err = dev.StartPostgres(ctx, dev.Options{Dir: dir})
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -20,6 +21,22 @@ func silent() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardH
 
 // chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it.
 const chaosTime = "REHOME_CHAOS"
+
+// seedWish is the number that the random choices of a test are made of.
+const seedWish = "REHOME_SEED"
+
+// seed is what the environment says, and else another one each time.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	number := rand.Uint64()
+	if wish := os.Getenv(seedWish); wish != "" {
+		var err error
+		number, err = strconv.ParseUint(wish, 10, 64)
+		require.NoError(t, err, "%s=%s: want the number that a test has logged, such as 17", seedWish, wish)
+	}
+	t.Logf("seed %[1]d: %[2]s=%[1]d repeats the choices, not the timing", number, seedWish)
+	return number
+}
 
 // TestChaos moves chunks to and fro, also to another memory, with now and then an
 // abort, while it kills whatever takes part, at random, and counts what must always
@@ -49,6 +66,7 @@ func TestChaos(t *testing.T) {
 // chaos counts what was done and what held.
 type chaos struct {
 	*rig
+	chance          *rand.Rand // of this round
 	until           time.Time
 	kills           map[string]int
 	rounds, checks  int
@@ -59,9 +77,10 @@ type chaos struct {
 // round is one migration with some kills, and returns where the chunks are then.
 func (c *chaos) round(here string) string {
 	c.rounds++
+	c.chance = rand.New(rand.NewPCG(c.seed, uint64(c.rounds))) // how many choices the rounds before made is up to timing
 	id, there := fmt.Sprintf("m-%d", c.rounds), here
 	strategies := resilience.Strategies()
-	if way := (travel{strategies[rand.IntN(len(strategies))], rand.IntN(2) == 0}); way.transfer {
+	if way := (travel{strategies[c.chance.IntN(len(strategies))], c.chance.IntN(2) == 0}); way.transfer {
 		c.departs(id, way, c.slowly())
 	} else {
 		if there = "a"; here == "a" {
@@ -80,11 +99,11 @@ func (c *chaos) round(here string) string {
 			<-time.After(20 * time.Millisecond)
 		}
 	}()
-	abort := rand.IntN(3) == 0
+	abort := c.chance.IntN(3) == 0
 	for n := range 4 {
 		select {
 		case <-ended:
-		case <-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond):
+		case <-time.After(time.Duration(c.chance.IntN(2500)) * time.Millisecond):
 			if abort && n == 1 {
 				c.abort(id)
 			}
@@ -134,7 +153,7 @@ func (c *chaos) strike() {
 		name string
 		do   func()
 	}{{"worker killed", c.killWorker}, {"worker frozen", c.freezeWorker}, {"Postgres crashed", c.killPostgres}, {"Temporal killed", c.killTemporal}}
-	chosen := what[rand.IntN(len(what))]
+	chosen := what[c.chance.IntN(len(what))]
 	c.kills[chosen.name]++
 	c.Logf("%s: %s", time.Now().Format(time.TimeOnly), chosen.name)
 	chosen.do()

@@ -56,11 +56,12 @@ func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 		t.Run(p.way.String(), func(t *testing.T) {
 			t.Parallel()
 			k := filled(t, p.way, p.rows)
+			chance := rand.New(rand.NewPCG(seed(t), 0))
 			k.migrate(resilience.Policy{})
 			before := k.fingerprint("guide")
 			for range p.kills {
 				done, all := k.passed()
-				point := done + 1 + rand.N(all/int64(p.kills+2))
+				point := done + 1 + chance.Int64N(all/int64(p.kills+2))
 				w := launch(t, t.TempDir(), k.env, anyPort)
 				// Where in a batch the kill falls is up to chance.
 				require.Eventually(t, func() bool { done, _ = k.passed(); return done >= point }, patience, time.Millisecond)
