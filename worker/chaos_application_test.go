@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"rehome/resilience"
+	"rehome/store"
 )
 
 // startApplication reads and writes until the test ends.
@@ -86,6 +91,34 @@ func (r *rig) vacuum(ctx context.Context) {
 			_, _ = r.pool.Exec(ctx, `VACUUM rehome.chunks`) // Postgres may be away
 		}
 	}
+}
+
+// file is where the chunk of a number lies below its directory: twenty in a file, and every
+// other file in a directory of those that are used.
+func file(number string) string {
+	return fmt.Sprintf(`CASE %[1]s / 20 %% 2 WHEN 1 THEN '/used' ELSE '' END || '/f' || %[1]s / 20 || '.md'`, number)
+}
+
+// used has the chunks of those files used two days ago, in whichever memory they are now.
+const used = `
+	INSERT INTO rehome.chunk_access (memory, chunk_id, last_accessed_at, access_count)
+	SELECT memory, id::text, now() - interval '2 days', 1 FROM rehome.chunks WHERE path LIKE '%/used/%'
+	ON CONFLICT DO NOTHING`
+
+// inGroups checks that a plan by groups has two of them, what is used after what is not,
+// and one of another strategy none.
+func inGroups(t *testing.T, s *store.Store, plan string, strategy resilience.Strategy) {
+	t.Helper()
+	groups, err := s.Groups(context.Background(), plan)
+	require.NoError(t, err)
+	var heats, want []resilience.Heat
+	for _, g := range groups {
+		heats = append(heats, g.Inputs.Heat)
+	}
+	if strategy == resilience.Intelligent {
+		want = []resilience.Heat{resilience.Cold, resilience.Warm}
+	}
+	require.Equal(t, want, heats, "the groups of %s", plan)
 }
 
 // pause lets a moment pass between two looks of the application.

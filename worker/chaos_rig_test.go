@@ -87,7 +87,7 @@ func newRigAt(t *testing.T, rows int, address func(database string) string) *rig
 	}
 	_, err = r.pool.Exec(ctx, `
 		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
-		SELECT 'docs', 'a/f' || i / 20 || '.md', i, 'edit 0 of ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, rows)
+		SELECT 'docs', 'a' || `+file("i")+`, i, 'edit 0 of ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::int) i`, rows)
 	require.NoError(t, err)
 	r.startWorker()
 	r.startApplication()
@@ -161,7 +161,8 @@ const heartbeat = 2 * time.Second
 func (r *rig) migrate(id string, strategy resilience.Strategy, from, to string, rate float64) {
 	r.Helper()
 	in := r.ordered(id, rate)
-	in.Memory, in.Renames = r.memory(), []resilience.RenameRule{{Old: from, New: to}}
+	in.Renames = []resilience.RenameRule{{Old: from, New: to}}
+	in.Memory, _ = r.home()
 	r.start(id, strategy, in)
 }
 
@@ -182,6 +183,7 @@ func (r *rig) ordered(id string, rate float64) workflows.MigrateInput {
 
 func (r *rig) start(id string, strategy resilience.Strategy, in workflows.MigrateInput) {
 	r.Helper()
+	r.tell(used) // a chunk that left its memory has another id
 	r.insist("start "+id, func(ctx context.Context) error {
 		_, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: r.workflow(id), TaskQueue: workflows.TaskQueue(r.installation)},
 			workflows.MigrateName(strategy), in)
@@ -191,15 +193,15 @@ func (r *rig) start(id string, strategy resilience.Strategy, in workflows.Migrat
 
 func (r *rig) workflow(id string) string { return workflows.MigrateID(r.installation, "docs", id) }
 
-// memory is where the chunks are while none move. It is where an application
-// looks for them first, until they are moved from another.
-func (r *rig) memory() (now string) {
+// home is the memory and the directory where the chunks are while none move. It is where
+// an application looks for them first, until they are moved from another.
+func (r *rig) home() (memory, dir string) {
 	r.Helper()
 	r.insist("look where the chunks are", func(ctx context.Context) error {
-		return r.pool.QueryRow(ctx, `SELECT memory FROM rehome.chunks LIMIT 1`).Scan(&now)
+		return r.pool.QueryRow(ctx, `SELECT memory, split_part(path, '/', 1) FROM rehome.chunks LIMIT 1`).Scan(&memory, &dir)
 	})
-	r.source.Store(&now)
-	return now
+	r.source.Store(&memory)
+	return memory, dir
 }
 
 // insist does something until it succeeds: servers may be away.
@@ -287,7 +289,7 @@ func (r *rig) settles(id string) {
 	})
 }
 
-// conserved checks that every chunk is once at dir, with its embedding and the
+// conserved checks that every chunk is once in its file below dir, with its embedding and the
 // last edit that the application was told of, or a later one.
 func (r *rig) conserved(dir string) {
 	r.Helper()
@@ -300,7 +302,7 @@ func (r *rig) conserved(dir string) {
 	r.insist("look at the chunks", func(ctx context.Context) error {
 		var all, here, whole, lost int
 		err := r.pool.QueryRow(ctx, `
-			SELECT count(*), count(*) FILTER (WHERE path = $1 || '/f' || ordinal / 20 || '.md'),
+			SELECT count(*), count(*) FILTER (WHERE path = $1 || `+file("ordinal")+`),
 				count(*) FILTER (WHERE embedding = ARRAY[ordinal, ordinal % 7]::real[] AND content LIKE 'edit % of ' || ordinal),
 				count(*) FILTER (WHERE split_part(content, ' ', 2)::bigint < ($2::bigint[])[ordinal + 1])
 			FROM rehome.chunks`, dir, edited).Scan(&all, &here, &whole, &lost)

@@ -80,7 +80,8 @@ func (c *chaos) round(here string) string {
 	c.chance = rand.New(rand.NewPCG(c.seed, uint64(c.rounds))) // how many choices the rounds before made is up to timing
 	id, there := fmt.Sprintf("m-%d", c.rounds), here
 	strategies := resilience.Strategies()
-	if way := (travel{strategies[c.chance.IntN(len(strategies))], c.chance.IntN(2) == 0}); way.transfer {
+	way := travel{strategies[c.chance.IntN(len(strategies))], c.chance.IntN(2) == 0}
+	if way.transfer {
 		c.departs(id, way, c.slowly())
 	} else {
 		if there = "a"; here == "a" {
@@ -116,6 +117,7 @@ func (c *chaos) round(here string) string {
 	c.countResumes(id)
 	switch plan.Status {
 	case resilience.Completed:
+		inGroups(c.T, c.store, id, way.strategy)
 		c.moved += plan.Moved
 		here = there
 	case resilience.RolledBack, resilience.Cancelled:

@@ -116,6 +116,7 @@ func (r *rig) arrives(id string, way travel) {
 	plan := r.ends(id)
 	require.Equal(r, resilience.Completed, plan.Status, "%s: %s", id, plan.Reason)
 	require.EqualValues(r, r.rows, plan.Moved, id)
+	inGroups(r.T, r.store, id, way.strategy)
 	if way.transfer {
 		r.conserved("a")
 		r.departs(id+"-home", travel{resilience.Immediate, true}, 0)
@@ -136,6 +137,7 @@ func (r *rig) turnsBack(id string, way travel, far func(id string), fault func()
 	r.abort(id)
 	fault()
 	require.Equal(r, resilience.RolledBack, r.ends(id).Status, id)
+	inGroups(r.T, r.store, id, way.strategy)
 	r.settles(id)
 	r.conserved("a")
 }
@@ -151,13 +153,16 @@ func (r *rig) departs(id string, way travel, rate float64) {
 		r.migrate(id, way.strategy, "a", "b", rate)
 		return
 	}
-	from, to := r.memory(), "archive"
-	if from == to {
-		to = "docs"
-	}
 	in := r.ordered(id, rate)
 	soak := resilience.Seconds(0)
-	in.Memory, in.TransferOrder = from, resilience.TransferOrder{To: to, Soak: &soak}
+	in.TransferOrder = resilience.TransferOrder{To: "archive", Soak: &soak}
+	var dir string
+	if in.Memory, dir = r.home(); in.Memory == "archive" {
+		in.TransferOrder.To = "docs"
+	}
+	if way.strategy == resilience.Intelligent { // of a whole memory, what lies in one directory is one group
+		in.TransferOrder.Prefix = dir
+	}
 	r.start(id, way.strategy, in)
 }
 

@@ -96,8 +96,6 @@ func TestFault08AKillWhileTheJournalIsWritten(t *testing.T) {
 		t.Run(p.way.String(), func(t *testing.T) {
 			t.Parallel()
 			k := filled(t, p.way, 4_000)
-			_, err := k.pool.Exec(t.Context(), `UPDATE rehome.chunks SET path = replace(path, '/', CASE WHEN id % 4 = 0 THEN '/small/' ELSE '/large/' END)`)
-			require.NoError(t, err)
 			before := k.fingerprint("guide")
 			held := k.holdJournal(p.writes)
 			k.migrate(resilience.Policy{})
@@ -181,7 +179,8 @@ func (k *killed) kill(w *workerProcess) {
 	<-w.done
 }
 
-// filled is a memory whose chunks all lie in the directory guide, beside an empty one.
+// filled is a memory whose chunks all lie in the directory guide, those that are used in
+// one below it, beside an empty memory.
 func filled(t *testing.T, way travel, rows int64) *killed {
 	t.Helper()
 	database := devtest.Database(t)
@@ -193,7 +192,9 @@ func filled(t *testing.T, way travel, rows int64) *killed {
 	}
 	_, err := k.pool.Exec(t.Context(), `
 		INSERT INTO rehome.chunks (memory, path, ordinal, content, embedding)
-		SELECT 'docs', 'guide/f' || i / 20 || '.md', i % 20, 'text ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::bigint) i`, rows)
+		SELECT 'docs', 'guide' || `+file("i")+`, i % 20, 'text ' || i, ARRAY[i, i % 7]::real[] FROM generate_series(1, $1::bigint) i`, rows)
+	require.NoError(t, err)
+	_, err = k.pool.Exec(t.Context(), used)
 	require.NoError(t, err)
 	return k
 }
@@ -269,6 +270,7 @@ func (k *killed) arrived(before string) resilience.Plan {
 	require.NoError(k, err)
 	require.Equal(k, resilience.Completed, plan.Status)
 	require.Equal(k, []int64{k.rows, k.rows}, []int64{plan.Moves, plan.Moved})
+	inGroups(k.T, k.store, migration, k.way.strategy)
 	return plan
 }
 
