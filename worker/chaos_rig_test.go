@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
@@ -106,6 +107,26 @@ func (r *rig) killPostgres() {
 	var err error
 	r.postgres, err = dev.StartPostgres(context.Background(), dev.Options{Dir: r.dir})
 	require.NoError(r, err)
+}
+
+// killBackend ends the session of a batch, as the kernel does when memory runs out, or the
+// worker's last one where it is between two batches. The server then ends all others, and
+// recovers by itself.
+func (r *rig) killBackend() {
+	r.Helper()
+	other, err := pgx.Connect(context.Background(), r.postgres.URL)
+	require.NoError(r, err)
+	defer func() { _ = other.Close(context.Background()) }() // the server did
+	var backend int
+	require.Eventually(r, func() bool {
+		return other.QueryRow(context.Background(), `
+			SELECT pid FROM pg_stat_activity a WHERE application_name = 'rehome worker'
+			ORDER BY EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory' AND classid = 7105) DESC, state_change DESC LIMIT 1`).Scan(&backend) == nil
+	}, patience, time.Millisecond)
+	r.kill(backend, syscall.SIGKILL)
+	require.Eventually(r, func() bool { return other.Ping(context.Background()) != nil }, patience, time.Millisecond)
+	r.meanwhile()
+	r.insist("reach Postgres", r.pool.Ping)
 }
 
 // killTemporal kills Temporal, and starts it again on its database file.

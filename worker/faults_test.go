@@ -27,7 +27,7 @@ func (w travel) String() string {
 
 // TestFaultsOfProcesses lets each server fail in the middle of a migration, and
 // of its undo: 13 is Postgres, 14 a worker that wakes up from the dead, 15
-// Temporal, 9 a worker that is killed.
+// Temporal, 9 a worker that is killed, 24 a session of Postgres for want of memory.
 func TestFaultsOfProcesses(t *testing.T) {
 	t.Parallel()
 	for name, transfer := range map[string]bool{"renames": false, "transfers": true} {
@@ -40,7 +40,7 @@ func TestFaultsOfProcesses(t *testing.T) {
 
 // faultsOfProcesses are tried on the strategies of many batches, and on that of one,
 // which is over before anything can be killed, unless it is held open. In the quick form
-// renames and transfers take turns.
+// renames and transfers take turns, and each fault strikes one strategy.
 func faultsOfProcesses(t *testing.T, transfer bool) {
 	rows := 20_000
 	if transfer {
@@ -59,35 +59,36 @@ func faultsOfProcesses(t *testing.T, transfer bool) {
 		{"13-postgres-crashes", r.killPostgres, false},
 		{"14-worker-frozen", r.freezeWorker, false},
 		{"15-temporal-killed", r.killTemporal, true},
+		{"24-backend-killed", r.killBackend, false},
 	} {
 		undone := n%2 == 1
 		if testing.Short() && undone != transfer {
 			continue
 		}
-		for m, strategy := range []resilience.Strategy{resilience.Batch, resilience.Intelligent, resilience.Gradual} {
+		for m, strategy := range []resilience.Strategy{resilience.Batch, resilience.Intelligent, resilience.Immediate, resilience.Gradual} {
 			if testing.Short() && m != n/2 {
 				continue
 			}
 			way := travel{strategy, transfer}
 			id := "m-" + fault.name + "-" + way.String()
-			if !testing.Short() || !undone {
-				r.survives(id, way, fault.do)
-			}
-			if !testing.Short() || undone {
+			survives := func() { r.survives(id, way, fault.do) }
+			turnsBack := func() {
 				far := r.inside
 				if transfer && (n+m)%2 == 1 {
 					far = r.leaving
 				}
 				r.turnsBack(id+"-aborted", way, far, fault.do)
 			}
-		}
-		way := travel{resilience.Immediate, transfer}
-		id := "m-" + fault.name + "-" + way.String()
-		if !testing.Short() || n == 2 {
-			r.insideOneBatch(id, way, fault.do, fault.commits)
-		}
-		if !testing.Short() {
-			r.turnsBackInOneBatch(id+"-aborted", way, fault.do)
+			if strategy == resilience.Immediate {
+				survives = func() { r.insideOneBatch(id, way, fault.do, fault.commits) }
+				turnsBack = func() { r.turnsBackInOneBatch(id+"-aborted", way, fault.do) }
+			}
+			if !testing.Short() || !undone {
+				survives()
+			}
+			if !testing.Short() || undone {
+				turnsBack()
+			}
 		}
 	}
 	r.quiet()
