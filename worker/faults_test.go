@@ -97,6 +97,37 @@ func faultsOfProcesses(t *testing.T, transfer bool) {
 	require.NotZero(t, r.writes.Load())
 }
 
+// TestFault15TemporalIsAwayForTwoMinutes: without it a worker ends what it has in its
+// hands, and does no more, nor gives up; the application notices nothing.
+func TestFault15TemporalIsAwayForTwoMinutes(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("two minutes are what it is about; in the quick form TestFaultsOfProcesses has Temporal away for a moment")
+	}
+	for _, way := range []travel{{resilience.Batch, false}, {resilience.Batch, true}} {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 8_000)
+			id := "m-" + way.String()
+			r.struck = func() {
+				served := r.reads.Load()
+				<-time.After(2 * time.Minute)
+				require.Greater(t, r.reads.Load(), served)
+				at, err := r.store.Watermark(t.Context(), id)
+				require.NoError(t, err)
+				require.Less(t, at.Last, at.Total, "nobody says that more is to be done")
+			}
+			r.departs(id, way, float64(r.rows)/10)
+			r.inside(id)
+			r.killTemporal()
+			r.arrives(id, way)
+			r.worker.signal(0) // it is still there
+			r.quiet()
+			r.conserved("a")
+		})
+	}
+}
+
 // survives lets a fault happen in the middle of a migration, and once more while the
 // source rows of a transfer leave, and moves the chunks home again.
 func (r *rig) survives(id string, way travel, fault func()) {
