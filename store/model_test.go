@@ -2,11 +2,11 @@ package store_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
+	"rehome/internal/dev/devtest"
 	"rehome/internal/dev/model"
 	"rehome/resilience"
 )
@@ -28,12 +28,11 @@ func TestModelTransactions(t *testing.T) {
 		tries = tries[:1]
 		tries[0].limits.Faults, tries[0].states = 0, 60
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	chance := devtest.Random(t)
 	for _, try := range tries {
 		states := beginnings(model.New(try.limits).Transactions())
 		some := slices.Clone(states)
-		rand.New(rand.NewPCG(seed, 1)).Shuffle(len(some), func(i, k int) { some[i], some[k] = some[k], some[i] })
+		chance.Shuffle(len(some), func(i, k int) { some[i], some[k] = some[k], some[i] })
 		some = some[:min(try.states, len(some))]
 		t.Logf("%+v: %d of %d transactions, which begin in %d of %d states", try.limits, count(some), count(states), len(some), len(states))
 		for _, half := range [][]*begun{some[:len(some)/2], some[len(some)/2:]} {
@@ -56,9 +55,7 @@ func TestModelWalks(t *testing.T) {
 	if testing.Short() {
 		walks = 25
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 2))
+	chance := devtest.Random(t)
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	did := map[model.Transaction]bool{}
 	steps := 0

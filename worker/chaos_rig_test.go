@@ -17,6 +17,7 @@ import (
 
 	"rehome/activities"
 	"rehome/internal/dev"
+	"rehome/internal/dev/devtest"
 	"rehome/resilience"
 	"rehome/store"
 	"rehome/workflows"
@@ -60,7 +61,7 @@ func newRigAt(t *testing.T, rows int, address func(database string) string) *rig
 	dir, err := os.MkdirTemp("", "rehome-rig-")
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) // Postgres may run as somebody else
-	r := &rig{T: t, dir: dir, seed: seed(t), rows: rows, edits: make([]int64, rows+1)}
+	r := &rig{T: t, dir: dir, seed: devtest.Seed(t), rows: rows, edits: make([]int64, rows+1)}
 	ctx := context.Background()
 	r.postgres, err = dev.StartPostgres(ctx, dev.Options{Dir: dir})
 	require.NoError(t, err)

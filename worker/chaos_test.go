@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -21,22 +20,6 @@ func silent() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardH
 
 // chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it.
 const chaosTime = "REHOME_CHAOS"
-
-// seedWish is the number that the random choices of a test are made of.
-const seedWish = "REHOME_SEED"
-
-// seed is what the environment says, and else another one each time.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	number := rand.Uint64()
-	if wish := os.Getenv(seedWish); wish != "" {
-		var err error
-		number, err = strconv.ParseUint(wish, 10, 64)
-		require.NoError(t, err, "%s=%s: want the number that a test has logged, such as 17", seedWish, wish)
-	}
-	t.Logf("seed %[1]d: %[2]s=%[1]d repeats the choices, not the timing", number, seedWish)
-	return number
-}
 
 // TestChaos moves chunks to and fro, also to another memory, with now and then an
 // abort, while it kills whatever takes part, at random, and counts what must always

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -56,7 +55,7 @@ func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 		t.Run(p.way.String(), func(t *testing.T) {
 			t.Parallel()
 			k := filled(t, p.way, p.rows)
-			chance := rand.New(rand.NewPCG(seed(t), 0))
+			chance := devtest.Random(t)
 			k.migrate(resilience.Policy{})
 			before := k.fingerprint("guide")
 			for range p.kills {
