@@ -192,10 +192,6 @@ func (b Bounds) politely(ctx context.Context, try func(patient bool) error) erro
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move *move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
 	var err error
-	together := 1
-	if b.Together && at.Rate == 0 {
-		together = m.couple()
-	}
 	knotted := m.knotted(at, b, move.undoing)
 	if !knotted {
 		b = m.shortOfKnot(at, b, move.undoing)
@@ -205,7 +201,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize
 	err = b.politely(ctx, func(patient bool) error {
 		m.args["patient"] = patient
-		next, err = m.tried(ctx, at, b, together, knotted, move, advance)
+		next, err = m.tried(ctx, at, b, knotted, move, advance)
 		return err
 	})
 	if errors.Is(err, errMoved) {
@@ -219,7 +215,11 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 
 // tried does a batch, or those that go together, and tries again what an application's
 // writes interrupt.
-func (m *Mover) tried(ctx context.Context, at resilience.Watermark, b Bounds, together int, knotted bool, move *move, advance string) (next resilience.Watermark, err error) {
+func (m *Mover) tried(ctx context.Context, at resilience.Watermark, b Bounds, knotted bool, move *move, advance string) (next resilience.Watermark, err error) {
+	together := 1
+	if b.Together && at.Rate == 0 {
+		together = m.couple()
+	}
 	for n := range tries {
 		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted}
 		next, err = m.batch(ctx, at, how, together, move, advance)

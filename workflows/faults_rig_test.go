@@ -296,27 +296,21 @@ func (j *journey) shut(lock int) *gate {
 	return g
 }
 
-// waiting is the backend that waits at the gate.
-func (g *gate) waiting() (pid int) {
+// waiter is the backend that waits at a gate, if there is one.
+const waiter = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %d AND objsubid = 1 AND NOT granted
+	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// waiting waits until somebody waits at the gate.
+func (g *gate) waiting() {
 	g.j.Helper()
-	require.Eventually(g.j, func() bool {
-		err := g.j.pool.QueryRow(g.j.Context(), `
-			SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND objsubid = 1 AND NOT granted
-				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, g.lock).Scan(&pid)
-		return err == nil
-	}, patience, tick)
-	return pid
+	require.Eventually(g.j, func() bool { return g.j.number(fmt.Sprintf(`SELECT count(*) FROM (`+waiter+`) w`, g.lock)) > 0 }, patience, tick)
 }
 
 // end ends the backend that waits at the gate, whichever that is by then.
 func (g *gate) end() {
 	g.j.Helper()
 	require.Eventually(g.j, func() bool {
-		g.waiting()
-		return g.j.number(fmt.Sprintf(`
-			SELECT count(*) FROM (
-				SELECT pg_terminate_backend(pid, 5000) AS ended FROM pg_locks WHERE locktype = 'advisory' AND objid = %d AND objsubid = 1 AND NOT granted
-					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) e WHERE ended`, g.lock)) > 0
+		return g.j.number(fmt.Sprintf(`SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) AS ended FROM (`+waiter+`) w) e WHERE ended`, g.lock)) > 0
 	}, patience, tick)
 }
 
