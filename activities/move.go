@@ -52,15 +52,9 @@ func (a *Database) RevertSlice(ctx context.Context, in SliceInput) (resilience.W
 	if !in.Partial {
 		return a.move(ctx, in, resilience.WishUndo, func(w resilience.Watermark) bool { return w.Last <= in.Floor })
 	}
-	// Where a resume was on its way, the plan goes on from where it is.
-	end := func(w resilience.Watermark) bool { return w.Last <= in.Floor || w.Wish == resilience.WishRun }
-	at, err := a.move(ctx, in, "", end)
-	if err == nil && end(at) {
-		back := at
-		back.Epoch = in.Epoch // what an undo has listed, by another run, is not to be tried again
-		err = classify("forget what is to be tried again", a.Store.Forget(ctx, in.Migration, back))
-	}
-	return at, err
+	// An undo by another run is fenced by its epoch. Where a resume was on its way, the
+	// plan goes on from where it is.
+	return a.move(ctx, in, "", func(w resilience.Watermark) bool { return w.Last <= in.Floor || w.Wish == resilience.WishRun })
 }
 
 // move moves chunks of a plan while its wish is this, and back where it is not to run,

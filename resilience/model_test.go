@@ -52,7 +52,7 @@ func TestModelNeedsEachGuard(t *testing.T) {
 		{1, 1, []model.Guard{model.ByBack}, "was back where it came from"},
 		{1, 1, []model.Guard{model.ByHeed}, "rolled_back, and nobody wanted it"},
 		{1, 1, []model.Guard{model.ByHold}, "a plan that has ended was changed: look at all rows"},
-		{1, 1, []model.Guard{model.ByOrder}, "what an undo has listed is forgotten"},
+		{1, 1, []model.Guard{model.ByAnew}, "completed, and row 1 is listed as not moved back"},
 		// Of these the order of the steps and the table of legal moves hold all that
 		// they hold. But where one plan undoes another, aliases that go back late
 		// lead readers astray: see TestALateUndoOfASwitchIsRefused.

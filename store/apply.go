@@ -139,7 +139,8 @@ func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (r
 
 // Revert moves the batch below the watermark back to its old place; see Apply.
 // A plan that is not being undone goes back only when that is asked for, and it
-// is paused: whoever still puts a group back when the plan goes on does nothing.
+// is paused: whoever still puts a group back when the plan goes on does nothing. What
+// is listed of its rows is of the try that is over, and goes with them.
 func (m *Mover) Revert(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
 	return m.step(ctx, at, b, m.revert, `
 		UPDATE rehome.migration_progress g
@@ -221,7 +222,7 @@ func (m *Mover) tried(ctx context.Context, at resilience.Watermark, b Bounds, kn
 		together = m.couple()
 	}
 	for n := range tries {
-		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted}
+		how := manner{leave: b.leaving(m.plan, at, move.undoing, m.knots), hold: n >= optimist && m.lock != "", large: b.Batch > piece, knotted: knotted, again: b.Partial}
 		next, err = m.batch(ctx, at, how, together, move, advance)
 		if m.done > 0 { // one that failed after these is the first of the next step
 			return next, nil
@@ -269,6 +270,7 @@ type manner struct {
 	hold    bool     // its rows are locked before they are looked at
 	large   bool     // it takes more than one statement
 	knotted bool     // it takes files that change places along
+	again   bool     // its rows go back to be tried again
 	slow    bool     // its account is looked at here, to say what is wrong with it
 }
 

@@ -189,6 +189,9 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		} else {
 			r, err = how.leave.without(ctx, tx, p.m.moving(p.move), by.lo, by.hi)
 		}
+		if err == nil && how.again {
+			_, err = tx.Exec(ctx, `DELETE FROM rehome.migration_exceptions WHERE plan_id = $1 AND ordinal > $2`, p.m.plan, by.lo)
+		}
 		if err != nil {
 			return err
 		}

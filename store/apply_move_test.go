@@ -301,7 +301,6 @@ func TestAPartThatWentBackIsTriedAgain(t *testing.T) {
 	}
 	require.EqualValues(t, 5, at.Last)
 	require.Equal(t, map[string]int{"a.md": 6, "b.md": 4, "c.md": 2}, m.at())
-	require.NoError(t, m.store.Forget(t.Context(), id, at))
 	at, err = m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, at.Drifted, "of the part that stays")

@@ -53,8 +53,6 @@ func (r *replica) try(a model.Attempt) (at resilience.Watermark, err error) {
 		return r.mover.Revert(ctx, from, store.Bounds{Batch: model.Batch})
 	case model.PutBack:
 		return r.mover.Revert(ctx, from, store.Bounds{Batch: model.Batch, Partial: true})
-	case model.Forget:
-		err = s.Forget(ctx, r.id, from)
 	case model.Verify:
 		_, err = s.Verify(ctx, r.id, all, model.Rows)
 	case model.Switch:

@@ -11,18 +11,6 @@ import (
 	"rehome/resilience"
 )
 
-// Forget drops what was recorded of rows after the watermark: they are to be
-// tried again.
-func (s *Store) Forget(ctx context.Context, plan string, at resilience.Watermark) error {
-	_, err := s.pool.Exec(ctx, `
-		DELETE FROM rehome.migration_exceptions e USING rehome.migration_progress g
-		WHERE g.plan_id = $1 AND g.last = $2 AND g.epoch = $3 AND e.plan_id = $1 AND e.ordinal > g.last`, plan, at.Last, at.Epoch)
-	if err != nil {
-		return fmt.Errorf("forget the exceptions of %s after row %d: %w", plan, at.Last, interpret(err))
-	}
-	return nil
-}
-
 // Watermark returns how far a plan has come and what the operator wants of it.
 func (s *Store) Watermark(ctx context.Context, plan string) (resilience.Watermark, error) {
 	var w resilience.Watermark

@@ -51,8 +51,7 @@ const (
 	Begin
 	Apply
 	Revert
-	PutBack // Revert of the group in work, while the plan is paused
-	Forget
+	PutBack // Revert of the group in work, which is to be tried again
 	Verify
 	Switch
 	Complete
@@ -68,7 +67,7 @@ const (
 // String says what is done.
 func (a Act) String() string {
 	return []string{
-		"nothing", "begin", "apply", "revert", "put the group back", "forget what was not moved", "look at all rows",
+		"nothing", "begin", "apply", "revert", "put the group back", "look at all rows",
 		"switch", "complete", "pause", "resume", "cancel the plan", "turn round", "put the aliases back",
 		"look whether all are back", "end the undo",
 	}[a]
@@ -81,7 +80,7 @@ type Attempt struct {
 }
 
 // marked says whether an act goes by a watermark.
-func (a Act) marked() bool { return a == Apply || a == Revert || a == PutBack || a == Forget }
+func (a Act) marked() bool { return a == Apply || a == Revert || a == PutBack }
 
 // String says what is tried, and from where.
 func (a Attempt) String() string {
@@ -118,9 +117,9 @@ func (m *Model) do(d *Database, a Attempt) bool {
 	case Revert:
 		m.batch(d, a, m.holds(ByWish, d.Wish == resilience.WishUndo) && d.Last > 0, false)
 	case PutBack:
-		m.batch(d, a, m.holds(ByWish, d.Wish != resilience.WishRun) && d.Last > 0, false)
-	case Forget:
-		m.forget(d, a)
+		if m.batch(d, a, m.holds(ByWish, d.Wish != resilience.WishRun) && d.Last > 0, false) && !m.holds(ByAnew, false) {
+			d.forget()
+		}
 	case Verify:
 		return m.verify(d)
 	case Switch:
@@ -185,10 +184,11 @@ func (m *Model) switchTo(d *Database, switched, allowed bool) bool {
 	return allowed
 }
 
-// batch moves rows from one place to the other and lists those that are not there.
-func (m *Model) batch(d *Database, a Attempt, wished, forward bool) {
+// batch moves rows from one place to the other, lists those that are not there, and
+// reports whether it may.
+func (m *Model) batch(d *Database, a Attempt, wished, forward bool) bool {
 	if !wished || !m.holds(ByWatermark, d.Last == a.Last) || !m.holds(ByEpoch, d.Epoch == a.Epoch) {
-		return
+		return false
 	}
 	from, to, low, high := AtOld, AtNew, a.Last, min(d.Last+Batch, Rows)
 	if d.Last = high; !forward {
@@ -207,13 +207,11 @@ func (m *Model) batch(d *Database, a Attempt, wished, forward bool) {
 			r.Left = true
 		}
 	}
+	return true
 }
 
 // forget drops what is listed of rows that are to be tried again.
-func (m *Model) forget(d *Database, a Attempt) {
-	if !m.holds(ByWatermark, d.Last == a.Last) || !m.holds(ByEpoch, d.Epoch == a.Epoch) {
-		return
-	}
+func (d *Database) forget() {
 	for i := d.Last; i < Rows; i++ {
 		d.Rows[i].Skipped, d.Rows[i].Left = false, false
 	}

@@ -38,7 +38,7 @@ const (
 	ByHold      Guard = "rows are looked at only while the plan works, or goes back"
 	ByBack      Guard = "a row that is back where it came from is no drift"
 	ByHeed      Guard = "a pause that comes late is waited out"
-	ByOrder     Guard = "what is to be tried again is forgotten by the epoch of the order"
+	ByAnew      Guard = "what goes back to be tried again is not listed any more"
 )
 
 // row is what the promises are measured by, beside what the database has of a row.

@@ -29,8 +29,6 @@ func breach(before Database, a Attempt, after Database) string {
 		return "an attempt of an older epoch wrote"
 	case before.Last < after.Last && before.Status == resilience.Paused:
 		return "rows moved during a pause"
-	case a.Act == Forget && before.Wish == resilience.WishUndo:
-		return "what an undo has listed is forgotten"
 	}
 	return ""
 }
@@ -39,12 +37,13 @@ func breach(before Database, a Attempt, after Database) string {
 func (w *world) note(before Database) {
 	for i := range w.rows {
 		was, is, r := before.Rows[i], w.Rows[i], &w.rows[i]
+		returned := w.Last <= int8(i) && int8(i) < before.Last
 		switch moved := is.Is != was.Is; {
 		case moved && is.Is == AtNew:
 			r.moves++
 		case moved:
 			r.moves--
-		case is != was && is.Is != AtNew: // listed: if it moved, the application took it from there
+		case is.Is != AtNew && (returned || is != was): // if it moved, the application took it from there
 			r.moves = 0
 		}
 		if is.Is != was.Is && r.should == AtOld { // what is put at the old path is taken along
@@ -64,6 +63,9 @@ func promise(w world) string {
 			has := w.Rows[i]
 			if (r.moves == 1) == has.Skipped || r.moves > 1 {
 				return fmt.Sprintf("completed, and row %d moved %d times, exception %v", i+1, r.moves, has.Skipped)
+			}
+			if has.Left {
+				return fmt.Sprintf("completed, and row %d is listed as not moved back", i+1)
 			}
 			if r.back {
 				return fmt.Sprintf("completed, and row %d was back where it came from", i+1)

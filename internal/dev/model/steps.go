@@ -56,22 +56,8 @@ func (m *Model) attempts(w world, yield func(event, world)) {
 		next.zombie = Attempt{}
 		yield(event{of: w.zombie, what: ", given up, dies"}, next)
 		ok := m.effect(&next, w.zombie)
-		next.zombie = m.goesOn(next, w.zombie)
 		yield(event{w.zombie, ", given up, is done", true, !ok}, next)
 	}
-}
-
-// goesOn is what else an attempt does that nobody waits for any more: once the group in
-// work is back, as far as it can see, what is listed of it is to be forgotten.
-func (m *Model) goesOn(w world, a Attempt) Attempt {
-	if a.Act != PutBack || w.Last > 0 && w.Wish != resilience.WishRun {
-		return Attempt{}
-	}
-	next := Attempt{Forget, w.Last, a.Epoch}
-	if m.holds(ByOrder, false) {
-		next.Epoch = w.Epoch
-	}
-	return next
 }
 
 // attempt yields what becomes of one: done is the world when it is heard of, lost
@@ -106,8 +92,6 @@ func (w *world) heard(a Attempt) {
 	case Apply:
 		w.arrived = w.arrived || w.Last == Rows && w.Wish == resilience.WishRun
 		w.paused = w.paused || w.Wish == resilience.WishPause && w.told.Act == None // nobody told the run
-	case Forget:
-		w.phase, w.paused = inMoves, w.Wish == resilience.WishPause
 	case Verify:
 		w.verified, w.looked = true, true
 	case Switch:
@@ -151,7 +135,7 @@ func (m *Model) refused(w *world, a Attempt) {
 		}
 	case UndoSwitch, VerifyUndo, EndUndo:
 		m.wrong = "an undo cannot go on: " + a.String()
-	case None, Begin, Apply, Revert, PutBack, Forget, CancelPlan:
+	case None, Begin, Apply, Revert, PutBack, CancelPlan:
 		w.phase = turning
 	}
 }
@@ -226,7 +210,8 @@ func (m *Model) putBack(w world, order func(Act), yield func(event, world)) {
 	case w.Last > 0 && w.Wish != resilience.WishRun:
 		order(PutBack)
 	default:
-		order(Forget)
+		w.phase, w.paused = inMoves, w.Wish == resilience.WishPause
+		yield(event{what: "the group is back, or the plan goes on"}, w)
 	}
 }
 
