@@ -165,11 +165,14 @@ const tries = 10
 // looks at them: one that is large would else never be done beside writers.
 const optimist = 2
 
-// politeTries is how many tries of a batch, over more than ten seconds, give way after a
-// quarter of a second to whoever holds a lock, so that nobody waits for longer for rows that it
-// had locked by then. One more waits for two seconds: else none would ever be done beside
-// an application that always holds a lock for a while.
-const politeTries = 25
+// For so long the tries of a batch give way after a quarter of a second to whoever holds
+// a lock, so that nobody waits for longer for rows that it had locked by then, unless one
+// lasts so long that it is dear to begin anew. The last waits for two seconds: else none
+// would ever be done beside an application that always holds a lock for a while.
+const (
+	politeFor = 10 * time.Second
+	dearFrom  = time.Second
+)
 
 // politely tries a batch until no lock is in its way. A gentle one is tried once, and so is
 // one that is dear to begin anew.
@@ -177,9 +180,13 @@ func (b Bounds) politely(ctx context.Context, try func(patient bool) error) erro
 	if b.Gentle || b.Patient {
 		return try(b.Patient && !b.Gentle)
 	}
-	for n := range politeTries {
+	for began, n := time.Now(), 0; time.Since(began) < politeFor; n++ {
+		tried := time.Now()
 		if err := try(false); TroubleOf(err) != resilience.LockTimeout {
 			return err
+		}
+		if time.Since(tried) > dearFrom {
+			break
 		}
 		select {
 		case <-ctx.Done():
@@ -199,7 +206,8 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
-	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize
+	// What is left out because it is locked is left for good.
+	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize || b.Leave != nil
 	err = b.politely(ctx, func(patient bool) error {
 		m.args["patient"] = patient
 		next, err = m.tried(ctx, at, b, knotted, move, advance)

@@ -281,9 +281,10 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 		most   time.Duration
 		tries  int // by the end of one that fails; 0: it goes on beyond those that others see
 	}{
-		"Gentle":   {store.Bounds{Gentle: true}, moment, 1},
-		"Ordinary": {store.Bounds{}, moment, 0},
-		"Dear":     {store.Bounds{Patient: true}, 6 * time.Second, 1}, // 2 s
+		"Gentle":        {store.Bounds{Gentle: true}, moment, 1},
+		"GentleForLong": {store.Bounds{Gentle: true, Patient: true}, moment, 1},
+		"Ordinary":      {store.Bounds{}, moment, 0},
+		"Dear":          {store.Bounds{Patient: true}, 6 * time.Second, 1}, // 2 s
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -294,6 +295,7 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 			holder := m.session()
 			_, err := holder.Exec(t.Context(), `SELECT FROM rehome.chunks WHERE ordinal = 3 FOR UPDATE`)
 			require.NoError(t, err)
+			started := time.Now()
 			answer := later(func() (resilience.Watermark, error) { return mover.Apply(t.Context(), at, c.bounds) })
 			m.waiting()
 			began := time.Now()
@@ -309,6 +311,9 @@ func TestFault21ALockHolderDelaysOthersForAMomentOnly(t *testing.T) {
 				_, err = answer()
 				require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
 				require.Equal(t, c.tries, m.tries())
+				if c.most > moment {
+					require.Greater(t, time.Since(started), 2*time.Second)
+				}
 				require.NoError(t, holder.Rollback(t.Context()))
 				require.EqualValues(t, 3, m.apply(id, -1).Last)
 			}
@@ -336,7 +341,7 @@ func (m *migrations) tries() int {
 func TestFault21ALockThatIsAlwaysHeldIsReportedInTheEnd(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("it takes twenty seconds")
+		t.Skip("it takes twelve seconds")
 	}
 	m, id := renaming(t, 3)
 	m.countsTries()
@@ -347,8 +352,8 @@ func TestFault21ALockThatIsAlwaysHeldIsReportedInTheEnd(t *testing.T) {
 	began := time.Now()
 	_, err = mover.Apply(t.Context(), at, store.Bounds{})
 	require.Equal(t, resilience.LockTimeout, store.TroubleOf(errors.Unwrap(err)), err)
-	require.Greater(t, time.Since(began), 10*time.Second)
-	require.Equal(t, 26, m.tries())
+	require.Greater(t, time.Since(began), 12*time.Second)
+	require.Greater(t, m.tries(), 2)
 }
 
 func TestFault22ADeadlockIsTriedAgain(t *testing.T) {

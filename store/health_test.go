@@ -106,7 +106,7 @@ func (p *patient) batchOnLock() (batch, other <-chan error) {
 	require.NoError(p, err)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := mover.Apply(p.Context(), at, store.Bounds{Batch: 10})
+		_, err := mover.Apply(p.Context(), at, store.Bounds{Batch: 10, Patient: true})
 		ended <- err
 	}()
 	require.Eventually(p, func() bool { return p.batchWaits() }, 10*time.Second, 5*time.Millisecond)

@@ -3,8 +3,10 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"rehome/internal/dev/model"
@@ -86,6 +88,8 @@ func (r *replica) does(t model.Transaction, how string) {
 	at, err := r.try(t.Attempt)
 	if t.Refused {
 		require.True(r, errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrVerify), "%s is not refused, but: %v\n%s", t.Attempt, err, how)
+		_, byPostgres := errors.AsType[*pgconn.PgError](err)
+		require.False(r, byPostgres, "%s is not refused by a guard, but: %v\n%s", t.Attempt, err, how)
 		return
 	}
 	require.NoError(r, err, "%s\n%s", t.Attempt, how)
@@ -115,11 +119,9 @@ func (r *replica) read() (d model.Database) {
 		r.id, r.paths[model.AtOld], r.paths[model.AtNew], r.chunks).
 		Scan(&d.Status, &d.Wish, &d.Last, &d.Epoch, &d.Turned, &d.Switched, &paths, &skipped, &left))
 	for i, path := range paths {
-		for place, p := range r.paths {
-			if p == path {
-				d.Rows[i].Is = model.Place(place)
-			}
-		}
+		place := slices.Index(r.paths[:], path)
+		require.NotEqual(r, -1, place, "row %d is at %q", i+1, path)
+		d.Rows[i].Is = model.Place(place)
 	}
 	for _, ordinal := range skipped {
 		d.Rows[ordinal-1].Skipped = true
@@ -193,6 +195,7 @@ func (r *replica) from(b *begun) {
 			r.put(b.at)
 			r.follow(t, how)
 		}
+		require.Fail(r, "none of them alone changes the database, and all of them do", how)
 	}
 	for _, t := range b.changes {
 		r.put(b.at)

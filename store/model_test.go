@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"rehome/internal/dev/devtest"
 	"rehome/internal/dev/model"
 	"rehome/resilience"
@@ -35,8 +37,9 @@ func TestModelTransactions(t *testing.T) {
 		chance.Shuffle(len(some), func(i, k int) { some[i], some[k] = some[k], some[i] })
 		some = some[:min(try.states, len(some))]
 		t.Logf("%+v: %d of %d transactions, which begin in %d of %d states", try.limits, count(some), count(states), len(some), len(states))
-		for _, half := range [][]*begun{some[:len(some)/2], some[len(some)/2:]} {
-			t.Run(fmt.Sprint(try.limits.Writes), func(t *testing.T) {
+		require.NotEmpty(t, some)
+		for n, half := range [][]*begun{some[:len(some)/2], some[len(some)/2:]} {
+			t.Run(fmt.Sprintf("%d-%d", try.limits.Writes, n+1), func(t *testing.T) {
 				t.Parallel()
 				r := newMigrations(t, resilience.BuiltinMapping("docs")).replica("dir")
 				for _, b := range half {
@@ -58,11 +61,12 @@ func TestModelWalks(t *testing.T) {
 	chance := devtest.Random(t)
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	did := map[model.Transaction]bool{}
-	steps := 0
+	ends, all := map[resilience.Status]int{}, 0
 	for walk := range walks {
 		r := m.replica(fmt.Sprintf("walk%d", walk))
 		var way []string
-		for _, s := range model.New(model.Limits{Writes: 2, Faults: 4, Pauses: 2, Fails: 1}).Walk(chance) {
+		steps, broken := model.New(model.Limits{Writes: 2, Faults: 4, Pauses: 2, Fails: 1}).Walk(chance)
+		for _, s := range steps {
 			way = append(way, s.What)
 			if s.Act == model.None {
 				r.write(s.Before, s.After)
@@ -70,8 +74,13 @@ func TestModelWalks(t *testing.T) {
 			}
 			r.follow(s.Transaction, strings.Join(way, "\n"))
 			did[s.Transaction] = true
-			steps++
+			all++
 		}
+		require.Empty(t, broken, strings.Join(way, "\n"))
+		ends[r.read().Status]++
 	}
-	t.Logf("%d walks, %d transactions, %d of them different", walks, steps, len(did))
+	t.Logf("%d walks, %d transactions, %d of them different; ends: %v", walks, all, len(did), ends)
+	for _, end := range []resilience.Status{resilience.Completed, resilience.RolledBack} {
+		require.NotZero(t, ends[end], end)
+	}
 }

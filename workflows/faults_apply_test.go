@@ -136,7 +136,7 @@ func TestFault19RowsThatAreDeletedOrPutBackAreAccountedFor(t *testing.T) {
 		j.depart()
 		g.waiting()
 		j.exec(`DELETE FROM rehome.chunks WHERE ordinal IN (231, 232) AND memory = 'docs'`)
-		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'guide/f11.md', 232, 'edit 1')`)
+		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'guide/used/f11.md', 232, 'edit 1')`)
 		g.open()
 		plan := j.completes()
 		require.EqualValues(j, travellers+1, plan.Moves)
@@ -217,15 +217,15 @@ func TestFault23APlaceThatIsTakenMeanwhileIsAConflict(t *testing.T) {
 		g := j.shut(away)
 		j.depart()
 		g.waiting()
-		memory, path := "docs", "manual/f12.md"
+		memory, path := "docs", "manual/used/f12.md"
 		if j.way.transfer {
-			memory, path = "archive", "guide/f12.md"
+			memory, path = "archive", "guide/used/f12.md"
 		}
 		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, $2, 240, 'it came first')`, memory, path)
 		g.open()
 		j.completes()
 		require.Equal(j, map[resilience.Outcome]int{resilience.Clashed: 1}, j.accounted(j.id))
-		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path = 'guide/f12.md' AND ordinal = 240`), "the row that came second stays")
+		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path = 'guide/used/f12.md' AND ordinal = 240`), "the row that came second stays")
 		j.goesHome()
 		require.Equal(j, 1, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND path = $2 AND content = 'it came first'`, memory, path))
 		j.exec(`DELETE FROM rehome.chunks WHERE content = 'it came first'`)

@@ -80,7 +80,7 @@ func gentleWays() []way {
 }
 
 // The rows 1 to travellers are to move. The application edits those up to steady;
-// a test may delete the others. Those from firstUsed to lastUsed are in files of their
+// a test may delete the others. Those from firstUsed on are in files of their
 // own directory, and used, so that intelligent has two groups, and they come last. Row
 // middle, which no strategy but immediate has in its first batch, nor gradual in its first
 // stage, waits for whoever holds the gate. An agent refers to each row whose number ends
@@ -89,16 +89,15 @@ const (
 	travellers = 240
 	steady     = 220
 	firstUsed  = 140
-	lastUsed   = 219
 	middle     = 150
 	cited      = 5
 )
 
 // unused is how many rows intelligent moves before those that are used.
-const unused = travellers - (lastUsed - firstUsed + 1)
+const unused = firstUsed - 1
 
 // file is the path of a row below a directory, in SQL.
-var file = fmt.Sprintf(`CASE WHEN ordinal BETWEEN %d AND %d THEN '/used' ELSE '' END || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, firstUsed, lastUsed)
+var file = fmt.Sprintf(`CASE WHEN ordinal >= %d THEN '/used' ELSE '' END || '/f' || to_char(ordinal / 20, 'FM00') || '.md'`, firstUsed)
 
 // journey is one way in an installation of its own, with an application that
 // reads and writes all the while.

@@ -76,7 +76,7 @@ func TestFault36AnUndoKeepsWhatWasWrittenSince(t *testing.T) {
 		j.exec(`UPDATE rehome.chunks SET content = 'edit 1000000' WHERE ordinal = 231`)
 		j.exec(`DELETE FROM rehome.chunks WHERE ordinal = 232`)
 		j.exec(`UPDATE rehome.chunks SET path = 'app.md' WHERE ordinal = 233`)
-		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, $2, 900, 'new at the new place'), ('docs', 'guide/f11.md', 234, 'took the old place')`, memory, path)
+		j.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ($1, $2, 900, 'new at the new place'), ('docs', 'guide/used/f11.md', 234, 'took the old place')`, memory, path)
 		plan := j.goesHome()
 		require.EqualValues(j, travellers, plan.Moves)
 		outcomes := j.accounted(plan.ID)

@@ -92,10 +92,10 @@ type Step struct {
 	Transaction
 }
 
-// Walk goes one way at random, until nothing can happen any more. One time in three
-// something happens that need not: else the plan would seldom get far.
-func (m *Model) Walk(chance *rand.Rand) []Step {
-	var steps []Step
+// Walk goes one way at random, until nothing can happen any more, and says which promise
+// was broken on it, empty when none was. One time in three something happens that need
+// not: else the plan would seldom get far.
+func (m *Model) Walk(chance *rand.Rand) (steps []Step, broken string) {
 	for w := m.start; ; {
 		var goesOn, mayBe []walked
 		m.each(w, func(e event, next world) {
@@ -110,8 +110,11 @@ func (m *Model) Walk(chance *rand.Rand) []Step {
 		if len(ways) == 0 || len(mayBe) > 0 && chance.IntN(3) == 0 {
 			ways = mayBe
 		}
+		if m.wrong != "" {
+			return steps, m.wrong
+		}
 		if len(ways) == 0 {
-			return steps
+			return steps, promise(w)
 		}
 		way := ways[chance.IntN(len(ways))]
 		steps, w = append(steps, way.Step), way.to

@@ -1,4 +1,4 @@
-package resilience_test
+package model_test
 
 import (
 	"fmt"
