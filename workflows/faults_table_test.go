@@ -19,6 +19,9 @@ func TestEveryFaultHasItsTest(t *testing.T) {
 	require.NoError(t, err)
 	files, err := filepath.Glob("../*/*_test.go")
 	require.NoError(t, err)
+	more, err := filepath.Glob("../internal/dev/*/*_test.go")
+	require.NoError(t, err)
+	files = append(files, more...)
 	var tests strings.Builder
 	for _, file := range files {
 		text, err := os.ReadFile(file)
