@@ -46,18 +46,19 @@ func TestFault24ATableOnAFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
-// waitsForRoom fills the disk of the table while a migration is inside.
+// waitsForRoom fills the disk of the table while a migration is inside, or before all of
+// it is done in one batch, which is tried beside writers, and each try leaves room for the
+// next.
 func (r *rig) waitsForRoom(d *disk, way travel) {
 	r.Helper()
 	id := "m-" + way.String()
 	r.tell(`VACUUM FULL rehome.chunks`) // no room is left in it by the migration before
 	forget := r.remembers()
 	if way.strategy == resilience.Immediate {
-		letGo := r.openBatch(id, way)
 		d.fill()
-		letGo()
+		r.departs(id, way, 0)
 	} else {
-		r.departs(id, way, r.slowly())
+		r.departs(id, way, r.slowly()/2)
 		r.inside(id)
 		d.fill()
 	}
@@ -71,7 +72,6 @@ func (r *rig) waitsForRoom(d *disk, way travel) {
 	d.empty()
 	forget()
 	r.arrives(id, way)
-	r.tell(`DROP TRIGGER IF EXISTS gate ON rehome.chunks`)
 }
 
 // remembers opens a session that may still want to see every chunk as it is now, so that

@@ -201,7 +201,7 @@ func (r *rig) departs(id string, way travel, rate float64) {
 // heldOpen is the advisory lock that one row of a batch waits for.
 const heldOpen = 42
 
-// openBatch starts a migration whose only batch moves or copies a half of its rows and
+// openBatch starts a migration whose only batch moves or copies some of its rows and
 // then waits, for as long as it takes, until it is let go.
 func (r *rig) openBatch(id string, way travel) (letGo func()) {
 	r.Helper()
@@ -211,7 +211,7 @@ func (r *rig) openBatch(id string, way travel) (letGo func()) {
 	}
 	r.tell(fmt.Sprintf(`CREATE OR REPLACE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '50s' AS $$ BEGIN
 		PERFORM pg_advisory_xact_lock_shared(%d); RETURN NEW; END $$`, heldOpen))
-	r.tell(fmt.Sprintf(`CREATE OR REPLACE TRIGGER gate BEFORE `+passing+` EXECUTE FUNCTION public.gate()`, r.rows/2))
+	r.tell(fmt.Sprintf(`CREATE OR REPLACE TRIGGER gate BEFORE `+passing+` EXECUTE FUNCTION public.gate()`, r.rows))
 	holder, err := pgx.Connect(context.Background(), r.database)
 	require.NoError(r, err)
 	letGo = func() { _ = holder.Close(context.Background()) } // it may have gone with Postgres
