@@ -151,7 +151,9 @@ func eachGentleWay(t *testing.T, quickly int, do func(t *testing.T, w way)) {
 	t.Helper()
 	ways := gentleWays()
 	if testing.Short() {
-		ways = ways[:quickly]
+		if ways = ways[:quickly]; quickly == 0 {
+			t.Skip("a server of its own; in the quick form a replica stops in another")
+		}
 	}
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
