@@ -17,9 +17,10 @@ import (
 )
 
 var shapesNotes = []string{
-	"**shape**: a table of an application, all of whose chunks are renamed by every strategy. In place of by hand stands " +
-		"the fixed strategy that was the quickest in the median; it is named. Its runs take half a minute and more, so that what intelligent " +
-		"finds out at their beginning does not decide. Of more than a million chunks, and beside an HNSW index, immediate is no contestant: it refuses what would lock them for a minute. " +
+	"**shape**: a table of an application, all of whose chunks are renamed by intelligent, and by the fixed strategies that it is compared with: batch at 1000, and immediate where " +
+		"it does not refuse to lock them for a minute, as it does beside an HNSW index and for more than a million; gradual rests by design. In place of by hand stands " +
+		"the one that was the quickest in the median; it is named. Its runs take half a minute and more, so that what intelligent " +
+		"finds out at their beginning does not decide. " +
 		"No round goes before those that count.",
 	"The apply of a rebuild begins before the vector index is taken away and ends when it is there again.",
 }

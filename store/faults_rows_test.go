@@ -217,6 +217,31 @@ func TestFault30TheCheckIsChecked(t *testing.T) {
 	}
 }
 
+// TestFault30TheCheckOfCopiesIsChecked: likewise what a trigger makes of a copy, or that
+// it makes none.
+func TestFault30TheCheckOfCopiesIsChecked(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"AByteOfText": `NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`,
+		"AFloat":      `NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`,
+		"NoEmbedding": `NEW.embedding = NULL; RETURN NEW;`,
+		"AKey":        `NEW.metadata = '{"seen": true}'; RETURN NEW;`,
+		"NoCopy":      `RETURN NULL;`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := copied(t, 3, 0)
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + body + ` END $$`)
+			m.exec(`CREATE TRIGGER meddle BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.memory = 'other' AND NEW.ordinal = 2) EXECUTE FUNCTION public.meddle()`)
+			start := m.tables()
+			mover, at := m.mover(id)
+			_, err := mover.Apply(t.Context(), at, store.Bounds{})
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.Equal(t, start, m.tables())
+		})
+	}
+}
+
 func TestFault35AnUndoGoesOnWhereItWasCut(t *testing.T) {
 	t.Parallel()
 	m, id := renaming(t, 12)

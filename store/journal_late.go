@@ -9,8 +9,18 @@ import (
 	"rehome/resilience"
 )
 
+// putBack says of rows up to one of the journal that are in it once more why they do not
+// count as moved: an application put them back, or made them anew by the same id.
+const putBack = `
+		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+		SELECT @plan, m.ordinal, 'drifted', false, 'it was put back at its old path, and is taken along once more'
+		FROM rehome.migration_moves m
+		WHERE m.plan = @number AND m.ordinal <= @before AND m.chunk_id IN (
+			SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number AND ordinal > @before)
+		ON CONFLICT DO NOTHING`
+
 // listLate journals the rows that appeared at the old paths since the plan was
-// made, except for those whose target came to be another's meanwhile: these stay
+// made, or came back there, except for those whose target came to be another's meanwhile: these stay
 // where they are, and are recorded as conflicts.
 func (j *journal) listLate(ctx context.Context) (listed, error) {
 	if _, err := j.listPaths(ctx); err != nil {
@@ -21,6 +31,9 @@ func (j *journal) listLate(ctx context.Context) (listed, error) {
 	found, err := j.listMoves(ctx)
 	if err == nil && found.Moves > 0 {
 		err = j.leaveTaken(ctx, before, &found)
+	}
+	if err == nil && found.Moves > 0 {
+		_, err = j.tx.Exec(ctx, putBack, j.args(pgx.NamedArgs{"before": before}))
 	}
 	if err == nil {
 		err = j.recordConflicts(ctx)

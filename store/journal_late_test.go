@@ -100,3 +100,91 @@ func TestALateChunkIsNotCopiedIntoAnother(t *testing.T) {
 		require.Equal(t, n, m.count(`SELECT count(*) FROM public.notes WHERE team = 'blue' AND meta #>> '{loc,source}' = $1`, fmt.Sprint("/srv/", path)), path)
 	}
 }
+
+// TestRowsThatComeBackAreTakenAlongOnceMore: put back, or deleted and made anew by the same
+// id, as indexers do that know a chunk by its path and number; before or after its batch.
+func TestRowsThatComeBackAreTakenAlongOnceMore(t *testing.T) {
+	t.Parallel()
+	const anew = `INSERT INTO rehome.chunks (id, memory, path, ordinal, content) OVERRIDING SYSTEM VALUE VALUES (2, 'docs', 'a.md', 2, 'anew')`
+	for name, c := range map[string]struct{ before, after string }{
+		"PutBack":        {"", `UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`},
+		"MadeAnew":       {"", `DELETE FROM rehome.chunks WHERE id = 2; ` + anew},
+		"GoneAndAnew":    {`DELETE FROM rehome.chunks WHERE id = 2`, anew},
+		"ElsewhereFirst": {`UPDATE rehome.chunks SET path = 'c.md' WHERE id = 2`, `UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(6, "a.md")
+			id, err := m.plan("", rule("a.md", "b.md"))
+			require.NoError(t, err)
+			if c.before != "" {
+				m.exec(c.before)
+			}
+			m.apply(id, -1)
+			m.exec(c.after)
+			for range 2 { // an attempt whose answer was lost
+				left, err := m.store.Sweep(t.Context(), id)
+				require.NoError(t, err)
+				require.EqualValues(t, 1, left)
+			}
+			m.apply(id, -1)
+			if name == "PutBack" { // again
+				m.exec(c.after)
+				left, err := m.store.Sweep(t.Context(), id)
+				require.NoError(t, err)
+				require.EqualValues(t, 1, left)
+				m.apply(id, -1)
+			}
+			left, err := m.store.Sweep(t.Context(), id)
+			require.NoError(t, err)
+			require.Zero(t, left)
+			_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
+			require.NoError(t, err)
+			plan := m.complete(id)
+			require.EqualValues(t, 6, plan.Moved)
+			require.Equal(t, plan.Moves, plan.Moved+plan.Drifted+plan.Vanished)
+			require.Equal(t, map[string]int{"b.md": 6}, m.at())
+			undo := m.migrate(id)
+			require.EqualValues(t, 6, undo.Moved)
+			require.Equal(t, map[string]int{"a.md": 6}, m.at())
+		})
+	}
+}
+
+// TestRowsThatComeBackGoHomeOnce, when their plan is turned round.
+func TestRowsThatComeBackGoHomeOnce(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(6, "a.md")
+	start := m.rows("rehome.chunks")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`)
+	_, err = m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.revert(id)
+	left, err := m.store.Exceptions(t.Context(), id, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "the first time")
+	require.Equal(t, start, m.rows("rehome.chunks"))
+}
+
+// TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack: what one file left, the other
+// is at.
+func TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(3, "a.md", "b.md", "c.md")
+	id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"), rule("c.md", "d.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	swapped := m.rows("rehome.chunks")
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, left)
+	require.Equal(t, swapped, m.rows("rehome.chunks"))
+	m.complete(id)
+}

@@ -38,16 +38,32 @@ func (j *journal) atSources(and, agree string) string {
 		j.table.name(), j.table.path(), j.table.scope(), and, j.table.locatorsAre("p.old_path"), agree)
 }
 
-// listMoves journals the rows at the listed paths that are not in it yet, in
-// the order of the renames and, within one, of the table: by stretches of 256
-// pages, the chunks of a file together, so that a run has many of them.
+// returning are the rows of the journal that are taken along once more when they lie
+// where they came from: those that batches have passed, but for rows that stay as they
+// are or could not go. Of documents only one state is kept, so that theirs do not.
+const returning = `
+		SELECT (int8multirange(int8range(0, g.last, '(]')) - (` + staying + `)::int8multirange - coalesce((
+			SELECT range_agg(int8range(e.ordinal, e.ordinal, '[]')) FROM rehome.migration_exceptions e
+			WHERE e.plan_id = @plan AND NOT e.undoing AND e.outcome = 'conflict'), '{}'))::text
+		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE p.plan_id = @plan`
+
+// listMoves journals the rows at the listed paths that are not in it yet, or that came
+// back to where they were, in the order of the renames and, within one, of the table: by
+// stretches of 256 pages, the chunks of a file together, so that a run has many of them.
 func (j *journal) listMoves(ctx context.Context) (listed, error) {
-	known := ""
-	if j.total > 0 {
-		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() + ")"
-	}
 	args := j.args(pgx.NamedArgs{"after": j.total, "most": mostOfRun})
 	var found listed
+	known, again := "", "{}"
+	if j.total > 0 {
+		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() +
+			" AND NOT (k.path_id = p.path_id AND k.ordinal <@ @again::int8multirange))"
+		if j.transfer == nil && len(j.table.jsonColumns()) == 0 {
+			if err := j.tx.QueryRow(ctx, returning, args).Scan(&again); err != nil {
+				return found, err
+			}
+		}
+	}
+	args["again"] = again
 	if len(j.table.m.Locators) > 1 { // one always agrees with itself
 		if err := j.tx.QueryRow(ctx, "SELECT count(*) "+j.atSources(known, "NOT TRUE"), args).Scan(&found.Disagree); err != nil {
 			return found, err

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -50,18 +51,22 @@ func TestManyMigrationsShareTwoSlots(t *testing.T) {
 		SELECT count(*) FROM rehome.chunks WHERE path = 'moved/d' || embedding[1]::int || '/f.md'`))
 }
 
-// all starts so many plans at once.
+// all starts so many plans at once, by all strategies in turn.
 func (in *installation) all(plans int) []client.WorkflowRun {
 	in.Helper()
+	strategies := resilience.Strategies()
+	if testing.Short() { // gradual waits for a server that other tests load
+		strategies = slices.DeleteFunc(strategies, func(s resilience.Strategy) bool { return s == resilience.Gradual })
+	}
 	runs, errs := make([]client.WorkflowRun, plans), make([]error, plans)
 	var started sync.WaitGroup
 	for n := range plans {
 		started.Go(func() {
 			id, dir := fmt.Sprintf("m-%d", n+1), fmt.Sprintf("d%d", n+1)
 			options := client.StartWorkflowOptions{ID: workflows.MigrateID(in.id, "docs", id), TaskQueue: workflows.TaskQueue(in.id)}
-			runs[n], errs[n] = in.temporal.ExecuteWorkflow(in.Context(), options, workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
+			runs[n], errs[n] = in.temporal.ExecuteWorkflow(in.Context(), options, workflows.MigrateName(strategies[n%len(strategies)]), workflows.MigrateInput{
 				Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Approve: true,
-				Renames: []resilience.RenameRule{rule(dir, "moved/"+dir)}, Policy: resilience.Policy{BatchSize: 2}, Tuning: quick(),
+				Renames: []resilience.RenameRule{rule(dir, "moved/"+dir)}, Tuning: quick(),
 			})
 		})
 	}
