@@ -237,6 +237,7 @@ func TestFault30TheCheckOfCopiesIsChecked(t *testing.T) {
 			mover, at := m.mover(id)
 			_, err := mover.Apply(t.Context(), at, store.Bounds{})
 			require.ErrorIs(t, err, store.ErrVerify)
+			require.ErrorContains(t, err, "rows 1 to 3")
 			require.Equal(t, start, m.tables())
 		})
 	}

@@ -159,7 +159,7 @@ func (s *Store) Sweep(ctx context.Context, plan string) (int64, error) {
 			return err
 		}
 		left += found.Moves
-		if err := recordEvent(ctx, tx, event{Plan: plan, What: "swept", Detail: fmt.Sprintf("%d chunks appeared at the old paths", found.Moves)}); err != nil {
+		if err := recordEvent(ctx, tx, event{Plan: plan, What: "swept", Detail: fmt.Sprintf("%d chunks appeared at the old paths, or came back there", found.Moves)}); err != nil {
 			return err
 		}
 		return j.extend(ctx, found)

@@ -9,15 +9,16 @@ import (
 	"rehome/resilience"
 )
 
-// putBack says of rows up to one of the journal that are in it once more why they do not
-// count as moved: an application put them back, or made them anew by the same id.
-const putBack = `
-		INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
-		SELECT @plan, m.ordinal, 'drifted', false, 'it was put back at its old path, and is taken along once more'
-		FROM rehome.migration_moves m
-		WHERE m.plan = @number AND m.ordinal <= @before AND m.chunk_id IN (
-			SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number AND ordinal > @before)
-		ON CONFLICT DO NOTHING`
+// putBack says of rows up to one of the journal why they do not count as moved: an
+// application put them back, or made them anew by the same id, be it that they are taken
+// along once more or cannot be.
+func putBack(outcome, chunks string) string {
+	return fmt.Sprintf(`
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+			SELECT @plan, m.ordinal, '%s', false, 'it was put back at its old path'
+			FROM rehome.migration_moves m WHERE m.plan = @number AND m.ordinal <= @after AND m.chunk_id IN (%s)
+			ON CONFLICT DO NOTHING`, outcome, chunks)
+}
 
 // listLate journals the rows that appeared at the old paths since the plan was
 // made, or came back there, except for those whose target came to be another's meanwhile: these stay
@@ -32,8 +33,9 @@ func (j *journal) listLate(ctx context.Context) (listed, error) {
 	if err == nil && found.Moves > 0 {
 		err = j.leaveTaken(ctx, before, &found)
 	}
-	if err == nil && found.Moves > 0 {
-		_, err = j.tx.Exec(ctx, putBack, j.args(pgx.NamedArgs{"before": before}))
+	if err == nil && found.Moves > 0 && j.takesBack() {
+		_, err = j.tx.Exec(ctx, putBack("drifted", "SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number AND last > @after"),
+			j.args(pgx.NamedArgs{"after": before}))
 	}
 	if err == nil {
 		err = j.recordConflicts(ctx)
@@ -57,8 +59,9 @@ func (j *journal) leaveTaken(ctx context.Context, before int64, found *listed) e
 		forgotten AS (
 			DELETE FROM rehome.migration_documents d
 			WHERE d.plan = @number AND d.chunk_id IN (SELECT unnest(chunk_ids) FROM late WHERE path_id = ANY (@left))),
+		returned AS (%s),
 		put AS (%s)
-		%s`, writeRuns("kept", "last"), writtenRuns), args).Scan(&found.Moves, &found.Bytes)
+		%s`, putBack("conflict", "SELECT unnest(chunk_ids) FROM late WHERE path_id = ANY (@left)"), writeRuns("kept", "last"), writtenRuns), args).Scan(&found.Moves, &found.Bytes)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // TestLateRowsAreNeverMergedIntoOthers: what came to be at their target since the
@@ -152,39 +153,100 @@ func TestRowsThatComeBackAreTakenAlongOnceMore(t *testing.T) {
 	}
 }
 
-// TestRowsThatComeBackGoHomeOnce, when their plan is turned round.
+// TestRowsThatComeBackGoHomeOnce, wherever their plan is turned round.
 func TestRowsThatComeBackGoHomeOnce(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(6, "a.md")
-	start := m.rows("rehome.chunks")
-	id, err := m.plan("", rule("a.md", "b.md"))
-	require.NoError(t, err)
-	m.apply(id, -1)
-	m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`)
-	_, err = m.store.Sweep(t.Context(), id)
-	require.NoError(t, err)
-	m.apply(id, -1)
-	m.revert(id)
-	left, err := m.store.Exceptions(t.Context(), id, 10)
-	require.NoError(t, err)
-	require.Len(t, left, 1, "the first time")
-	require.Equal(t, start, m.rows("rehome.chunks"))
+	for late := range 3 { // of the two that came back, so many have gone again
+		t.Run(fmt.Sprint(late), func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			m.fill(6, "a.md")
+			start := m.rows("rehome.chunks")
+			id, err := m.plan("", rule("a.md", "b.md"))
+			require.NoError(t, err)
+			m.apply(id, -1)
+			m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id IN (2, 5)`)
+			left, err := m.store.Sweep(t.Context(), id)
+			require.NoError(t, err)
+			require.EqualValues(t, 2, left)
+			if late > 0 {
+				mover, at := m.mover(id)
+				_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: late})
+				require.NoError(t, err)
+			}
+			m.revert(id)
+			require.Equal(t, start, m.rows("rehome.chunks"))
+		})
+	}
 }
 
-// TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack: what one file left, the other
-// is at.
-func TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack(t *testing.T) {
+// TestRowsThatComeBackToAPlaceThatIsTakenStay, and are conflicts: others are where they went.
+func TestRowsThatComeBackToAPlaceThatIsTakenStay(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.fill(3, "a.md", "b.md", "c.md")
-	id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"), rule("c.md", "d.md"))
+	m.fill(2, "d/a.md", "d/b.md")
+	id, err := m.plan("", rule("d", "e"))
 	require.NoError(t, err)
 	m.apply(id, -1)
-	swapped := m.rows("rehome.chunks")
+	m.exec(`UPDATE rehome.chunks SET path = 'd/a.md' WHERE path = 'e/a.md'`)
+	m.fill(1, "e/a.md")
 	left, err := m.store.Sweep(t.Context(), id)
 	require.NoError(t, err)
 	require.Zero(t, left)
-	require.Equal(t, swapped, m.rows("rehome.chunks"))
-	m.complete(id)
+	_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
+	require.NoError(t, err)
+	plan := m.complete(id)
+	require.EqualValues(t, 2, plan.Moved)
+	require.EqualValues(t, 2, plan.Conflicts-1, "two chunks, and a path")
+	undo := m.migrate(id)
+	require.EqualValues(t, 2, undo.Moved)
+	require.Equal(t, map[string]int{"d/a.md": 2, "d/b.md": 2, "e/a.md": 1}, m.at())
+}
+
+// TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack: what one file left, the other
+// is at; and where they had to go together, those that came back end the migration.
+func TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack(t *testing.T) {
+	t.Parallel()
+	for name, unique := range map[string]bool{"Anywhere": false, "Together": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMigrations(t, resilience.BuiltinMapping("docs"))
+			if unique {
+				m.exec(`CREATE UNIQUE INDEX ON rehome.chunks (path, ordinal)`)
+			}
+			for _, path := range []string{"a.md", "b.md", "c.md"} {
+				m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', $1, n, $1 || n FROM generate_series(1, 3) n`, path)
+			}
+			id, err := m.plan("", rule("a.md", "b.md"), rule("b.md", "a.md"), rule("c.md", "d.md"))
+			require.NoError(t, err)
+			m.apply(id, -1)
+			swapped := m.rows("rehome.chunks")
+			left, err := m.store.Sweep(t.Context(), id)
+			require.NoError(t, err)
+			require.Zero(t, left)
+			require.Equal(t, swapped, m.rows("rehome.chunks"))
+			m.exec(`UPDATE rehome.chunks SET path = 'x' || content WHERE path IN ('a.md', 'b.md') AND ordinal = 1`)
+			m.exec(`UPDATE rehome.chunks SET path = left(content, 4) WHERE path LIKE 'x%'`) // where they came from
+			left, err = m.store.Sweep(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, map[bool]int64{false: 2, true: 0}[unique], left)
+			_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
+			require.ErrorIs(t, err, store.ErrVerify)
+		})
+	}
+}
+
+// TestAGroupThatMayBeTriedAgainTakesNothingBack, since it would forget that it did.
+func TestAGroupThatMayBeTriedAgainTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(3, "a.md")
+	id, err := m.plan("", rule("a.md", "b.md"))
+	require.NoError(t, err)
+	m.exec(`UPDATE rehome.migration_plans SET policy = policy || '{"on_failure": "undo_group"}'`)
+	m.apply(id, -1)
+	m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`)
+	left, err := m.store.Sweep(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, left)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"rehome/resilience"
 )
 
 // listed is what a look at the memory found for a plan.
@@ -40,12 +42,20 @@ func (j *journal) atSources(and, agree string) string {
 
 // returning are the rows of the journal that are taken along once more when they lie
 // where they came from: those that batches have passed, but for rows that stay as they
-// are or could not go. Of documents only one state is kept, so that theirs do not.
+// are or could not go, and those of knots, which would have to go together once more.
 const returning = `
 		SELECT (int8multirange(int8range(0, g.last, '(]')) - (` + staying + `)::int8multirange - coalesce((
+			SELECT range_agg(int8range(lower(k), upper(k), '[]')) FROM unnest(p.knots) k), '{}') - coalesce((
 			SELECT range_agg(int8range(e.ordinal, e.ordinal, '[]')) FROM rehome.migration_exceptions e
 			WHERE e.plan_id = @plan AND NOT e.undoing AND e.outcome = 'conflict'), '{}'))::text
 		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE p.plan_id = @plan`
+
+// takesBack says whether rows that come back are taken along: they are in the journal twice
+// then. Of documents only one state is kept there, and a group that is to be tried again
+// forgets what was said of its rows.
+func (j *journal) takesBack() bool {
+	return j.transfer == nil && len(j.table.jsonColumns()) == 0 && j.policy.OnFailure != resilience.UndoGroup
+}
 
 // listMoves journals the rows at the listed paths that are not in it yet, or that came
 // back to where they were, in the order of the renames and, within one, of the table: by
@@ -57,7 +67,7 @@ func (j *journal) listMoves(ctx context.Context) (listed, error) {
 	if j.total > 0 {
 		known = "AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = " + j.table.id() +
 			" AND NOT (k.path_id = p.path_id AND k.ordinal <@ @again::int8multirange))"
-		if j.transfer == nil && len(j.table.jsonColumns()) == 0 {
+		if j.takesBack() {
 			if err := j.tx.QueryRow(ctx, returning, args).Scan(&again); err != nil {
 				return found, err
 			}

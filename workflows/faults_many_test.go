@@ -37,7 +37,7 @@ func TestManyMigrationsShareTwoSlots(t *testing.T) {
 	runs := in.all(plans)
 	require.Eventually(t, func() bool {
 		return in.number(`SELECT count(*) FROM rehome.migration_plans WHERE status = 'completed'`) == plans
-	}, 10*time.Minute, 100*tick)
+	}, 20*time.Minute, 100*tick)
 	for n, run := range runs {
 		var plan resilience.Plan
 		require.Empty(t, ends(t, run, &plan), "plan %d", n+1)
@@ -62,11 +62,15 @@ func (in *installation) all(plans int) []client.WorkflowRun {
 	var started sync.WaitGroup
 	for n := range plans {
 		started.Go(func() {
+			policy := resilience.Policy{BatchSize: 2}
+			if strategies[n%len(strategies)] == resilience.Immediate { // which has none
+				policy.BatchSize = 0
+			}
 			id, dir := fmt.Sprintf("m-%d", n+1), fmt.Sprintf("d%d", n+1)
 			options := client.StartWorkflowOptions{ID: workflows.MigrateID(in.id, "docs", id), TaskQueue: workflows.TaskQueue(in.id)}
 			runs[n], errs[n] = in.temporal.ExecuteWorkflow(in.Context(), options, workflows.MigrateName(strategies[n%len(strategies)]), workflows.MigrateInput{
 				Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: id, Approve: true,
-				Renames: []resilience.RenameRule{rule(dir, "moved/"+dir)}, Tuning: quick(),
+				Renames: []resilience.RenameRule{rule(dir, "moved/"+dir)}, Policy: policy, Tuning: quick(),
 			})
 		})
 	}

@@ -213,12 +213,12 @@ func TestFault25AReplicaThatStopsInTheMiddleIsWaitedFor(t *testing.T) {
 		j, r, server := followed(t, w, false)
 		g := j.shut(away)
 		in := j.input("m-1")
-		in.Policy.Rate = 10
+		in.Policy.Rate = 5
 		j.id, j.run = "m-1", j.start(workflows.MigrateID(j.installation.id, "docs", "m-1"), workflows.MigrateName(w.strategy), in)
 		g.waiting()
 		r.detach()
 		g.open()
-		require.Contains(t, j.kept(), "1 of 1 replicas are not attached any more")
+		require.Eventually(t, func() bool { return strings.Contains(j.kept(), "1 of 1 replicas are not attached any more") }, patience, tick)
 		at := j.watermark()
 		require.Greater(t, at, w.free())
 		require.Less(t, at, int64(travellers))

@@ -90,6 +90,7 @@ const (
 	steady     = 220
 	firstUsed  = 140
 	middle     = 150
+	remade     = 3 // which the application leaves alone, too
 	cited      = 5
 )
 
@@ -254,7 +255,7 @@ func (j *journey) vacuum(ctx context.Context) {
 func (j *journey) write(ctx context.Context, random *rand.Rand) {
 	j.saw("a writer", every(ctx, func(n int64) error {
 		row := 1 + random.IntN(steady)
-		if row == middle || j.way.gentle() && n%6 != 0 {
+		if row == middle || row == remade || j.way.gentle() && n%6 != 0 {
 			return nil
 		}
 		for _, memory := range []string{"docs", "archive"} { // an application that does not know of the transfer yet
