@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,6 +68,7 @@ func newRigAt(t *testing.T, rows int, address func(database string) string) *rig
 	require.NoError(t, os.Chmod(dir, 0o755)) // Postgres may run as somebody else
 	r := &rig{T: t, dir: dir, seed: devtest.Seed(t), rows: rows, edits: make([]int64, rows+1)}
 	ctx := context.Background()
+	r.keepPorts()
 	r.postgres, err = dev.StartPostgres(ctx, dev.Options{Dir: dir})
 	require.NoError(t, err)
 	r.temporal, err = dev.StartTemporal(ctx, dev.Options{Dir: dir})
@@ -94,6 +100,26 @@ func newRigAt(t *testing.T, rows int, address func(database string) string) *rig
 	r.startWorker()
 	r.startApplication()
 	return r
+}
+
+// keepPorts chooses ports that nobody else takes while a server is away: not those that
+// all stacks prefer, nor such that the kernel gives to connections.
+func (r *rig) keepPorts() {
+	r.Helper()
+	ports := map[string]int{}
+	for _, of := range []string{"postgres_port", "temporal_port", "ui_port"} {
+		require.Eventually(r, func() bool {
+			ports[of] = 20_000 + rand.IntN(10_000)
+			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports[of]))
+			if err == nil {
+				err = listener.Close()
+			}
+			return err == nil
+		}, patience, time.Millisecond)
+	}
+	kept, err := json.Marshal(ports)
+	require.NoError(r, err)
+	require.NoError(r, os.WriteFile(filepath.Join(r.dir, "kept.json"), kept, 0o600))
 }
 
 func (r *rig) startWorker() {

@@ -212,10 +212,16 @@ func TestFault25AReplicaThatStopsInTheMiddleIsWaitedFor(t *testing.T) {
 	eachGentleWay(t, 0, func(t *testing.T, w way) {
 		j, r, server := followed(t, w, false)
 		g := j.shut(away)
-		in := j.input("m-1")
-		in.Policy.Rate = 5
-		j.id, j.run = "m-1", j.start(workflows.MigrateID(j.installation.id, "docs", "m-1"), workflows.MigrateName(w.strategy), in)
+		j.depart()
 		g.waiting()
+		j.told(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: 5, Author: "ana"})
+		var now time.Time
+		require.NoError(t, j.pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&now))
+		require.Eventually(t, func() bool { // a try that knows of it
+			var tries int
+			err := j.pool.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE xact_start > $1 AND pid IN (`+waiter+`)`, g.lock), now).Scan(&tries)
+			return err == nil && tries > 0
+		}, patience, tick)
 		r.detach()
 		g.open()
 		require.Eventually(t, func() bool { return strings.Contains(j.kept(), "1 of 1 replicas are not attached any more") }, patience, tick)
