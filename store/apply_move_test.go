@@ -359,6 +359,22 @@ func TestABatchReadsNoTableWhole(t *testing.T) {
 	}
 }
 
+// TestACopyReadsNoTableWhole, on its way there or back: likewise.
+func TestACopyReadsNoTableWhole(t *testing.T) {
+	t.Parallel()
+	m, id := copied(t, 600, 0)
+	mover, _ := m.mover(id)
+	plans, err := mover.Explain(t.Context())
+	require.NoError(t, err)
+	require.Len(t, plans, 2)
+	for what, plan := range plans {
+		require.NotContains(t, plan, "Seq Scan on chunks", what)
+		require.NotContains(t, plan, "Seq Scan on migration_runs", what)
+		require.NotContains(t, plan, "Hash Join", what)
+		require.Contains(t, plan, "Index Scan using chunks_pkey", what)
+	}
+}
+
 // Rows of different partitions lie at the same place in theirs, and a new path
 // may belong into another partition.
 func TestRowsOfPartitionsAreToldApart(t *testing.T) {

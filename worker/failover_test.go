@@ -17,8 +17,9 @@ import (
 	"rehome/store"
 )
 
-// TestAStandbyTakesOver promotes a synchronous standby while a plan moves chunks,
-// and, in the long form, the next one while an aborted plan moves them back. The worker and the
+// TestAStandbyTakesOver promotes a synchronous standby while a plan moves chunks, and, in
+// the long form, the next one while an aborted plan moves them back, and others in plans
+// by other strategies. The worker and the
 // application go on at the same address, nothing that they were told of is lost,
 // and what a session of before still writes to the old server counts for nothing.
 func TestAStandbyTakesOver(t *testing.T) {
@@ -57,6 +58,14 @@ func TestAStandbyTakesOver(t *testing.T) {
 		r.failover(address, standby, "m-back")
 		require.Equal(t, resilience.RolledBack, r.ends("m-back").Status)
 		r.conserved("a")
+		for _, way := range []travel{{resilience.Intelligent, true}, {resilience.Gradual, false}} {
+			id := "m-" + way.String()
+			standby = r.standBy()
+			r.departs(id, way, r.slowly())
+			r.inside(id)
+			r.failover(address, standby, id)
+			r.arrives(id, way)
+		}
 	}
 	r.quiet()
 	require.NotZero(t, r.reads.Load())
