@@ -36,8 +36,8 @@ var (
 
 // Timing is one batch as it was measured: how long the try that succeeded took,
 // without the wait for a connection. A row that others have locked and leave as it
-// is is waited for within it, for a quarter of a second,
-// and for two where it had to be for long or a batch is dear to begin anew.
+// is is waited for within it, for a quarter of a second, and for two where it had to be
+// for long or a batch is dear to begin anew.
 type Timing struct {
 	Rows int64   `json:"rows"`
 	MS   float64 `json:"ms"`

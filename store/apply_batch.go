@@ -19,12 +19,12 @@ import (
 // move.
 
 // batchGuards bound what a batch may do to others: it gives up rather than queue for long
-// before a lock, with rows of its own locked, or let a statement run for long. A patient one
-// queues longer. One of all rows at once, or with a knot, may run longer, and a gentle one
-// that does not get smaller as long as any other. It finds its rows by index and in the journal's order,
-// whatever the planner believes of a journal it has no statistics of, without compiling
-// the statement first; what it gathers of them stays in memory. The advisory lock tells
-// whoever looks at pg_locks that the session is a batch of this plan.
+// before a lock, with rows of its own locked, or let a statement run for long. A patient
+// one queues longer. One of all rows at once, or with a knot, may run longer, and a gentle
+// one that does not get smaller as long as any other. It finds its rows by index and in the
+// journal's order, whatever the planner believes of a journal it has no statistics of,
+// without compiling the statement first; what it gathers of them stays in memory. The
+// advisory lock tells whoever looks at pg_locks that the session is a batch of this plan.
 const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @patient THEN '2s' ELSE '250ms' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle AND NOT @batch::bigint BETWEEN 1 AND 20 THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),

@@ -20,9 +20,9 @@ func putBack(outcome, chunks string) string {
 			ON CONFLICT DO NOTHING`, outcome, chunks)
 }
 
-// listLate journals the rows that appeared at the old paths since the plan was
-// made, or came back there, except for those whose target came to be another's meanwhile: these stay
-// where they are, and are recorded as conflicts.
+// listLate journals the rows that appeared at the old paths since the plan was made, or
+// came back there, except for those whose target came to be another's meanwhile: these
+// stay where they are, and are recorded as conflicts.
 func (j *journal) listLate(ctx context.Context) (listed, error) {
 	if _, err := j.listPaths(ctx); err != nil {
 		return listed{}, err
