@@ -118,15 +118,15 @@ func (a *Database) judgeChange(ctx context.Context, plan resilience.Plan, in Cha
 		return found, err
 	}
 	why := plan.Unapproved(found.Risk)
-	if why != "" && plan.Policy.ByAnother {
-		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; the setting approve_by_another wants the yes of somebody else than who orders that, so plan it anew by %[1]s, or leave the strategy as it is",
-			in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why)
+	if why == "" || in.Approve && !plan.Policy.ByAnother {
+		return found, nil
 	}
-	if why != "" && !in.Approve {
-		return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; say yes to that with the order, `starter migration strategy %s %s --approve`, or leave the strategy as it is",
-			in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why, plan.ID, in.Strategy)
+	way := fmt.Sprintf("say yes to that with the order, `starter migration strategy %s %s --approve`", plan.ID, in.Strategy)
+	if plan.Policy.ByAnother {
+		way = fmt.Sprintf("the setting approve_by_another wants the yes of somebody else than who orders that, so plan it anew by %s", in.Strategy)
 	}
-	return found, nil
+	return found, refused("by %s the risk of migration %s is %s (%d of 100: %s), and %s; %s, or leave the strategy as it is",
+		in.Strategy, plan.ID, found.Risk.Level, found.Risk.Score, strings.Join(found.Risk.Reasons, ", "), why, way)
 }
 
 // SweepMigration journals chunks that appeared at the old paths since the plan

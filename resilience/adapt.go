@@ -77,9 +77,11 @@ const (
 	InTheWay         Trouble = "in_the_way"        // it kept others waiting, and was cancelled for that
 )
 
+// LeastRows is how small the batches of a servo get, unless rows are huge.
+const LeastRows = 20
+
 // Bounds and constants of the servo.
 const (
-	leastRows     = 20
 	firstBytes    = 4 << 20  // of the first batch
 	mostBytes     = 16 << 20 // of any batch of more than one row
 	servoWindow   = 10       // batches between two looks
@@ -98,11 +100,11 @@ func NewServo(aim Aim, rowBytes int64, reindexes bool) Servo {
 	most := int(max(1, min(int64(aim.Most), mostBytes/rowBytes)))
 	first := int(max(100, min(1000, firstBytes/rowBytes)))
 	if reindexes {
-		first = leastRows
+		first = LeastRows
 	}
 	return Servo{
 		TargetMS: float64(aim.Target) / float64(time.Millisecond),
-		Least:    min(leastRows, most), Most: most, Size: min(first, most),
+		Least:    min(LeastRows, most), Most: most, Size: min(first, most),
 	}
 }
 

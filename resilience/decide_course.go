@@ -82,7 +82,7 @@ func (g Group) Start(plan int) Course {
 		most, plan = min(most, g.Most), min(plan, g.Most)
 	}
 	return Course{
-		Servo:    Servo{TargetMS: g.TargetMS, Least: min(leastRows, most), Most: most, Size: min(g.BatchSize, most)},
+		Servo:    Servo{TargetMS: g.TargetMS, Least: min(LeastRows, most), Most: most, Size: min(g.BatchSize, most)},
 		Forecast: g.Forecast, Default: plan,
 	}
 }

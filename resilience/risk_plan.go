@@ -19,9 +19,8 @@ type Assessment struct {
 // server is, they say where the facts do not.
 func (p Plan) Assess(f Facts, past []PastRun) Assessment {
 	p.Physics, p.Way = f.Physics, f.Way
-	byRule := p.ByRuleMS()
-	expected := Expect(byRule, p.Moves, p.Memory, past)
-	f.Effort.Slowness = cmp.Or(f.Effort.Slowness, float64(expected.P50MS)/float64(byRule))
+	expected := Expect(p.ByRuleMS(), p.Moves, p.Memory, past)
+	f.Effort.Slowness = cmp.Or(f.Effort.Slowness, p.Slowness(past))
 	expected = p.withWaits(expected)
 	expected.Ways = p.ways(f)
 	a := Assessment{Physics: f.Physics, Way: f.Way, Risk: Assess(f), Estimate: expected}

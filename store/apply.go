@@ -199,7 +199,6 @@ func (b Bounds) politely(ctx context.Context, try func(patient bool) error) erro
 
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move *move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
-	var err error
 	knotted := m.knotted(at, b, move.undoing)
 	if !knotted {
 		b = m.shortOfKnot(at, b, move.undoing)
@@ -208,7 +207,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
 	// What is left out because it is locked is left for good.
 	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize || b.Leave != nil
-	err = b.politely(ctx, func(patient bool) error {
+	err := b.politely(ctx, func(patient bool) (err error) {
 		m.args["patient"] = patient
 		next, err = m.tried(ctx, at, b, knotted, move, advance)
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,9 +26,9 @@ import (
 // journal's order, whatever the planner believes of a journal it has no statistics of,
 // without compiling the statement first; what it gathers of them stays in memory. The
 // advisory lock tells whoever looks at pg_locks that the session is a batch of this plan.
-const batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
+var batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @patient THEN '2s' ELSE '250ms' END, true),
-	set_config('statement_timeout', CASE WHEN @gentle AND NOT @batch::bigint BETWEEN 1 AND 20 THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
+	set_config('statement_timeout', CASE WHEN @gentle AND NOT @batch::bigint BETWEEN 1 AND ` + strconv.Itoa(resilience.LeastRows) + ` THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
 	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),

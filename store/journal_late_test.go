@@ -102,6 +102,14 @@ func TestALateChunkIsNotCopiedIntoAnother(t *testing.T) {
 	}
 }
 
+// sweeps takes late rows along, after which so many are left to move.
+func (m *migrations) sweeps(id string, left int64) {
+	m.Helper()
+	found, err := m.store.Sweep(m.Context(), id)
+	require.NoError(m, err)
+	require.Equal(m, left, found)
+}
+
 // TestRowsThatComeBackAreTakenAlongOnceMore: put back, or deleted and made anew by the same
 // id, as indexers do that know a chunk by its path and number; before or after its batch.
 func TestRowsThatComeBackAreTakenAlongOnceMore(t *testing.T) {
@@ -125,21 +133,15 @@ func TestRowsThatComeBackAreTakenAlongOnceMore(t *testing.T) {
 			m.apply(id, -1)
 			m.exec(c.after)
 			for range 2 { // an attempt whose answer was lost
-				left, err := m.store.Sweep(t.Context(), id)
-				require.NoError(t, err)
-				require.EqualValues(t, 1, left)
+				m.sweeps(id, 1)
 			}
 			m.apply(id, -1)
 			if name == "PutBack" { // again
 				m.exec(c.after)
-				left, err := m.store.Sweep(t.Context(), id)
-				require.NoError(t, err)
-				require.EqualValues(t, 1, left)
+				m.sweeps(id, 1)
 				m.apply(id, -1)
 			}
-			left, err := m.store.Sweep(t.Context(), id)
-			require.NoError(t, err)
-			require.Zero(t, left)
+			m.sweeps(id, 0)
 			_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
 			require.NoError(t, err)
 			plan := m.complete(id)
@@ -166,9 +168,7 @@ func TestRowsThatComeBackGoHomeOnce(t *testing.T) {
 			require.NoError(t, err)
 			m.apply(id, -1)
 			m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id IN (2, 5)`)
-			left, err := m.store.Sweep(t.Context(), id)
-			require.NoError(t, err)
-			require.EqualValues(t, 2, left)
+			m.sweeps(id, 2)
 			if late > 0 {
 				mover, at := m.mover(id)
 				_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: late})
@@ -190,9 +190,7 @@ func TestRowsThatComeBackToAPlaceThatIsTakenStay(t *testing.T) {
 	m.apply(id, -1)
 	m.exec(`UPDATE rehome.chunks SET path = 'd/a.md' WHERE path = 'e/a.md'`)
 	m.fill(1, "e/a.md")
-	left, err := m.store.Sweep(t.Context(), id)
-	require.NoError(t, err)
-	require.Zero(t, left)
+	m.sweeps(id, 0)
 	_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
 	require.NoError(t, err)
 	plan := m.complete(id)
@@ -221,15 +219,11 @@ func TestFilesThatChangePlacesAreNotTakenForSuchThatCameBack(t *testing.T) {
 			require.NoError(t, err)
 			m.apply(id, -1)
 			swapped := m.rows("rehome.chunks")
-			left, err := m.store.Sweep(t.Context(), id)
-			require.NoError(t, err)
-			require.Zero(t, left)
+			m.sweeps(id, 0)
 			require.Equal(t, swapped, m.rows("rehome.chunks"))
 			m.exec(`UPDATE rehome.chunks SET path = 'x' || content WHERE path IN ('a.md', 'b.md') AND ordinal = 1`)
 			m.exec(`UPDATE rehome.chunks SET path = left(content, 4) WHERE path LIKE 'x%'`) // where they came from
-			left, err = m.store.Sweep(t.Context(), id)
-			require.NoError(t, err)
-			require.Equal(t, map[bool]int64{false: 2, true: 0}[unique], left)
+			m.sweeps(id, map[bool]int64{false: 2, true: 0}[unique])
 			_, err = m.store.Verify(t.Context(), id, resilience.Verified{}, 100)
 			require.ErrorIs(t, err, store.ErrVerify)
 		})
@@ -246,7 +240,5 @@ func TestAGroupThatMayBeTriedAgainTakesNothingBack(t *testing.T) {
 	m.exec(`UPDATE rehome.migration_plans SET policy = policy || '{"on_failure": "undo_group"}'`)
 	m.apply(id, -1)
 	m.exec(`UPDATE rehome.chunks SET path = 'a.md' WHERE id = 2`)
-	left, err := m.store.Sweep(t.Context(), id)
-	require.NoError(t, err)
-	require.Zero(t, left)
+	m.sweeps(id, 0)
 }

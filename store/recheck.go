@@ -17,11 +17,10 @@ import (
 const driftAllowed = 0.01
 
 // Recheck looks at the table again before a plan begins that waited, or was made a while
-// ago, and says
-// why it has to be approved again: its journal is not what was hashed, too many
-// of its rows are not where they were or too many others came to be there, an
-// approval is too old, or something came to be at a target. It is empty when the
-// plan may begin.
+// ago, and says why it has to be approved again: its journal is not what was hashed, too
+// many of its rows are not where they were or too many others came to be there, an
+// approval is too old, or something came to be at a target. It is empty when the plan may
+// begin.
 func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 	var why string
 	err := s.inTx(ctx, func(tx pgx.Tx) error {

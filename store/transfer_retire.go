@@ -93,9 +93,8 @@ func (r *Retirer) Revert(ctx context.Context, at resilience.Watermark, b Bounds)
 
 func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
 	var next resilience.Watermark
-	var err error
 	b.Patient = b.Patient || b.Leave != nil // what is left out because it is locked is left for good
-	err = b.politely(ctx, func(patient bool) error {
+	err := b.politely(ctx, func(patient bool) (err error) {
 		b.Patient = patient
 		next, err = r.tried(ctx, at, b, undoing)
 		return err

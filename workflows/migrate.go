@@ -193,7 +193,7 @@ func (m *migration) plan(ctx workflow.Context) error {
 		Origin: m.in.Origin, Owner: owner(ctx), Memory: m.in.Memory, Migration: m.in.Migration, Strategy: m.strategy,
 		Renames: m.in.Renames, Undoes: m.in.Undoes, Transfer: m.in.TransferOrder, Policy: m.in.Policy, Rollback: m.readable(m.owing(rollbackPlan(m.in.Policy.Way))),
 	}
-	err := m.unlessAborted(ctx, step{planStopped, "Find the chunks to move and journal them", database.PlanMigration, in}, &plan)
+	err := m.unlessAborted(ctx, step{change: planStopped, summary: "Find the chunks to move and journal them", activity: database.PlanMigration, in: in}, &plan)
 	if p, ok := m.manner.(*phased); ok && err == nil {
 		plan, err = p.analyse(ctx, m)
 	}
@@ -254,7 +254,7 @@ const latePause = "late-pause"
 // taken up again, which wait until it is over, take all orders, and find nothing to do.
 func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
 	for phase, work := m.phase, m.work; ; m.phase = phase {
-		err := m.unlessAborted(ctx, step{stepStopped, summary, activity, m.named(Order{})}, nil)
+		err := m.unlessAborted(ctx, step{change: stepStopped, summary: summary, activity: activity, in: m.named(Order{})}, nil)
 		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			return err
 		}

@@ -46,7 +46,7 @@ func (p *phased) analyse(ctx workflow.Context, m *migration) (resilience.Plan, e
 	defer func() { m.deciding = false }()
 	var a activities.Analysis
 	in := activities.AnalyseInput{PlanInput: m.named(Order{}), Rebuilding: rollbackPlan(resilience.Rebuild)}
-	err := m.unlessAborted(ctx, step{planStopped, "Look at the chunks and decide how each group moves", database.AnalyseMigration, in}, &a)
+	err := m.unlessAborted(ctx, step{change: planStopped, summary: "Look at the chunks and decide how each group moves", activity: database.AnalyseMigration, in: in}, &a)
 	if err == nil { // else those of the run before are still to be shown
 		p.groups, p.read = a.Groups, a.Groups != nil
 	}

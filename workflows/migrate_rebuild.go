@@ -38,7 +38,7 @@ func (m *migration) buildIndexes(ctx workflow.Context) error {
 	}
 	m.progress.set(ctx, Progress{Phase: "Building the vector indexes again"})
 	// It may take hours, and its rows go back faster without it.
-	return m.unlessAborted(ctx, step{buildStopped, "Build the vector indexes again, and check them", database.BuildIndexes, m.named(Order{})}, nil)
+	return m.unlessAborted(ctx, step{change: buildStopped, summary: "Build the vector indexes again, and check them", activity: database.BuildIndexes, in: m.named(Order{})}, nil)
 }
 
 // abandoned says that a person aborted the migration on its way forward.

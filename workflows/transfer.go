@@ -113,7 +113,7 @@ func (m *migration) switchOver(ctx workflow.Context) error {
 	m.saga.owe(switchBack)
 	m.phase = switching
 	defer func() { m.phase = moving }()
-	return m.unlessAborted(ctx, step{stepStopped, "Let references lead to where the chunks are", database.SwitchReferences, m.named(Order{})}, nil)
+	return m.unlessAborted(ctx, step{change: stepStopped, summary: "Let references lead to where the chunks are", activity: database.SwitchReferences, in: m.named(Order{})}, nil)
 }
 
 // soak lets time pass in which the source rows are still there. The end is kept,
