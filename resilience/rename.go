@@ -55,15 +55,18 @@ func CheckRenames(rules []RenameRule) error {
 	return nil
 }
 
-// Waiting says that rule After may only be carried out when rule Before has
-// emptied the place that After takes. Both are numbers of rules.
+// Waiting says that After may only go when Before has left the place that After
+// takes. Both are numbers: of rules, or of files.
 type Waiting struct{ After, Before int64 }
 
-// OrderRenames sorts the rules that wait for another so that each comes after
-// the one it waits for: chains run backwards. The rules of a cycle stay next to
-// each other. A rule waits for one other at most.
+// OrderRenames sorts those that wait for another so that each comes after the one it
+// waits for: chains run backwards. Those of a cycle stay next to each other. Each waits
+// for one other at most.
 func OrderRenames(waiting []Waiting) []int64 {
-	waiting = slices.SortedFunc(slices.Values(waiting), func(a, b Waiting) int { return cmp.Compare(a.After, b.After) })
+	byAfter := func(a, b Waiting) int { return cmp.Compare(a.After, b.After) }
+	if !slices.IsSortedFunc(waiting, byAfter) { // a million of them are not copied for nothing
+		waiting = slices.SortedFunc(slices.Values(waiting), byAfter)
+	}
 	ordered := make([]int64, 0, len(waiting))
 	visited := make([]bool, len(waiting))
 	var chain []int64

@@ -59,16 +59,20 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	t := renaming{oneIn: settings.CompareOneIn}
 	var number int
 	var stays string
-	var knots, aside ranges
-	err = s.pool.QueryRow(ctx, `
-		SELECT number, mapping, stays, knots, aside - stays::int8multirange
-		FROM rehome.migration_plans p CROSS JOIN LATERAL (SELECT `+staying+` AS stays) s WHERE plan_id = $1`, plan).
-		Scan(&number, &t.m, &stays, &knots, &aside)
+	err = s.pool.QueryRow(ctx, `SELECT number, mapping, chained, `+staying+` FROM rehome.migration_plans p WHERE plan_id = $1`, plan).Scan(&number, &t.m, &t.inOrder, &stays)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, problem(ErrNotFound, "there is no migration %s; see `starter migration list`", plan)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of plan %s: %w", plan, interpret(err))
+	}
+	knots, err := s.spans(ctx, plan, "knots", 1)
+	if err != nil {
+		return nil, err
+	}
+	aside, err := s.spans(ctx, plan, "aside - "+staying+"::int8multirange", 0)
+	if err != nil {
+		return nil, err
 	}
 	relations, err := s.relations(ctx, t.table)
 	if err != nil {
@@ -77,7 +81,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	some := stays != "{}"
 	args := t.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays, "relations": relations, "contents": []string{t.m.ID, t.m.Content, t.m.Embedding}})
 	m := &Mover{
-		store: s, plan: plan, args: args, onward: onward, knots: spansOf(knots, 1), aside: spansOf(aside, 0),
+		store: s, plan: plan, args: args, onward: onward, knots: knots, aside: aside,
 		apply: &move{statement: t.statement(forward, everyRow, some)}, revert: &move{statement: t.statement(backward, everyRow, some), undoing: true},
 		lock: lockStatement(t.table), apart: checkAtOnce,
 	}

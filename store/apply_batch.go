@@ -275,7 +275,7 @@ func (m *Mover) watched(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64
 // rows moves rows (lo, hi] of the journal, where some make room for the others in turns,
 // and accounts for all of them.
 func (m *Mover) rows(ctx context.Context, tx pgx.Tx, move *move, lo, hi int64) (batchResult, error) {
-	if len(m.aside.within(lo, hi)) == 0 {
+	if !m.aside.meet(lo, hi) {
 		return m.pieces(ctx, tx, move.statement, move.undoing, lo, hi)
 	}
 	if _, err := m.pieces(ctx, tx, move.aside.out, move.undoing, lo, hi); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sort"
 
 	"github.com/jackc/pgx/v5"
@@ -74,7 +75,7 @@ func (p *passage) whole(ctx context.Context, tx pgx.Tx, by *passed) error {
 			return err
 		}
 	}
-	if len(p.m.knots.within(by.lo, by.hi)) == 0 {
+	if !p.m.knots.meet(by.lo, by.hi) {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '8min'`)
@@ -98,14 +99,18 @@ type spans []span
 // ranges are such, as Postgres keeps them.
 type ranges = pgtype.Multirange[pgtype.Range[int64]]
 
-// spansOf are ranges of rows. Of knots, whose ranges are of ends that a batch may not
-// have, more is 1: the row after the last of these is tied, too.
-func spansOf(all ranges, more int64) spans {
-	found := make(spans, len(all))
-	for i, r := range all { // [lower, upper), as Postgres has all of whole numbers
-		found[i] = span{r.Lower - 1, r.Upper - 1 + more}
+// spans reads ranges of rows of a plan p, SQL, one after another: there may be as many as
+// there are files. Knots are ranges of ends that a batch may not have, of which more is 1:
+// the row after the last of these is tied, too.
+func (s *Store) spans(ctx context.Context, plan, of string, more int) (all spans, err error) {
+	rows, err := s.pool.Query(ctx, `SELECT lower(r) - 1, upper(r) - 1 + $2 FROM rehome.migration_plans p, unnest(`+of+`) r WHERE plan_id = $1`, plan, more)
+	if err == nil {
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (one span, err error) { return one, row.Scan(&one.lo, &one.hi) })
 	}
-	return found
+	if err != nil {
+		return nil, fmt.Errorf("read which rows of plan %s go together: %w", plan, interpret(err))
+	}
+	return all, nil
 }
 
 // from is the index of the first that ends after a row.
@@ -123,6 +128,12 @@ func (s spans) next(at int64, undoing bool) *span {
 		return nil
 	}
 	return &s[i]
+}
+
+// meet says whether they have any of rows (lo, hi].
+func (s spans) meet(lo, hi int64) bool {
+	i := s.from(lo)
+	return i < len(s) && s[i].lo < hi
 }
 
 // within is what they have of rows (lo, hi].

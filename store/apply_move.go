@@ -67,7 +67,8 @@ const staying = `CASE WHEN p.way = 'alias_only' THEN '{[' || coalesce((
 // was.
 type renaming struct {
 	table
-	oneIn int
+	oneIn   int
+	inOrder bool // rows take the places of others, which have to leave first
 }
 
 // statement moves the rows (@lo, @hi] of the journal, or a part of them, in a direction,
@@ -131,14 +132,26 @@ func (t renaming) statement(d direction, of portion, some bool) string {
 func (t renaming) comparesAll() bool { return t.oneIn == 1 || t.rewritesDocuments() }
 
 // found joins the planned rows p to the rows t that the update writes and, where all
-// are compared, to what they were.
+// are compared, to what they were. By itself a join goes mostly in the journal's order,
+// since it finds rows by their ids; but of a small table the planner may think better.
 func (t renaming) found(d direction) string {
 	here := t.isHere(d)
-	if t.comparesAll() { // in one snapshot the rows are found again without their index
-		return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at, %s FROM planned p JOIN %s t ON %s WHERE NOT p.stays) p
-			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, t.asItWas(), t.name(), here)
+	if !t.comparesAll() && !t.inOrder {
+		return `FROM planned p WHERE NOT p.stays AND ` + here
 	}
-	return `FROM planned p WHERE NOT p.stays AND ` + here
+	was, order := "", ""
+	if t.comparesAll() {
+		was = ", " + t.asItWas()
+	}
+	if t.inOrder {
+		order = "ORDER BY p.ordinal"
+		if d.undoing {
+			order += " DESC"
+		}
+	}
+	// In one snapshot the rows are found again without their index.
+	return fmt.Sprintf(`FROM (SELECT p.*, t.tableoid AS was_in, t.ctid AS was_at%s FROM planned p JOIN %s t ON %s WHERE NOT p.stays %s) p
+			WHERE t.tableoid = p.was_in AND t.ctid = p.was_at`, was, t.name(), here, order)
 }
 
 // isHere holds for the row of p where it is when it is to move.

@@ -12,7 +12,6 @@ import (
 
 // onePlace is a unique index, or one of an exclusion, that holds a path.
 type onePlace struct {
-	Name    string
 	Beside  []string // its columns that hold no path
 	Unknown bool     // it is of an exclusion, or of what is made of others: nobody knows which rows meet by it
 	Nulls   bool     // it takes no two that are NULL
@@ -37,7 +36,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
 				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@paths::text[] || @documents::text[])) AS made
 			FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid)
-		SELECT min(i.indexrelid::regclass::text), k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,
+		SELECT k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,
 			coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false), coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
 		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
@@ -51,7 +50,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
 		WHERE (i.indisunique OR i.indisexclusion) AND (k.path OR k.document OR d.path OR d.document AND (
 			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
-		GROUP BY 2, 3, 4, 5 ORDER BY 1`,
+		GROUP BY 1, 2, 3, 4`,
 		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": keys})
 	if err != nil {
 		return nil, err
@@ -76,19 +75,16 @@ func (j *journal) tie(ctx context.Context) error {
 	if err != nil || len(places) == 0 {
 		return err
 	}
-	if len(j.table.jsonColumns()) > 0 { // whose text comes back as it was, but only from one other path
-		if j.undoes == "" {
-			_, err = j.find(ctx, `
-				WITH `+j.meetings(places)+`
-				SELECT 'circle', old_key, new_key, format('the index %s may take no two of their chunks at one, and none can step aside: the path is kept in a column of type json', name), count(*) OVER ()
-				FROM met ORDER BY old_key LIMIT @kept`)
-		}
+	if err := j.fileByFile(ctx); err != nil {
+		return err
+	}
+	if _, err := j.tx.Exec(ctx, `UPDATE rehome.migration_plans SET chained = true WHERE plan_id = @plan`, j.args(nil)); err != nil {
 		return err
 	}
 	tag, err := j.tx.Exec(ctx, `
 		WITH `+j.meetings(places)+`
 		UPDATE rehome.migration_paths n SET aside = true FROM met WHERE n.plan_id = @plan AND n.old_key = met.new_key`, j.args(nil))
-	if err != nil || tag.RowsAffected() == 0 {
+	if err != nil || tag.RowsAffected() == 0 { // chains only, in which nobody has to step aside
 		return err
 	}
 	if _, err := j.tx.Exec(ctx, knots, j.args(nil)); err != nil || j.undoes != "" {
@@ -101,12 +97,47 @@ func (j *journal) tie(ctx context.Context) error {
 	return err
 }
 
-// meetings are the files that go where another still is, and by what index their chunks
-// would meet there. Which of two comes first, their rows say.
+// fileByFile writes the journal in another order, in which files that take the places of
+// others come last, each after the one whose place it takes: so that chains run backwards,
+// and the files of a circle come together. The renames are in such an order; but those of
+// directories tie as many files to each other, of which few are a circle. A file, of
+// however many spellings, goes by the first of its path_ids.
+func (j *journal) fileByFile(ctx context.Context) error {
+	rows, err := j.tx.Query(ctx, `
+		WITH files AS MATERIALIZED (
+			SELECT old_key, min(new_key) AS new_key, min(path_id) AS file FROM rehome.migration_paths WHERE plan_id = @plan GROUP BY 1)
+		SELECT takes.file, leaves.file FROM files takes JOIN files leaves ON leaves.old_key = takes.new_key ORDER BY 1`, j.args(nil))
+	if err != nil {
+		return err
+	}
+	waiting, err := pgx.CollectRows(rows, pgx.RowToStructByPos[resilience.Waiting])
+	if err != nil {
+		return err
+	}
+	var written, bytes int64
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH placed AS MATERIALIZED (
+			SELECT p.path_id, o.turn
+			FROM unnest(@order::bigint[]) WITH ORDINALITY o (file, turn)
+			JOIN rehome.migration_paths first ON first.plan_id = @plan AND first.path_id = o.file
+			JOIN rehome.migration_paths p ON p.plan_id = @plan AND p.old_key = first.old_key),
+		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
+		runs AS (SELECT t.*, p.turn FROM taken t LEFT JOIN placed p USING (path_id)),
+		put AS (%s)
+		%s`, writeRuns("runs", "turn NULLS FIRST, last"), writtenRuns),
+		j.args(pgx.NamedArgs{"after": 0, "order": resilience.OrderRenames(waiting)})).Scan(&written, &bytes)
+	if err == nil && written != j.total {
+		err = problem(ErrVerify, "the journal of %s had %d rows and has %d in another order: others changed it (rehome.migration_runs) while it was planned; nothing has moved, so plan it again", j.plan, j.total, written)
+	}
+	return err
+}
+
+// meetings are the places at which a file arrives where another still is, and chunks of
+// both would meet in an index. Which of two comes first, their rows say.
 func (j *journal) meetings(places []onePlace) string {
 	met := make([]string, len(places))
 	for i, place := range places {
-		met[i] = fmt.Sprintf("SELECT old_key, new_key, %s::text AS name FROM links l%s", literal(place.Name), j.meet(place))
+		met[i] = "SELECT new_key FROM links l" + j.meet(place)
 	}
 	return fmt.Sprintf(`turns AS MATERIALIZED (
 			SELECT path_id, min(first) AS first, max(last) AS last FROM rehome.migration_runs WHERE plan = @number GROUP BY 1),
@@ -115,7 +146,7 @@ func (j *journal) meetings(places []onePlace) string {
 			FROM rehome.migration_paths p JOIN turns comes ON comes.path_id = p.path_id
 			JOIN rehome.migration_paths n ON n.plan_id = @plan AND n.old_key = p.new_key JOIN turns goes ON goes.path_id = n.path_id
 			WHERE p.plan_id = @plan AND goes.last > comes.first AND n.old_key <> p.old_key),
-		met AS MATERIALIZED (SELECT DISTINCT ON (old_key) * FROM (%s) m ORDER BY old_key, name)`, strings.Join(met, " UNION ALL "))
+		met AS MATERIALIZED (%s)`, strings.Join(met, " UNION "))
 }
 
 // meet joins the chunks of two files of a link l that may not stand at one place. Where

@@ -54,16 +54,22 @@ func (t table) rewritten(column, typ string, d direction) string {
 }
 
 // rewrittenJSON puts a json document back verbatim where it is still what we
-// made of it; elsewhere it changes the path only.
+// made of it; elsewhere, and in one that steps aside, it changes the path only.
 func (t table) rewrittenJSON(column string, d direction) string {
+	now := t.column(column)
+	change := t.put(column, now, "p."+d.to)
+	if d.to == sideways {
+		return change
+	}
 	at := slices.Index(t.jsonColumns(), column) + 1
 	was, verbatim := fmt.Sprintf("p.documents[%d]", at), fmt.Sprintf("p.restores[%d]", at)
 	if d.undoing {
 		was, verbatim = t.written(column, "p"), was
 	}
-	now := t.column(column)
-	return fmt.Sprintf("CASE WHEN %[1]s::text = %[2]s AND %[3]s IS NOT NULL THEN %[3]s::json ELSE %[4]s END",
-		now, was, verbatim, t.put(column, now, "p."+d.to))
+	if d.from == sideways {
+		was = t.put(column, "("+was+")::json", "p."+sideways) + "::text"
+	}
+	return fmt.Sprintf("CASE WHEN %[3]s IS NULL THEN %[4]s WHEN %[1]s::text = %[2]s THEN %[3]s::json ELSE %[4]s END", now, was, verbatim, change)
 }
 
 // written is the text that a journal's row, under an alias, made of a json column.

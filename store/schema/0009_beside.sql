@@ -1,0 +1,7 @@
+-- What stood in the columns of a copy that the transfer does not fill when it was made: a
+-- print of them. NULL: there are none, nobody can tell, or it was made before this version.
+ALTER TABLE rehome.migration_copies ADD COLUMN beside bytea;
+
+-- Its files take the places of others, where an index takes no two chunks at one: rows
+-- have to move in the order of the journal.
+ALTER TABLE rehome.migration_plans ADD COLUMN chained boolean NOT NULL DEFAULT false;
