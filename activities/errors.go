@@ -22,6 +22,7 @@ const (
 	Schema   = "Schema"
 	Unfit    = "Unfit"
 	Verify   = "Verify"
+	Returned = "Returned"
 )
 
 // classify turns an error into what Temporal decides by. Context errors and
@@ -47,6 +48,7 @@ func classify(op string, err error) error {
 		{store.ErrSchema, Schema},
 		{store.ErrUnfit, Unfit},
 		{store.ErrVerify, Verify},
+		{store.ErrReturned, Returned},
 	} {
 		if errors.Is(err, known.kind) {
 			message := fmt.Sprintf("%s: %s", op, err)

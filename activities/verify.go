@@ -19,7 +19,7 @@ type VerifyInput struct {
 
 // VerifyMigration looks at every row of a plan after the last has moved, slice
 // by slice, and at what else is at its targets. A mismatch is an error that no
-// retry mends.
+// retry mends, but a sweep may what is Returned.
 func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilience.Verified, error) {
 	at := in.At
 	at, _, err := inSlice(ctx, in.Slice, func(ctx context.Context) (resilience.Verified, bool, error) {

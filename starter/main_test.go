@@ -41,6 +41,7 @@ func TestExitCodes(t *testing.T) {
 		{store.ErrSchema, exitRefused},
 		{store.ErrConflict, exitConflict},
 		{store.ErrVerify, exitFailed},
+		{store.ErrReturned, exitFailed},
 		{store.ErrUnreachable, exitUnreachable},
 		{step(activities.NotFound), exitNotFound},
 		{step(activities.Invalid), exitUsage},
@@ -50,6 +51,7 @@ func TestExitCodes(t *testing.T) {
 		{step(activities.Conflict), exitConflict},
 		{step(activities.Unfit), exitFailed},
 		{step(activities.Verify), exitFailed},
+		{step(activities.Returned), exitFailed},
 		{step(workflows.RollbackFailed), exitFailed},
 		{step(workflows.Aborted), exitFailed},
 		// A server that goes away in the middle.

@@ -19,6 +19,7 @@ var (
 	ErrRights      = errors.New("missing rights")
 	ErrUnfit       = errors.New("does not fit the table") // a value or a column that the table does not take
 	ErrVerify      = errors.New("verification failed")
+	ErrReturned    = errors.New("moved back by others")
 	ErrSchema      = errors.New("schema mismatch") // schema rehome is absent, or newer than this binary
 )
 

@@ -53,9 +53,11 @@ const returning = `
 // takesBack says whether rows that come back are taken along: they are in the journal twice
 // then. Of documents only one state is kept there, and a group that is to be tried again
 // forgets what was said of its rows.
-func (j *journal) takesBack() bool {
-	return j.transfer == nil && len(j.table.jsonColumns()) == 0 && j.policy.OnFailure != resilience.UndoGroup
+func (t table) takesBack(p resilience.Policy) bool {
+	return len(t.jsonColumns()) == 0 && p.OnFailure != resilience.UndoGroup
 }
+
+func (j *journal) takesBack() bool { return j.transfer == nil && j.table.takesBack(j.policy) }
 
 // listMoves journals the rows at the listed paths that are not in it yet, or that came
 // back to where they were, in the order of the renames and, within one, of the table: by
@@ -144,10 +146,8 @@ func (j *journal) listUndone(ctx context.Context) error {
 	if err := j.keepDocuments(ctx, args); err != nil {
 		return err
 	}
-	_, err = j.tx.Exec(ctx, `
-		UPDATE rehome.migration_plans p SET moves = @total, bytes = u.bytes
-		FROM rehome.migration_plans u WHERE p.plan_id = @plan AND u.plan_id = @undoes`,
-		j.args(pgx.NamedArgs{"undoes": j.undoes, "total": j.total}))
+	_, err = j.tx.Exec(ctx, `UPDATE rehome.migration_plans SET moves = @total, bytes = @bytes WHERE plan_id = @plan`,
+		j.args(pgx.NamedArgs{"total": j.total, "bytes": bytes}))
 	return err
 }
 

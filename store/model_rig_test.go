@@ -87,7 +87,7 @@ func (r *replica) does(t model.Transaction, how string) {
 	r.Helper()
 	at, err := r.try(t.Attempt)
 	if t.Refused {
-		require.True(r, errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrVerify), "%s is not refused, but: %v\n%s", t.Attempt, err, how)
+		require.True(r, errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrVerify) || errors.Is(err, store.ErrReturned), "%s is not refused, but: %v\n%s", t.Attempt, err, how)
 		_, byPostgres := errors.AsType[*pgconn.PgError](err)
 		require.False(r, byPostgres, "%s is not refused by a guard, but: %v\n%s", t.Attempt, err, how)
 		return

@@ -15,7 +15,8 @@ import (
 // Verify looks at the rows of a plan after at, n at most, once all have moved,
 // and returns how far it came. Each has to be at its target or listed as an
 // exception. A row that an application moved on or deleted since its batch is
-// listed now; one that lies where it came from, or is missing in the journal, is
+// listed now. One that lies where it came from is ErrReturned where the next Sweep takes
+// it along once more. Where it does not, and where one is missing in the journal, it is
 // ErrVerify: the plan is to be undone.
 //
 // Of a transfer that goes back, each chunk has to be at home and its copy gone, see
@@ -105,13 +106,14 @@ func (v *verification) needless(ctx context.Context, tx pgx.Tx) (needless bool, 
 // look looks at rows (lo, hi] of the journal, and returns how many an application
 // changed since their batch.
 func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since int64, err error) {
-	statement, wrong := v.statement(), "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
+	const back = "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
+	statement, wrong := v.statement(), back
 	if v.transfer != nil {
 		statement, wrong = v.transfer.homeStatement(v.undoing), "chunks did not come home, or left their copies, and no outcome says why; put back what others changed in migration_copies, migration_exceptions or quarantine of schema rehome, and undo it again"
 	}
 	v.args["lo"], v.args["hi"] = lo, hi
-	var planned, unaccounted int64
-	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &since); err != nil {
+	var planned, unaccounted, returned int64
+	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &returned, &since); err != nil {
 		return 0, err
 	}
 	switch {
@@ -119,6 +121,8 @@ func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since
 		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths: restore these tables", lo+1, hi, v.plan, planned, hi-lo)
 	case unaccounted > 0:
 		return 0, problem(ErrVerify, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
+	case returned > 0:
+		return 0, problem(ErrReturned, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, returned, back)
 	}
 	return since, nil
 }
@@ -131,13 +135,20 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 	var number int
 	var last, turned int64
 	var stays string
+	var policy resilience.Policy
+	var undoes bool
 	err := tx.QueryRow(ctx, `
-		SELECT p.number, p.mapping, g.last, g.total, coalesce(g.turned, 0), `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
-		WHERE plan_id = $1`, plan).Scan(&number, &v.table.m, &last, &v.total, &turned, &stays)
+		SELECT p.number, p.mapping, p.policy, p.undoes IS NOT NULL, g.last, g.total, coalesce(g.turned, 0), `+staying+` FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id)
+		WHERE plan_id = $1`, plan).Scan(&number, &v.table.m, &policy, &undoes, &last, &v.total, &turned, &stays)
 	if err == nil {
 		v.transfer, err = readTransfer(ctx, tx, plan)
 	}
+	again := "{}" // what a sweep takes along once more
 	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
+	if err == nil && v.transfer == nil && !undoing && !undoes && v.table.takesBack(policy) {
+		err = tx.QueryRow(ctx, returning, v.args).Scan(&again)
+	}
+	v.args["again"] = again
 	switch {
 	case v.transfer == nil && undoing:
 		v.total = turned
@@ -175,8 +186,9 @@ func (v *verification) foreign() string {
 }
 
 // statement counts rows (@lo, @hi] of the journal, those that lie at their old path
-// again, and those that went elsewhere since, which it lists. Once all have gone back,
-// elsewhere is also the new path, and rows that had not moved are left out.
+// again, for good or until the next sweep, and those that went elsewhere since, which it
+// lists. Once all have gone back, elsewhere is also the new path, and rows that had not
+// moved are left out.
 func (v *verification) statement() string {
 	t, source, target, known := v.table, "p.old_path", "p.new_path", "AND NOT e.undoing"
 	if v.undoing {
@@ -198,7 +210,8 @@ func (v *verification) statement() string {
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it is at its new path' ELSE '' END
 			FROM astray WHERE {undoing} OR NOT again
 			ON CONFLICT DO NOTHING)
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing} AND NOT ordinal <@ @again::int8multirange),
+			count(*) FILTER (WHERE again AND NOT {undoing} AND ordinal <@ @again::int8multirange), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
 }
 
 // VerifyTargets counts the rows at the targets of a plan that are not its own: an

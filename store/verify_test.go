@@ -15,19 +15,20 @@ func TestVerifyLooksAtEveryRow(t *testing.T) {
 		write string // what somebody does after the moves
 		want  resilience.Verified
 		says  string
+		kind  error
 	}{
-		"AsItShouldBe": {``, resilience.Verified{Last: 6, Total: 6}, ""},
-		"MovedOn":      {`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 5`, resilience.Verified{Last: 6, Total: 6, Since: 1}, ""},
-		"Deleted":      {`DELETE FROM rehome.chunks WHERE ordinal IN (1, 5)`, resilience.Verified{Last: 6, Total: 6, Since: 2}, ""},
-		"Edited":       {`UPDATE rehome.chunks SET content = 'new'`, resilience.Verified{Last: 6, Total: 6}, ""},
+		"AsItShouldBe": {``, resilience.Verified{Last: 6, Total: 6}, "", nil},
+		"MovedOn":      {`UPDATE rehome.chunks SET path = 'c.md' WHERE ordinal = 5`, resilience.Verified{Last: 6, Total: 6, Since: 1}, "", nil},
+		"Deleted":      {`DELETE FROM rehome.chunks WHERE ordinal IN (1, 5)`, resilience.Verified{Last: 6, Total: 6, Since: 2}, "", nil},
+		"Edited":       {`UPDATE rehome.chunks SET content = 'new'`, resilience.Verified{Last: 6, Total: 6}, "", nil},
 		"Foreign": {
 			`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('docs', 'b.md', 9, 'x')`,
 			resilience.Verified{Last: 6, Total: 6, Foreign: 1},
-			"",
+			"", nil,
 		},
-		"Back":        {`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 5`, resilience.Verified{}, "back at their old path"},
-		"NoJournal":   {`UPDATE rehome.migration_runs SET first = 5, chunk_ids = chunk_ids[5:]`, resilience.Verified{}, "the journal has 0 of 2"},
-		"NotAtTheEnd": {`UPDATE rehome.migration_progress SET last = 5`, resilience.Verified{}, "has not moved all"},
+		"Back":        {`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 5`, resilience.Verified{}, "back at their old path", store.ErrReturned},
+		"NoJournal":   {`UPDATE rehome.migration_runs SET first = 5, chunk_ids = chunk_ids[5:]`, resilience.Verified{}, "the journal has 0 of 2", store.ErrVerify},
+		"NotAtTheEnd": {`UPDATE rehome.migration_progress SET last = 5`, resilience.Verified{}, "has not moved all", store.ErrVerify},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +46,7 @@ func TestVerifyLooksAtEveryRow(t *testing.T) {
 				got, err = m.store.Verify(t.Context(), id, got, 2)
 			}
 			if c.says != "" {
-				require.ErrorIs(t, err, store.ErrVerify)
+				require.ErrorIs(t, err, c.kind)
 				require.ErrorContains(t, err, c.says)
 				return
 			}

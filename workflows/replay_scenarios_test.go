@@ -314,6 +314,18 @@ func failureScenarios() map[string]scenario {
 			_, run := in.migrate(resilience.Policy{}, theGuide)
 			return run
 		},
+		"migrate-returned": func(in *installation) client.WorkflowRun { // a row is back when all are looked at
+			in.faults.inject("VerifyMigration", fault{times: 1, meets: func(int) {
+				in.exec(`UPDATE rehome.chunks SET path = 'guide/a.md' WHERE memory = 'docs' AND ordinal = 7`)
+			}})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			return run
+		},
+		"migrate-returned-undone": func(in *installation) client.WorkflowRun { // and was, when nobody took it along
+			in.faults.inject("VerifyMigration", fault{times: 1, err: errReturned})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			return run
+		},
 		"migrate-group-put-back": func(in *installation) client.WorkflowRun {
 			in.faults.inject("MoveSlice", fault{after: true, times: 1})
 			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)

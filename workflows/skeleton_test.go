@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type actor struct {
 	slice  int64 // rows that one slice moves
 	turned int64 // rows that had moved when it was turned round
 	sweeps []int64
+	comes  int64           // rows that come back to where they were while all are looked at
 	plan   resilience.Plan // as planning returns it
 	now    resilience.Plan // as it stands later
 	busy   int             // how many times there is no slot
@@ -96,6 +98,10 @@ func (a *actor) VerifyMigration(_ context.Context, in activities.VerifyInput) (a
 		at.Total, at.Last = a.at.Total, a.at.Total
 		at.Done = true
 	})
+	if a.comes > 0 {
+		a.sweeps, a.comes = append(a.sweeps, a.comes), 0
+		return at, errReturned
+	}
 	return at, err
 }
 
@@ -229,6 +235,8 @@ func planned() workflows.MigrateInput {
 	return workflows.MigrateInput{Memory: "docs", Migration: "m-1"}
 }
 
+var errReturned = temporal.NewNonRetryableApplicationError("chunks are back", activities.Returned, nil)
+
 var errInjected = temporal.NewNonRetryableApplicationError("injected", "Injected", nil)
 
 func TestCompensationsRunNewestFirst(t *testing.T) {
@@ -276,6 +284,26 @@ func TestSweepsEnd(t *testing.T) {
 	require.NoError(t, env.GetWorkflowError())
 	require.Len(t, a.sweeps, 4, "five rounds, however fast the application is")
 	require.Equal(t, a.at.Total, a.at.Last, "what was swept was moved")
+}
+
+// TestWhatComesBackDuringTheLastLookIsTakenAlong, as long as there are rounds left.
+func TestWhatComesBackDuringTheLastLookIsTakenAlong(t *testing.T) {
+	t.Parallel()
+	env, a := rehearsal(t)
+	a.comes = 5
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, []string{
+		"MoveSlice", "MoveSlice", "MoveSlice", "SweepMigration", "VerifyMigration", // it finds them
+		"ReadWatermark", "SweepMigration", "ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration",
+	}, a.did()[5:])
+
+	env, a = rehearsal(t)
+	a.fails["VerifyMigration"] = errReturned
+	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
+	require.ErrorContains(t, env.GetWorkflowError(), "chunks are back")
+	require.Equal(t, 5, strings.Count(strings.Join(a.did(), " "), "VerifyMigration"))
+	require.Contains(t, a.did(), "EndUndo")
 }
 
 func TestStateCrossesContinueAsNew(t *testing.T) {

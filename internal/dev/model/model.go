@@ -2,6 +2,8 @@
 // it: an application that writes, attempts that are lost, given up while they still run,
 // or whose answer never comes, a pause, a batch that fails and is put back, an abort or a
 // cancel at any moment. Each step and each order is such an attempt, and one transaction.
+// It is a run that has no sweeps left: a row that is back when all are looked at has it
+// undone, where one that has some would take that row along once more.
 //
 // Statuses change by the real table of legal moves. What a transaction makes of the
 // database is told here once more, in plain Go; that the store's statements do the same
