@@ -128,6 +128,7 @@ type Fit struct {
 	KeepID    bool     `json:"keep_id,omitempty"`   // where it is free
 	FreshID   string   `json:"fresh_id,omitempty"`  // the expression that makes an id; empty: there is none
 	Dimension int      `json:"dimension,omitempty"` // that an embedding must have; 0: any
+	Beside    []string `json:"beside,omitempty"`    // columns of the target that a copy leaves to their defaults
 }
 
 // fitting is a Fit in the making.
@@ -154,6 +155,7 @@ func FitTables(from, to Shape) (Fit, error) {
 	f.sameNames()
 	f.leftOver()
 	f.demands()
+	f.beside()
 	if len(f.unfit) > 0 {
 		return Fit{}, fmt.Errorf("chunks of memory %s do not fit memory %s: %s. Nothing was moved", from.Name, to.Name, strings.Join(f.unfit, "; "))
 	}
@@ -196,6 +198,16 @@ func (f *fitting) id() {
 	f.fill(MeansID, to.ID, "")
 	if !f.fit.KeepID && f.fit.FreshID == "" {
 		f.refuse("id column %q makes no ids by itself and takes none of type %s; give it a default", to.ID, from.IDType)
+	}
+}
+
+// beside lists what is left of the target, but for how often chunks are used, which is
+// nobody's work.
+func (f *fitting) beside() {
+	for _, c := range f.to.Columns {
+		if !f.filled[c.Name] && !c.Generated && c.Readable && c.Name != f.to.Mapping.Accessed && c.Name != f.to.Mapping.AccessCount {
+			f.fit.Beside = append(f.fit.Beside, c.Name)
+		}
 	}
 }
 

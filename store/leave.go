@@ -171,7 +171,8 @@ type Exception struct {
 	Detail  string             `json:"detail,omitempty"`
 }
 
-// Exceptions lists the first rows of a plan that did not move, or not back.
+// Exceptions lists the first rows of a plan that did not move, or not back, and after them
+// those that were edited.
 func (s *Store) Exceptions(ctx context.Context, plan string, limit int) ([]Exception, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT e.ordinal, coalesce(m.chunk_ids[(e.ordinal - m.first)::integer + 1], ''), e.outcome, e.undoing, e.detail
@@ -179,7 +180,7 @@ func (s *Store) Exceptions(ctx context.Context, plan string, limit int) ([]Excep
 		JOIN rehome.migration_plans p USING (plan_id)
 		LEFT JOIN LATERAL (
 			SELECT * FROM rehome.migration_runs r WHERE r.plan = p.number AND r.last >= e.ordinal ORDER BY r.last LIMIT 1) m ON true
-		WHERE e.plan_id = $1 ORDER BY e.outcome, e.undoing, e.ordinal LIMIT $2`, plan, limit)
+		WHERE e.plan_id = $1 ORDER BY e.outcome = 'edited', e.outcome, e.undoing, e.ordinal LIMIT $2`, plan, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the exceptions of %s: %w", plan, interpret(err))
 	}

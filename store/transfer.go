@@ -22,6 +22,8 @@ type transfer struct {
 	target string // memory
 	prefix string
 	total  int64 // rows of the origin's journal
+
+	beside []string // columns of the target that are watched, quoted; known to what writes and takes copies
 }
 
 // readTransfer returns the transfer of a plan, or nil when it is of another kind.

@@ -17,13 +17,18 @@ func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, erro
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	m := &Mover{
-		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
-		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
-	}
 	acts, err := actsAfter(ctx, s.pool, relations, writesInsert)
 	if err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
+	}
+	if !acts { // else nobody knows what a trigger makes of these columns
+		if t.beside, err = t.readBeside(ctx, s.pool); err != nil {
+			return nil, fmt.Errorf("look at the columns of %s: %w", t.to.name(), interpret(err))
+		}
+	}
+	m := &Mover{
+		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
+		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
 	}
 	copies := m.apply
 	if t.back {
@@ -65,7 +70,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
-		"{written}", t.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
+		"{written}", t.written(), "{beside}", t.printBeside(), "{written beside}", t.writtenBeside(), "{besides made}", t.besides("made"), "{besides updated}", t.besides("updated"), "{beside of s}", t.besideOf("s.f0"), "{beside of b}", t.besideOf("b.f0"), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
 		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
@@ -89,7 +94,7 @@ const journalled = `planned AS MATERIALIZED (` + passedRows + `)`
 // passedRows are those of a batch. Copies are looked for only where it has some.
 // What was noted of them is written again by its place: in one snapshot that is the row.
 const passedRows = `
-			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, m.old_path AS home, m.new_path, c.noted_at, c.target_id, c.made, coalesce(c.here, false) AS held
+			SELECT {ordinal} AS ordinal, m.ordinal AS origin, m.chunk_id, m.old_path AS home, m.new_path, c.noted_at, c.target_id, c.made, c.beside, coalesce(c.here, false) AS held
 			FROM {moves}
 			LEFT JOIN LATERAL ( -- OFFSET 0: by its key, too
 				SELECT c.ctid AS noted_at, c.* FROM rehome.migration_copies c WHERE c.plan = @origin AND c.ordinal = m.ordinal
@@ -118,12 +123,12 @@ func (t *transfer) copyStatement(undoing bool) string {
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
 			SELECT {f} FROM state WHERE f0 IS NOT NULL
-			RETURNING CASE WHEN {reread copy} THEN {written} END AS written),
+			RETURNING {target id} AS id, CASE WHEN {reread copy} THEN {written} END AS written, {beside} AS beside),{besides made}
 		noted AS (
-			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here)
-			SELECT @origin, origin, f0::text, expected, true FROM state WHERE f0 IS NOT NULL AND noted_at IS NULL),
+			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here, beside)
+			SELECT @origin, origin, f0::text, expected, true, {beside of s} FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),
 		noted_again AS (
-			UPDATE rehome.migration_copies c SET (target_id, made, here) = (s.f0::text, s.expected, true)
+			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, s.expected, true, {beside of s})
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
 		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
 		{account} AS (
@@ -134,9 +139,9 @@ func (t *transfer) copyStatement(undoing bool) string {
 		{told}`)
 }
 
-// uncopyStatement takes away the copies of a batch that still are what we made,
-// and whose chunks are at home. Of the others those go whose chunks take home what
-// was written to them.
+// uncopyStatement takes away the copies of a batch that still are what we made, beside
+// which nothing was written, and whose chunks are at home. Of the others those go whose
+// chunks take home what was written to them.
 func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 	home := keepCopies
 	if h := (homecoming{transfer: t, writable: columns}); len(h.takes()) > 0 {
@@ -150,8 +155,10 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (SELECT FROM {put away}) AS safe
 			FROM planned p WHERE p.held),
 		state AS MATERIALIZED (
-			SELECT p.*, t.ctid IS NOT NULL AS present, p.safe AND coalesce({written} = p.made, false) AS ours
-			FROM safe p LEFT JOIN {target} t ON {is target}),` + home + `
+			SELECT p.*, p.safe AND same AND NOT more AS ours
+			FROM (
+				SELECT p.*, t.ctid IS NOT NULL AS present, coalesce({written} = p.made, false) AS same, {written beside} AS more
+				FROM safe p LEFT JOIN {target} t ON {is target}) p),` + home + `
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'conflict' ELSE 'vanished' END, {undoing}, CASE WHEN present THEN 'its chunk is not at home' ELSE '' END

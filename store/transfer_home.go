@@ -179,13 +179,14 @@ const keepCopies = `
 // would be, a, of which n are the columns.
 const bringHome = `
 		edited AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.chunk_id, p.made, p.home, p.new_path, p.target_id::{id type} AS f0, {copy's path} AS path, {written} AS print, {wrote}
+			SELECT p.ordinal, p.origin, p.chunk_id, p.made, p.home, p.new_path, p.more, p.target_id::{id type} AS f0, {copy's path} AS path, {written} AS print, {wrote}
 			FROM state p JOIN {target} t ON {is target}
 			WHERE p.safe AND p.present AND NOT p.ours),
 		judged AS MATERIALIZED (
 			SELECT p.ordinal, p.origin, p.chunk_id, p.f0, p.print, p.new_path, {turned names}, {changed} AS changed,
 				CASE WHEN p.path IS DISTINCT FROM p.new_path THEN 'its path was changed in the target'
 					WHEN NOT ({at home} AND {expected} = p.made) THEN 'the chunk that came home was changed too'
+					WHEN p.more THEN 'columns of it were written to for which memory ' || @source::text || ' has no place'
 					WHEN a.lost <> '' THEN 'what was written to ' || a.lost || ' does not fit into memory ' || @source::text
 					WHEN {meddled} THEN 'a trigger or a rule of memory ' || @source::text || ' changes what is written' ELSE '' END AS why
 			FROM edited p JOIN {source} t ON {is source}

@@ -327,3 +327,42 @@ func TestAnEditThatIsCommittedLateComesHome(t *testing.T) {
 	require.Equal(t, map[resilience.Outcome]int{resilience.Edited: 1}, count, why)
 	require.Len(t, m.ids("other"), 6)
 }
+
+// TestWhatWasWrittenBesideACopyIsKept: the transfer fills not all columns of the target,
+// and what somebody writes to the others has no place in the source.
+func TestWhatWasWrittenBesideACopyIsKept(t *testing.T) {
+	t.Parallel()
+	each(t, func(m *migrations, from, to string) {
+		if tableOf(from) == tableOf(to) {
+			return // which has the same columns, and all are filled
+		}
+		m.exec(`CREATE TYPE public.graded AS ENUM ('none', 'good')`)
+		m.exec(`ALTER TABLE ` + tableOf(to) + ` ADD rating numeric(6,2) NOT NULL DEFAULT 0, ADD tags text[] DEFAULT '{}', ADD reviewer varchar(20),
+			ADD grade public.graded DEFAULT 'none', ADD put_at timestamptz DEFAULT clock_timestamp(), ADD owner text DEFAULT 'me@localhost'`)
+		first, homes, copies := m.gone(from, to)
+		writes := []string{`rating = 5`, `tags = '{seen, liked}'`, `reviewer = 'ana'`, `grade = NULL`, `put_at = put_at + interval '1 day'`}
+		for i, set := range writes {
+			m.write(to, copies[i], set, set)
+		}
+		m.write(to, copies[0], `content = 'edited'`, `body = 'edited'`)
+		left := map[string]string{}
+		for _, id := range copies[:len(writes)] {
+			left[id] = m.copyRow(to, id)
+		}
+		back := m.turning(from, first)
+		m.apply(back, -1)
+		m.turned(back)
+		require.Empty(m, m.ids(from), "an undo that is turned round leaves nothing in both")
+		require.Len(m, m.ids(to), len(copies))
+
+		plan := m.homeAgain(from, first)
+		count, why := m.listed(plan.ID)
+		require.Equal(m, map[resilience.Outcome]int{resilience.Clashed: len(writes)}, count, why)
+		require.Contains(m, why, "columns of it were written to for which memory "+from+" has no place")
+		require.Len(m, m.ids(from), len(homes), "every chunk is at home")
+		require.ElementsMatch(m, copies[:len(writes)], m.ids(to), "and of the others no copy stays")
+		for id, row := range left {
+			require.Equal(m, row, m.copyRow(to, id))
+		}
+	})
+}

@@ -47,8 +47,11 @@ func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 	if err == nil {
 		r.acts, err = actsAfter(ctx, s.pool, relations, writesUpdate)
 	}
+	if err == nil && !r.acts {
+		t.beside, err = t.readBeside(ctx, s.pool)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
+		return nil, fmt.Errorf("look at columns and triggers of %s: %w", t.to.name(), interpret(err))
 	}
 	return r, nil
 }
@@ -178,7 +181,7 @@ func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 		if err := looks.last(ctx, tx, args); err != nil {
 			return batchResult{}, err
 		}
-		return batchResult{}, r.retire(ctx, tx, args)
+		return batchResult{}, r.retire(ctx, tx, args, undoing)
 	}
 }
 
@@ -207,10 +210,11 @@ func (r *Retirer) freshen(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, un
 // retire takes every row out of the source whose copy says what it says. A row of
 // which both sides changed, whose change the target refuses, or that is no longer
 // where it was copied from, stays, and is listed. Where the application deleted the
-// source row, the copy goes too.
-func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
+// source row, the copy goes too. What kept a copy when a plan went back does not keep its
+// chunk at home when that is turned round.
+func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
 	f := r.transfer.fragments(false)
-	ours := "NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND e.outcome <> 'edited' OFFSET 0)"
+	ours := fmt.Sprintf("NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND e.undoing = %t AND e.outcome <> 'edited' OFFSET 0)", undoing)
 	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`
 		WITH `+journalled+`
 		SELECT p.chunk_id FROM planned p WHERE p.held AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {
@@ -249,29 +253,31 @@ func (r *Retirer) take(ctx context.Context, tx pgx.Tx, memory, chosen string, ar
 }
 
 // freshenStatement brings the copies of a batch up to date and lists what cannot
-// be retired.
+// be retired, and the copies that others wrote to, which are kept as they are.
 func (t *transfer) freshenStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + journalled + `,
 		now AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
+			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, p.beside, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
 			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held),
 		state AS MATERIALIZED (
-			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours,
+			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours, {written beside} AS more,
 				CASE WHEN p.present THEN {expected now} END AS expected
 			FROM now p LEFT JOIN {target} t ON {is target}),
 		changed AS MATERIALIZED (
 			SELECT * FROM state WHERE present AND here AND ours AND expected <> made),
 		stayed AS (
-			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' ELSE 'conflict' END, {undoing}
-			FROM state WHERE NOT present OR NOT there OR NOT here OR expected <> made AND NOT ours
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN expected <> made THEN 'conflict' ELSE 'edited' END,
+				{undoing}, CASE WHEN present AND there AND here AND expected = made THEN 'its copy was written to in memory ' || @target::text ELSE '' END
+			FROM state WHERE NOT present OR NOT there OR NOT here OR NOT ours
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
-			RETURNING {written} AS written),
+			RETURNING {target id} AS id, {written} AS written, {beside} AS beside),{besides updated}
 		noted AS (
-			UPDATE rehome.migration_copies c SET made = b.expected FROM changed b WHERE c.ctid = b.noted_at)
+			UPDATE rehome.migration_copies c SET made = b.expected, beside = CASE WHEN b.more THEN c.beside ELSE {beside of b} END
+			FROM changed b WHERE c.ctid = b.noted_at)
 		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
 			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
 }

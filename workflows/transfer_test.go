@@ -144,6 +144,7 @@ func TestWhatIsWrittenDuringTheSoakIsNotLost(t *testing.T) {
 	require.NoError(t, err)
 	_, err = in.pool.Exec(t.Context(), `DELETE FROM rehome.chunks WHERE memory = 'docs' AND ordinal = 4`)
 	require.NoError(t, err)
+	in.exec(`UPDATE rehome.chunks SET content = 'edited there' WHERE memory = 'archive' AND ordinal = 6`)
 	in.fill("guide/late.md", 2)
 
 	var plan resilience.Plan
@@ -156,6 +157,12 @@ func TestWhatIsWrittenDuringTheSoakIsNotLost(t *testing.T) {
 	var edited int
 	require.NoError(t, in.pool.QueryRow(t.Context(), `SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND content = 'edited in the soak'`).Scan(&edited))
 	require.Equal(t, 1, edited)
+	require.Equal(t, 1, in.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'archive' AND ordinal = 6 AND content = 'edited there'`))
+	left, err := in.store.Exceptions(t.Context(), id, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 2)
+	require.Equal(t, resilience.Edited, left[1].Outcome, "it is listed that the copy is not what was made")
+	require.Equal(t, "its copy was written to in memory archive", left[1].Detail)
 }
 
 func TestATransferIsAbortedInItsSoak(t *testing.T) {
