@@ -115,23 +115,24 @@ type BeginInput struct {
 	Recheck bool `json:"recheck,omitempty"` // it has waited since it was planned
 }
 
-// BeginMigration lets a planned migration run, unless it has waited, for others or
-// while nobody worked, and the table is no longer what was planned, or its approval
-// is too old.
+// BeginMigration lets a planned migration run, unless its journal is not what was
+// hashed; or it has waited, for others or while nobody worked, and the table is no
+// longer what was planned, or its approval is too old.
 func (a *Database) BeginMigration(ctx context.Context, in BeginInput) (Beginning, error) {
 	stale, err := a.Store.Stale(ctx, in.Migration)
 	if err != nil {
 		return Beginning{}, classify("see how old the plan is", err)
 	}
-	if in.Recheck || stale {
-		var why string
-		err := beating(ctx, func(ctx context.Context) (err error) {
-			why, err = a.Store.Recheck(ctx, in.Migration)
-			return err
-		})
-		if err != nil || why != "" {
-			return Beginning{Why: why}, classify("look at the table again", err)
+	var why string
+	err = beating(ctx, func(ctx context.Context) (err error) {
+		if !in.Recheck && !stale {
+			return a.Store.CheckHash(ctx, in.Migration)
 		}
+		why, err = a.Store.Recheck(ctx, in.Migration)
+		return err
+	})
+	if err != nil || why != "" {
+		return Beginning{Why: why}, classify("look at the plan again", err)
 	}
 	return Beginning{Begun: true}, classify("begin", a.Store.Begin(ctx, in.Migration))
 }

@@ -295,6 +295,10 @@ func TestFault37AJournalThatWasTamperedWithIsFound(t *testing.T) {
 	m.exec(`UPDATE rehome.migration_paths SET new_path = 'evil.md'`)
 	_, err := m.store.Recheck(t.Context(), id)
 	require.ErrorIs(t, err, store.ErrVerify)
+	require.NoError(t, m.store.Queue(t.Context(), id))
+	require.ErrorIs(t, m.store.CheckHash(t.Context(), id), store.ErrVerify, "nor does one begin that waited for nobody")
+	m.exec(`UPDATE rehome.migration_paths SET new_path = 'b.md'`)
+	require.NoError(t, m.store.CheckHash(t.Context(), id))
 }
 
 // TestDDLInTheMiddle takes away the column of the paths, one that the check reads,

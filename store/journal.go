@@ -245,20 +245,25 @@ func openJournal(ctx context.Context, tx pgx.Tx, plan string) (*journal, error) 
 	if _, err := tx.Exec(ctx, lockMemories, plan); err != nil {
 		return nil, err
 	}
-	err := tx.QueryRow(ctx, `
+	return j, j.read(ctx)
+}
+
+// read reads what the journal is of.
+func (j *journal) read(ctx context.Context) error {
+	err := j.tx.QueryRow(ctx, `
 		SELECT p.number, p.memory, coalesce(p.undoes, ''), p.strategy, p.policy, p.mapping, coalesce(g.total, 0), g.plan_id IS NOT NULL
 		FROM rehome.migration_plans p
 		JOIN rehome.memories m ON m.name = p.memory
 		LEFT JOIN rehome.migration_progress g USING (plan_id)
-		WHERE p.plan_id = $1`, plan).
+		WHERE p.plan_id = $1`, j.plan).
 		Scan(&j.number, &j.memory, &j.undoes, &j.strategy, &j.policy, &j.table.m, &j.total, &j.exists)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, problem(ErrNotFound, "there is no migration %s, or its memory was removed; see `starter migration list`", plan)
+		return problem(ErrNotFound, "there is no migration %s, or its memory was removed; see `starter migration list`", j.plan)
 	}
 	if err == nil {
-		j.transfer, err = readTransfer(ctx, tx, plan)
+		j.transfer, err = readTransfer(ctx, j.tx, j.plan)
 	}
-	return j, err
+	return err
 }
 
 // args are the parameters of the plan's statements; a transfer's are of both tables.

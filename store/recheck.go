@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +39,36 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 	return why, nil
 }
 
+// CheckHash compares the journal of a plan that is about to begin with the plan's hash:
+// ErrVerify where others changed it. Recheck does so, too.
+func (s *Store) CheckHash(ctx context.Context, plan string) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		j := &journal{tx: tx, plan: plan}
+		if err := j.read(ctx); err != nil {
+			return err
+		}
+		var expected string
+		var queued bool
+		err := tx.QueryRow(ctx, `SELECT plan_hash, status = $2 FROM rehome.migration_plans WHERE plan_id = $1`, plan, resilience.Queued).Scan(&expected, &queued)
+		if err != nil || !queued { // its answer was lost, and sweeps may have extended the journal
+			return err
+		}
+		return j.compareHash(ctx, expected)
+	})
+	if err != nil {
+		return fmt.Errorf("compare the journal of plan %s with its hash: %w", plan, err)
+	}
+	return nil
+}
+
+func (j *journal) compareHash(ctx context.Context, expected string) error {
+	hash, _, err := j.hash(ctx)
+	if err == nil && hash != expected {
+		err = problem(ErrVerify, "the journal of %s is not what was planned: its hash is %s, not %s; somebody wrote to rehome.migration_runs, migration_paths or migration_documents. Plan it anew", j.plan, hash, expected)
+	}
+	return err
+}
+
 // fresh is how long a table is taken to be what a plan found in it.
 const fresh = time.Minute
 
@@ -53,10 +85,11 @@ func (s *Store) Stale(ctx context.Context, plan string) (stale bool, err error) 
 
 // surprises are what a look at the table found that was not planned.
 type surprises struct {
-	Drifted  int64    `json:"drifted"`    // rows that are not where they were planned
-	Came     int64    `json:"came"`       // rows that it would move and that were not planned
-	Clashes  []string `json:"clashes"`    // the first paths where it would move others
-	InTheWay int64    `json:"in_the_way"` // files that would meet another
+	Drifted  int64    `json:"drifted"`         // rows that are not where they were planned
+	Came     int64    `json:"came"`            // rows that it would move and that were not planned
+	Clashes  []string `json:"clashes"`         // the first paths where it would move others
+	InTheWay int64    `json:"in_the_way"`      // files that would meet another, and ids that are taken
+	Unfit    string   `json:"unfit,omitempty"` // why chunks of a transfer cannot be copied, or not leave
 }
 
 func (j *journal) recheck(ctx context.Context) (string, error) {
@@ -64,17 +97,13 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 	var begun, old bool
 	var accepted surprises
 	err := j.tx.QueryRow(ctx, `
-		SELECT plan_hash, status = $3, coalesce(approved_at < now() - $2 * interval '1 second', false), accepted
-		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds(), resilience.Executing).Scan(&expected, &begun, &old, &accepted)
+		SELECT plan_hash, status = ANY ($3), coalesce(approved_at < now() - $2 * interval '1 second', false), accepted
+		FROM rehome.migration_plans WHERE plan_id = $1`, j.plan, resilience.ApprovalLasts.Seconds(), []resilience.Status{resilience.Executing, resilience.Paused}).Scan(&expected, &begun, &old, &accepted)
 	if err != nil || begun { // its answer was lost
 		return "", err
 	}
-	hash, _, err := j.hash(ctx)
-	if err != nil {
+	if err := j.compareHash(ctx, expected); err != nil {
 		return "", err
-	}
-	if hash != expected {
-		return "", problem(ErrVerify, "the journal of %s is not what was planned: its hash is %s, not %s; somebody wrote to rehome.migration_runs, migration_paths or migration_documents. Plan it anew", j.plan, hash, expected)
 	}
 	found, err := j.surprises(ctx)
 	if err != nil {
@@ -107,6 +136,20 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 	if found.Clashes, err = j.listPaths(ctx); err != nil {
 		return found, err
 	}
+	if j.transfer != nil {
+		err := j.checkRows(ctx)
+		if p, ok := errors.AsType[*Problem](err); ok {
+			found.Unfit, err = p.Message, nil
+		}
+		if err != nil {
+			return found, err
+		}
+		if j.transfer.fit.FreshID == "" {
+			if _, err := j.find(ctx, j.takenIDs()); err != nil {
+				return found, err
+			}
+		}
+	}
 	found.InTheWay = j.inTheWay
 	err = j.tx.QueryRow(ctx, `SELECT count(*) - @there::bigint `+j.atSources("", "TRUE"),
 		j.args(pgx.NamedArgs{"there": j.total - found.Drifted})).Scan(&found.Came)
@@ -125,7 +168,10 @@ func (s surprises) beyond(accepted surprises, total int64) []string {
 	}
 	isNew := func(path string) bool { return !slices.Contains(accepted.Clashes, path) }
 	if s.InTheWay > accepted.InTheWay || slices.ContainsFunc(s.Clashes, isNew) {
-		why = append(why, "chunks of "+strings.Join(s.Clashes, ", ")+" came to be where it would move others")
+		why = append(why, "chunks of "+cmp.Or(strings.Join(s.Clashes, ", "), "others, by their ids,")+" came to be where it would move others")
+	}
+	if s.Unfit != accepted.Unfit && s.Unfit != "" {
+		why = append(why, s.Unfit)
 	}
 	return why
 }
