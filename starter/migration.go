@@ -66,8 +66,9 @@ type shownPlan struct {
 	Groups []resilience.Group `json:"groups"` // as an intelligent plan decided
 
 	Renames  []resilience.RenameRule `json:"renames"`
-	InTheWay []resilience.Conflict   `json:"conflict_list"` // the first of the conflicts
-	Behind   []store.Exception       `json:"exceptions"`    // the first rows that did not go where they should
+	InTheWay []resilience.Conflict   `json:"conflict_list"`            // the first of the conflicts
+	Behind   []store.Exception       `json:"exceptions"`               // rows that did not go where they should
+	More     bool                    `json:"exceptions_cut,omitempty"` // there are more of these
 	Events   []resilience.Event      `json:"events"`
 	Waits    resilience.Wait         `json:"waits_for,omitzero"`      // in the queue
 	Tries    []try                   `json:"tries"`                   // what failed and is tried again
@@ -76,7 +77,8 @@ type shownPlan struct {
 }
 
 func migrationShow(s *session) *cobra.Command {
-	return &cobra.Command{
+	var exceptions int
+	c := &cobra.Command{
 		Use: "show ID", Short: "Show a migration: its renames, how far it is, what happened", Args: exactly(1),
 		Long: `Show a migration: what was asked of it, how far it is, and what happened.
 
@@ -93,17 +95,20 @@ where they should, renames and events.`,
 			if err != nil {
 				return err
 			}
-			shown, err := s.look(ctx, plan)
+			shown, err := s.look(ctx, plan, exceptions)
 			if err != nil {
 				return err
 			}
 			return s.show(shown, shown.rows)
 		}),
 	}
+	c.Flags().IntVar(&exceptions, "exceptions", shownExceptions, "how many rows that did not go where they should to list; 0: all")
+	return c
 }
 
-// look reads all that is known of a migration.
-func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, error) {
+// look reads all that is known of a migration, of the rows that did not go where they
+// should so many at most.
+func (s *session) look(ctx context.Context, plan resilience.Plan, exceptions int) (shownPlan, error) {
 	shown := shownPlan{Plan: plan}
 	if _, err := s.temporalOptions(); err != nil { // says where the web UI is
 		return shown, err
@@ -128,7 +133,7 @@ func (s *session) look(ctx context.Context, plan resilience.Plan) (shownPlan, er
 	if shown.InTheWay, err = s.conflictsOf(ctx, plan); err != nil {
 		return shown, err
 	}
-	if shown.Behind, err = s.exceptionsOf(ctx, plan); err != nil {
+	if shown.Behind, shown.More, err = s.exceptionsOf(ctx, plan, exceptions); err != nil {
 		return shown, err
 	}
 	if shown.Tries, err = s.triesOf(ctx, plan); err != nil { // all else is known without Temporal
@@ -155,7 +160,7 @@ func (p shownPlan) rows(w io.Writer) {
 	}
 	groupRows(w, p.Groups)
 	conflictRows(w, p.Plan, p.InTheWay)
-	exceptionRows(w, p.Behind)
+	exceptionRows(w, p.Behind, p.More)
 	for _, r := range p.Renames {
 		row(w, "rename", r.Old+" to "+r.New)
 	}

@@ -72,7 +72,7 @@ func (s *session) badMoves(list *moveReader) error {
 		s.say("%s: %s", list.name, line)
 	}
 	if more := bad.Total - int64(len(bad.First)); more > 0 {
-		s.say("%s: and %d more", list.name, more)
+		s.say("%s: and %d more, on lines %s", list.name, more, bad.Rest())
 	}
 	return fail(exitUsage, "%s has %s, see above; nothing was started; correct the list and try again", list.name, count(int(bad.Total), "bad line"))
 }

@@ -65,7 +65,7 @@ func TestBadMovesStartNothing(t *testing.T) {
 	require.Len(t, lines, 22, a.err)
 	require.Contains(t, lines[0], "standard input: line 2: want two fields")
 	require.Contains(t, lines[1], `standard input: line 4: source: path "../up" has a .. in it`)
-	require.Equal(t, "standard input: and 13 more", lines[20])
+	require.Equal(t, "standard input: and 13 more, on lines 3, 23 to 34", lines[20])
 	require.Contains(t, lines[21], "standard input has 33 bad lines, see above; nothing was started")
 
 	a = b.feed(strings.NewReader("a.md,b.md\ny.md,b.md\na.md,c.md\n"), "migrate", "--moves", "-")
@@ -154,6 +154,27 @@ func TestChunksThatStayedBehindAreShown(t *testing.T) {
 	text := b.ok("migration", "show", id).out
 	require.Regexp(t, `(?m)^exception +chunk [0-9]+: conflict: not this one$`, text)
 	require.NotContains(t, text, "more; --json")
+	require.NotContains(t, text, "and more than these")
+}
+
+func TestAllChunksThatStayedBehindAreShownToWhoWantsThem(t *testing.T) {
+	t.Parallel()
+	b := setup(t).serve()
+	b.memory("default")
+	b.chunks("default", 5, "a.md")
+	b.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$`)
+	b.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (old.ordinal % 2 = 0) EXECUTE FUNCTION public.refuse()`)
+	b.ok("migrate", "--rename", "a.md=c.md")
+	var id string
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT plan_id FROM rehome.migration_plans`).Scan(&id))
+	all := b.ok("migration", "show", id, "--exceptions", "0").out
+	stayed := strings.Count(all, "not this one")
+	require.GreaterOrEqual(t, stayed, 2)
+	require.NotContains(t, all, "and more than these")
+	one := b.ok("migration", "show", id, "--exceptions", "1").out
+	require.Equal(t, 1, strings.Count(one, "not this one"))
+	require.Regexp(t, `(?m)^exception +and more than these 1; --exceptions 0 lists all$`, one)
+	require.Equal(t, true, b.has("migration show "+id+" --exceptions 1", "exceptions[].chunk_id")["exceptions_cut"])
 }
 
 func TestStrategiesAreCompleted(t *testing.T) {
