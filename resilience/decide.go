@@ -139,7 +139,7 @@ func Decide(clusters []Cluster, c Circumstances) []Group {
 			choice = c.each(one)
 		}
 		g.Way, g.Alternatives = choice.way, choice.against(c.options(one.Rows, rows))
-		g.Reason = choice.why + c.pace(&g)
+		g.Reason = choice.why + c.pace(&g) + c.order(one.Heat, len(clusters))
 		if g.Way == Rebuild {
 			g.ExpectedMS = c.rebuildMS(rows) * float64(one.Rows) / float64(max(rows, 1)) // with its share of the building
 		}
@@ -292,7 +292,7 @@ func (c Circumstances) pace(g *Group) string {
 		g.Strategy, g.TargetMS = Immediate, 0
 		said = " Nobody uses its chunks, and it is quick: one transaction."
 	default:
-		said = fmt.Sprintf(" Batches of about %.0f ms.", g.TargetMS)
+		said = fmt.Sprintf(" Batches of about %.0f ms: %s.", g.TargetMS, g.notOtherwise())
 	}
 	g.Forecast = Forecast{BatchMS: batchMS, RowMS: per}
 	g.BatchSize = g.Forecast.SizeFor(g.TargetMS, g.Inputs.rowBytes(g.Rows))
@@ -305,6 +305,32 @@ func (c Circumstances) pace(g *Group) string {
 	}
 	g.ExpectedMS = (1 + g.Nice()) * g.Forecast.Of(g.Rows, int64(g.BatchSize))
 	return said
+}
+
+// notOtherwise says why a group goes neither in one transaction nor as what is in use.
+func (g *Group) notOtherwise() string {
+	switch {
+	case g.Way == Turns:
+		return "rows of a page may not be in one transaction"
+	case g.Inputs.Heat == Unknown:
+		return "nobody knows who uses its chunks, so they go neither in one transaction nor as slowly as those in use"
+	case g.Inputs.Heat == Warm:
+		return "its chunks are in use, so they do not go in one transaction, but not just now, so they need not go slowly"
+	}
+	return "nobody uses its chunks, but one transaction of all would be too long"
+}
+
+// order says why one of so many groups comes where it does.
+func (c Circumstances) order(h Heat, groups int) string {
+	switch {
+	case groups > 1 && h == Unknown:
+		return " The smaller groups come first."
+	case groups > 1:
+		return " The less used come first, and of those used alike the smaller."
+	case c.Settled:
+		return " All go as one group, since the rows have to keep their order."
+	}
+	return ""
 }
 
 func (c Circumstances) perRow(w Way) float64 {
