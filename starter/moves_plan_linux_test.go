@@ -28,11 +28,21 @@ const mostOfPrograms = 128
 // memory that they ever had. That takes two minutes on two cores.
 func TestAMillionMovesArePlannedWithinTheirMemory(t *testing.T) {
 	t.Parallel()
+	for name, swaps := range map[string]bool{"apart": false, "that change places": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			plansAMillion(t, swaps)
+		})
+	}
+}
+
+func plansAMillion(t *testing.T, swaps bool) {
 	b := setup(t)
 	bin := buildPrograms(t)
 	worker := b.startWorker(filepath.Join(bin, "worker"))
 	b.memory("default")
-	lines := &million{}
+	b.exec(`CREATE UNIQUE INDEX one_place ON rehome.chunks (memory, path, ordinal)`)
+	lines := &million{swaps: swaps}
 	if testing.Short() {
 		lines.line = resilience.MaxMoves - 5000 // the last ones only
 	}
@@ -58,6 +68,9 @@ func TestAMillionMovesArePlannedWithinTheirMemory(t *testing.T) {
 	require.Equal(t, resilience.AwaitingApproval, plan.Status)
 	require.Zero(t, plan.Conflicts)
 	require.Equal(t, moves, plan.Moves)
+	if swaps {
+		require.Equal(t, moves, plan.Tied)
+	}
 	var journalled, targets int64
 	require.NoError(t, b.pool.QueryRow(t.Context(), `
 		SELECT count(DISTINCT m.chunk_id), count(DISTINCT m.new_path)

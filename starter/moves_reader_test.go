@@ -132,9 +132,13 @@ func TestTooManyMoves(t *testing.T) {
 
 // million is a list of as many moves as there may be.
 type million struct {
-	line int
-	rest []byte
+	line  int
+	swaps bool // two files after each other take each other's places
+	rest  []byte
 }
+
+// page is the old path of a line.
+func page(line int) string { return fmt.Sprintf("guide/section %d/page %d.md", line%1000, line) }
 
 func (m *million) Read(p []byte) (int, error) {
 	if len(m.rest) == 0 {
@@ -142,7 +146,11 @@ func (m *million) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		m.line++
-		m.rest = fmt.Appendf(m.rest[:0], "guide/section %d/page %d.md,handbook/part %d/page %d.md\n", m.line%1000, m.line, m.line%777, m.line)
+		to := fmt.Sprintf("handbook/part %d/page %d.md", m.line%777, m.line)
+		if m.swaps {
+			to = page((m.line - 1) ^ 1 + 1)
+		}
+		m.rest = fmt.Appendf(m.rest[:0], "%s,%s\n", page(m.line), to)
 	}
 	n := copy(p, m.rest)
 	m.rest = m.rest[n:]

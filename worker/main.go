@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -30,7 +31,14 @@ const (
 	exitInterrupted = 130
 )
 
+// manageable is how much memory, in bytes, the worker takes for what it works with before
+// it tidies up more often: with its program it is to keep to 128 MiB.
+const manageable = 72 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" { // whoever sets that knows better
+		debug.SetMemoryLimit(manageable)
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
