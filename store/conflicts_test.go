@@ -23,7 +23,7 @@ func found(kind resilience.ConflictKind, source, target string) resilience.Confl
 	return resilience.Conflict{Kind: kind, Source: source, Target: target}
 }
 
-func TestEveryConflictIsListed(t *testing.T) {
+func TestFault02And03EveryConflictIsListed(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	m.fill(1, "a.md", "b.md", "c.md", "d/x.md", "d/y.md", "e/x.md", "f/ü.md", "lone.md", "Readme.md", "owned/1.md", "owned/2.md",

@@ -75,8 +75,8 @@ func TestIndexesComeBackAsTheyWere(t *testing.T) {
 	require.Equal(t, before, indexes())
 }
 
-// TestAHalfBuiltIndexIsBuiltAnew: an attempt was cut off in the middle.
-func TestAHalfBuiltIndexIsBuiltAnew(t *testing.T) {
+// TestFault06AHalfBuiltIndexIsBuiltAnew: an attempt was cut off in the middle.
+func TestFault06AHalfBuiltIndexIsBuiltAnew(t *testing.T) {
 	t.Parallel()
 	m, indexes := indexed(t)
 	before := indexes()

@@ -248,7 +248,7 @@ func TestATransferCopiesSwitchesAndRetires(t *testing.T) {
 	})
 }
 
-func TestATransferThatFailsLeavesBothTablesAsTheyWere(t *testing.T) {
+func TestFault07ATransferThatFailsLeavesBothTablesAsTheyWere(t *testing.T) {
 	t.Parallel()
 	steps := map[string]func(m *migrations, id string){
 		"at the first copy": func(m *migrations, id string) { m.apply(id, 0) },

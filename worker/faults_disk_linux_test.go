@@ -92,16 +92,24 @@ func (r *rig) remembers() (forget func()) {
 func TestFault24WithoutRoomForItsLogPostgresGoesDown(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("a server of its own goes down for want of room; in the quick form TestFaultsOfProcesses crashes one")
+		t.Skip("a server of its own goes down for want of room; in the quick form TestFault13CrashesOfAllProcesses crashes one")
 	}
-	for _, way := range []travel{{resilience.Batch, false}, {resilience.Batch, true}} {
-		t.Run(way.String(), func(t *testing.T) {
+	for name, transfer := range map[string]bool{"renames": false, "transfers": true} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDisk(t, 192) // a segment has 16
 			r := newRig(t, 8_000)
 			r.logTo(d)
-			id := "m-" + way.String()
-			r.survives(id, way, func() { r.runsOutOfLog(d, id) })
+			for _, strategy := range resilience.Strategies() {
+				way := travel{strategy, transfer}
+				id := "m-" + way.String()
+				fault := func() { r.runsOutOfLog(d, id) }
+				if strategy == resilience.Immediate {
+					r.insideOneBatch(id, way, fault, false)
+				} else {
+					r.survives(id, way, fault)
+				}
+			}
 			r.quiet()
 			r.conserved("a")
 		})
@@ -134,6 +142,7 @@ func (r *rig) runsOutOfLog(d *disk, id string) {
 		return r.panics() > before
 	}, patience, 10*time.Millisecond)
 	r.keepsTrying(id, "cannot reach Postgres")
+	r.meanwhile()
 	d.empty()
 	r.insist("bring Postgres back", func(ctx context.Context) error {
 		if syscall.Kill(r.postgres.PID(), 0) != nil { // it recovers by itself, unless it had no room even for that

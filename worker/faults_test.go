@@ -25,10 +25,18 @@ func (w travel) String() string {
 	return string(w.strategy)
 }
 
-// TestFaultsOfProcesses lets each server fail in the middle of a migration, and
+// everyTravel is by each strategy, within a memory and to another.
+func everyTravel() (ways []travel) {
+	for _, strategy := range resilience.Strategies() {
+		ways = append(ways, travel{strategy, false}, travel{strategy, true})
+	}
+	return ways
+}
+
+// TestFault13CrashesOfAllProcesses lets each server fail in the middle of a migration, and
 // of its undo: 13 is Postgres, 14 a worker that wakes up from the dead, 15
 // Temporal, 9 a worker that is killed, 24 a session of Postgres for want of memory.
-func TestFaultsOfProcesses(t *testing.T) {
+func TestFault13CrashesOfAllProcesses(t *testing.T) {
 	t.Parallel()
 	for name, transfer := range map[string]bool{"renames": false, "transfers": true} {
 		t.Run(name, func(t *testing.T) {
@@ -102,30 +110,50 @@ func faultsOfProcesses(t *testing.T, transfer bool) {
 func TestFault15TemporalIsAwayForTwoMinutes(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("two minutes are what it is about; in the quick form TestFaultsOfProcesses has Temporal away for a moment")
+		t.Skip("two minutes are what it is about; in the quick form TestFault13CrashesOfAllProcesses has Temporal away for a moment")
 	}
-	for _, way := range []travel{{resilience.Batch, false}, {resilience.Batch, true}} {
+	for _, way := range everyTravel() {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 8_000)
 			id := "m-" + way.String()
-			r.struck = func() {
-				served := r.reads.Load()
+			served := func() {
+				before := r.reads.Load()
 				<-time.After(2 * time.Minute)
-				require.Greater(t, r.reads.Load(), served)
-				at, err := r.store.Watermark(t.Context(), id)
-				require.NoError(t, err)
-				require.Less(t, at.Last, at.Total, "nobody says that more is to be done")
+				require.Greater(t, r.reads.Load(), before)
 			}
-			r.departs(id, way, float64(r.rows)/10)
-			r.inside(id)
-			r.killTemporal()
-			r.arrives(id, way)
+			if way.strategy == resilience.Immediate {
+				r.insideOneBatch(id, way, func() { r.killTemporalFor(served) }, true)
+			} else {
+				r.departs(id, way, float64(r.rows)/10)
+				r.inside(id)
+				r.killTemporalFor(func() {
+					served()
+					at, err := r.store.Watermark(t.Context(), id)
+					require.NoError(t, err)
+					require.Less(t, at.Last, at.Total, "nobody says that more is to be done")
+				})
+				r.arrives(id, way)
+			}
 			r.worker.signal(0) // it is still there
 			r.quiet()
 			r.conserved("a")
 		})
 	}
+}
+
+// killTemporalFor kills it, and starts it again after something was done.
+func (r *rig) killTemporalFor(something func()) {
+	r.Helper()
+	before := r.struck
+	defer func() { r.struck = before }()
+	r.struck = func() {
+		if before != nil {
+			before()
+		}
+		something()
+	}
+	r.killTemporal()
 }
 
 // survives lets a fault happen in the middle of a migration, and once more while the

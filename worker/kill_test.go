@@ -32,10 +32,10 @@ type killed struct {
 
 const migration = "m-1"
 
-// TestAMigrationSurvivesTheDeathOfItsWorker kills the worker with SIGKILL at
+// TestFault09AMigrationSurvivesTheDeathOfItsWorker kills the worker with SIGKILL at
 // random points of a migration, each strictly inside it, and finds every chunk
 // once, at its new place, with its text and its embedding.
-func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
+func TestFault09AMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 	t.Parallel()
 	plans := []struct {
 		way   travel
@@ -80,23 +80,20 @@ func TestAMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 // dead one has ended, and writes every row, once.
 func TestFault08AKillWhileTheJournalIsWritten(t *testing.T) {
 	t.Parallel()
-	plans := []struct {
-		way    travel
-		writes int
-	}{
-		{travel{resilience.Batch, false}, 1},
-		{travel{resilience.Batch, true}, 1},
-		{travel{resilience.Intelligent, false}, 2}, // once more in the order of its groups
-	}
+	ways := everyTravel()
 	if testing.Short() {
-		plans = plans[:1]
+		ways = ways[:1]
 	}
-	for _, p := range plans {
-		t.Run(p.way.String(), func(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			k := filled(t, p.way, 4_000)
+			k := filled(t, way, 4_000)
 			before := k.fingerprint("guide")
-			held := k.holdJournal(p.writes)
+			writes := 1
+			if way.strategy == resilience.Intelligent {
+				writes = 2 // once more in the order of its groups
+			}
+			held := k.holdJournal(writes)
 			k.migrate(resilience.Policy{})
 			w := launch(t, t.TempDir(), k.env, anyPort)
 			for n, letGo := range held {

@@ -124,7 +124,7 @@ func TestFault27PausesAreInForceAtOnce(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 27, func(j *journey) {
 		rounds := 30
-		if !testing.Short() && j.way.name == "batch" {
+		if !testing.Short() && (j.way.name == "batch" || j.way.name == "gradual") {
 			rounds = 500 // pauses, and as many resumes: more than one history holds
 		}
 		g := j.shut(away)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestEveryFaultHasItsTest: the table of docs/safety.md has a row for each of
-// the 38 faults, and each row names tests that exist.
+// the 38 faults, and each row names tests that exist, of which one has its number.
 func TestEveryFaultHasItsTest(t *testing.T) {
 	t.Parallel()
 	table, err := os.ReadFile("../docs/safety.md")
@@ -38,6 +38,7 @@ func TestEveryFaultHasItsTest(t *testing.T) {
 		if row[1] != "" {
 			numbers++
 			require.Equal(t, fmt.Sprintf(" %d", numbers), row[1])
+			require.Regexp(t, fmt.Sprintf("`TestFault(\\d\\dAnd)?%02d", numbers), row[0])
 		}
 	}
 	require.Equal(t, 38, numbers)
