@@ -56,7 +56,7 @@ var shapes = []shape{
 		path: "path", setPath: `path = p.new_path`,
 	},
 	{
-		name: "path indexed", table: "shape_indexed", rows: 4_000_000,
+		name: "path indexed", table: "shape_indexed", rows: 4_400_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int`, values: plainRow,
 		path: "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
 	},
@@ -76,7 +76,7 @@ var shapes = []shape{
 		mapping: resilience.Mapping{Embedding: "embedding"}, extension: "vector", dear: true,
 	},
 	{
-		name: "one hot directory under load", table: "shape_hot", rows: 4_000_000,
+		name: "one hot directory under load", table: "shape_hot", rows: 4_400_000,
 		columns: `id bigint PRIMARY KEY, path text NOT NULL, content text NOT NULL, embedding real[], ordinal int, used_at timestamptz, uses int NOT NULL`,
 		values:  plainRow + `, CASE WHEN path LIKE '%/section-00/%' THEN now() ELSE now() - interval '90 days' END, 1`,
 		path:    "path", setPath: `path = p.new_path`, indexes: []string{`(path)`},
