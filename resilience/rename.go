@@ -71,12 +71,12 @@ func OrderRenames(waiting []Waiting) []int64 {
 	visited := make([]bool, len(waiting))
 	var chain []int64
 	for i := range waiting {
-		// Follow the chain from rule i to its far end, then emit it backwards.
+		// Follow the chain from i to its far end, then emit it backwards.
 		chain = chain[:0]
 		for at, found := i, true; found && !visited[at]; {
 			visited[at] = true
 			chain = append(chain, waiting[at].After)
-			at, found = slices.BinarySearchFunc(waiting, waiting[at].Before, func(w Waiting, rule int64) int { return cmp.Compare(w.After, rule) })
+			at, found = slices.BinarySearchFunc(waiting, waiting[at].Before, func(w Waiting, before int64) int { return cmp.Compare(w.After, before) })
 		}
 		slices.Reverse(chain)
 		ordered = append(ordered, chain...)

@@ -38,6 +38,6 @@ func exceptionRows(w io.Writer, exceptions []store.Exception, more bool) {
 		row(w, "exception", words)
 	}
 	if more {
-		row(w, "exception", fmt.Sprintf("and more than these %d; --exceptions 0 lists all", len(exceptions)))
+		row(w, "exception", "and more; --exceptions 0 lists all")
 	}
 }

@@ -29,7 +29,7 @@ var forgetRows = []string{
 	`DELETE FROM rehome.migration_paths WHERE plan_id = @plan`,
 	`DELETE FROM rehome.migration_runs WHERE plan = @number`,
 	`DELETE FROM rehome.migration_documents WHERE plan = @number`,
-	`UPDATE rehome.migration_plans SET knots = DEFAULT, aside = DEFAULT WHERE plan_id = @plan AND knots <> '{}'`,
+	`UPDATE rehome.migration_plans SET knots = DEFAULT, aside = DEFAULT, chained = DEFAULT WHERE plan_id = @plan AND chained`,
 }
 
 // recordConflicts writes down what stands in the plan's way, in place of what

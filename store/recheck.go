@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +43,9 @@ func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 func (s *Store) CheckHash(ctx context.Context, plan string) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		j := &journal{tx: tx, plan: plan}
+		if _, err := tx.Exec(ctx, bulkSettings); err != nil {
+			return err
+		}
 		if err := j.read(ctx); err != nil {
 			return err
 		}
@@ -85,11 +87,12 @@ func (s *Store) Stale(ctx context.Context, plan string) (stale bool, err error) 
 
 // surprises are what a look at the table found that was not planned.
 type surprises struct {
-	Drifted  int64    `json:"drifted"`         // rows that are not where they were planned
-	Came     int64    `json:"came"`            // rows that it would move and that were not planned
-	Clashes  []string `json:"clashes"`         // the first paths where it would move others
-	InTheWay int64    `json:"in_the_way"`      // files that would meet another, and ids that are taken
-	Unfit    string   `json:"unfit,omitempty"` // why chunks of a transfer cannot be copied, or not leave
+	Drifted  int64    `json:"drifted"`             // rows that are not where they were planned
+	Came     int64    `json:"came"`                // rows that it would move and that were not planned
+	Clashes  []string `json:"clashes"`             // the first paths where it would move others
+	InTheWay int64    `json:"in_the_way"`          // files that would meet another
+	Taken    int64    `json:"taken_ids,omitempty"` // chunks of a transfer whose ids others have in its target
+	Unfit    string   `json:"unfit,omitempty"`     // why chunks of a transfer cannot be copied, or not leave
 }
 
 func (j *journal) recheck(ctx context.Context) (string, error) {
@@ -136,6 +139,7 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 	if found.Clashes, err = j.listPaths(ctx); err != nil {
 		return found, err
 	}
+	found.InTheWay = j.inTheWay
 	if j.transfer != nil {
 		err := j.checkRows(ctx)
 		if p, ok := errors.AsType[*Problem](err); ok {
@@ -148,9 +152,9 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 			if _, err := j.find(ctx, j.takenIDs()); err != nil {
 				return found, err
 			}
+			found.Taken = j.inTheWay - found.InTheWay
 		}
 	}
-	found.InTheWay = j.inTheWay
 	err = j.tx.QueryRow(ctx, `SELECT count(*) - @there::bigint `+j.atSources("", "TRUE"),
 		j.args(pgx.NamedArgs{"there": j.total - found.Drifted})).Scan(&found.Came)
 	return found, err
@@ -168,7 +172,10 @@ func (s surprises) beyond(accepted surprises, total int64) []string {
 	}
 	isNew := func(path string) bool { return !slices.Contains(accepted.Clashes, path) }
 	if s.InTheWay > accepted.InTheWay || slices.ContainsFunc(s.Clashes, isNew) {
-		why = append(why, "chunks of "+cmp.Or(strings.Join(s.Clashes, ", "), "others, by their ids,")+" came to be where it would move others")
+		why = append(why, "chunks of "+strings.Join(s.Clashes, ", ")+" came to be where it would move others")
+	}
+	if s.Taken > accepted.Taken {
+		why = append(why, fmt.Sprintf("others came to have the ids of %d of its chunks where these would go", s.Taken))
 	}
 	if s.Unfit != accepted.Unfit && s.Unfit != "" {
 		why = append(why, s.Unfit)

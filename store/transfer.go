@@ -23,7 +23,9 @@ type transfer struct {
 	prefix string
 	total  int64 // rows of the origin's journal
 
-	beside []string // columns of the target that are watched, quoted; known to what writes and takes copies
+	// Known to what writes copies, and takes them away:
+	beside beside
+	acts   bool // triggers of the target act after rows are written
 }
 
 // readTransfer returns the transfer of a plan, or nil when it is of another kind.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 )
 
@@ -9,58 +10,73 @@ import (
 // them. What an application writes there later has no place in the source either, so a
 // copy to which that happened stays when its chunk comes home.
 
-// readBeside returns those of these columns, quoted, that can be watched: all, but for
-// types without a binary form. Where one is gone that was there when the copies were made,
-// nobody can tell any more what was written to the others.
-func (t *transfer) readBeside(ctx context.Context, q querier) (columns []string, err error) {
+// beside are the columns of the target that copies leave alone, quoted, in the order of
+// the fit; empty where one cannot be watched: it is gone, rehome may not read it, its type
+// has no binary form, or is one of dates or of text that is searched, which tables keep up
+// themselves.
+type beside []string
+
+func (t *transfer) readBeside(ctx context.Context, q querier) (columns beside, err error) {
 	if len(t.fit.Beside) == 0 {
 		return nil, nil
 	}
-	var there int
 	err = q.QueryRow(ctx, `
-		SELECT count(*), coalesce(array_agg(quote_ident(a.attname) ORDER BY a.attnum) FILTER (WHERE y.typsend <> 0 AND coalesce(e.typsend, 1) <> 0), '{}')
-		FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = y.typelem AND y.typsubscript = 'array_subscript_handler'::regproc
-		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)`, t.to.name(), t.fit.Beside).Scan(&there, &columns)
-	if there < len(t.fit.Beside) {
-		columns = nil
-	}
+		SELECT array_agg(coalesce(quote_ident(a.attname), '') ORDER BY b.n)
+		FROM unnest($2::text[]) WITH ORDINALITY b (name, n)
+		LEFT JOIN (
+			pg_attribute a JOIN pg_type y ON y.oid = a.atttypid AND y.typsend <> 0 AND y.typcategory <> 'D' AND y.oid <> 'tsvector'::regtype
+			LEFT JOIN pg_type e ON e.oid = y.typelem)
+		ON a.attrelid = $1::text::regclass AND a.attname = b.name AND a.attnum > 0 AND NOT a.attisdropped
+			AND coalesce(e.typsend, 1) <> 0 AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')`, t.to.name(), t.fit.Beside).Scan(&columns)
 	return columns, err
 }
 
-// printBeside is the print of what stands in these columns of the target's row t.
-func (t *transfer) printBeside() string {
-	if len(t.beside) == 0 {
-		return "NULL::bytea"
-	}
-	columns := make([]string, len(t.beside))
-	for i, c := range t.beside {
-		columns[i] = "t." + c
-	}
-	return t.printOf(strings.Join(columns, ", "))
+// print is that of a column of the target's row t.
+func (b beside) print(column string) string {
+	return "hash_array_extended(ARRAY[record_send(ROW(t." + column + "))], 0)"
 }
 
-// written beside a copy t, of which p is what is known, something was.
-func (t *transfer) writtenBeside() string {
-	if len(t.beside) == 0 {
-		return "false"
+// prints are those of all of them.
+func (b beside) prints() string {
+	prints := make([]string, len(b))
+	for i, c := range b {
+		if prints[i] = "NULL"; c != "" {
+			prints[i] = b.print(c)
+		}
 	}
-	return "(p.beside IS NOT NULL AND " + t.printBeside() + " IS DISTINCT FROM p.beside)"
+	return "ARRAY[" + strings.Join(prints, ", ") + "]::bigint[]"
 }
 
-// besides gathers the prints of the rows that a statement wrote, by their ids. It is one
-// value, since a join would compare each of them with each.
-func (t *transfer) besides(wrote string) string {
-	if len(t.beside) == 0 {
+// written names those in which the target's row t has something else than what is known of
+// it, of p. SQL; an empty text where there are none.
+func (b beside) written() string {
+	var names []string
+	for i, c := range b {
+		if c != "" {
+			names = append(names, fmt.Sprintf("CASE WHEN p.beside[%d] <> %s THEN %s END", i+1, b.print(c), literal(c)))
+		}
+	}
+	if len(names) == 0 {
+		return "''"
+	}
+	return "array_to_string(ARRAY[" + strings.Join(names, ", ") + "], ', ')"
+}
+
+// noted gathers the prints of the rows that a statement wrote, by their ids, for besideOf.
+// It is one value, since a join would compare each of them with each.
+func (t *transfer) noted(wrote string) string {
+	if len(t.beside) == 0 || t.acts {
 		return ""
 	}
 	return `
-		besides AS MATERIALIZED (SELECT jsonb_object_agg(id, encode(beside, 'base64')) AS prints FROM ` + wrote + `),`
+		besides AS MATERIALIZED (SELECT jsonb_object_agg(id, beside::text) AS prints FROM ` + wrote + `),`
 }
 
-// besideOf is the print of the row with an id.
-func (t *transfer) besideOf(id string) string {
-	if len(t.beside) == 0 {
-		return "NULL::bytea"
+// besideOf are the prints of the written row with an id, or else: of what triggers make of
+// a row after it was written nobody knows.
+func (t *transfer) besideOf(id, otherwise string) string {
+	if len(t.beside) == 0 || t.acts {
+		return otherwise
 	}
-	return "decode((SELECT b.prints FROM besides b) ->> (" + id + ")::text, 'base64')"
+	return "((SELECT b.prints FROM besides b) ->> (" + id + ")::text)::bigint[]"
 }

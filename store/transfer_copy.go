@@ -17,14 +17,11 @@ func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, erro
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
 	}
-	acts, err := actsAfter(ctx, s.pool, relations, writesInsert)
-	if err != nil {
+	if t.acts, err = actsAfter(ctx, s.pool, relations, writesInsert); err != nil {
 		return nil, fmt.Errorf("look for triggers of %s: %w", t.to.name(), interpret(err))
 	}
-	if !acts { // else nobody knows what a trigger makes of these columns
-		if t.beside, err = t.readBeside(ctx, s.pool); err != nil {
-			return nil, fmt.Errorf("look at the columns of %s: %w", t.to.name(), interpret(err))
-		}
+	if t.beside, err = t.readBeside(ctx, s.pool); err != nil {
+		return nil, fmt.Errorf("look at the columns of %s: %w", t.to.name(), interpret(err))
 	}
 	m := &Mover{
 		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
@@ -34,7 +31,7 @@ func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, erro
 	if t.back {
 		copies = &move{statement: t.copyStatement(true), undoing: true}
 	}
-	if acts {
+	if t.acts {
 		copies.aftermath = t.afterCopies(t.back)
 	}
 	if !t.back {
@@ -70,7 +67,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
-		"{written}", t.written(), "{beside}", t.printBeside(), "{written beside}", t.writtenBeside(), "{besides made}", t.besides("made"), "{besides updated}", t.besides("updated"), "{beside of s}", t.besideOf("s.f0"), "{beside of b}", t.besideOf("b.f0"), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
+		"{written}", t.written(), "{beside}", t.beside.prints(), "{written beside}", t.beside.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
 		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
@@ -123,12 +120,12 @@ func (t *transfer) copyStatement(undoing bool) string {
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
 			SELECT {f} FROM state WHERE f0 IS NOT NULL
-			RETURNING {target id} AS id, CASE WHEN {reread copy} THEN {written} END AS written, {beside} AS beside),{besides made}
+			RETURNING {target id} AS id, CASE WHEN {reread copy} THEN {written} END AS written, {beside} AS beside),` + t.noted("made") + `
 		noted AS (
 			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here, beside)
-			SELECT @origin, origin, f0::text, expected, true, {beside of s} FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),
+			SELECT @origin, origin, f0::text, expected, true, ` + t.besideOf("s.f0", "NULL") + ` FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),
 		noted_again AS (
-			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, s.expected, true, {beside of s})
+			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, s.expected, true, ` + t.besideOf("s.f0", "NULL") + `)
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
 		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
 		{account} AS (
@@ -155,7 +152,7 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			SELECT p.*, EXISTS (SELECT FROM {source} t WHERE {is source}) AND NOT EXISTS (SELECT FROM {put away}) AS safe
 			FROM planned p WHERE p.held),
 		state AS MATERIALIZED (
-			SELECT p.*, p.safe AND same AND NOT more AS ours
+			SELECT p.*, p.safe AND same AND more = '' AS ours
 			FROM (
 				SELECT p.*, t.ctid IS NOT NULL AS present, coalesce({written} = p.made, false) AS same, {written beside} AS more
 				FROM safe p LEFT JOIN {target} t ON {is target}) p),` + home + `

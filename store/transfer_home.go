@@ -186,8 +186,7 @@ const bringHome = `
 			SELECT p.ordinal, p.origin, p.chunk_id, p.f0, p.print, p.new_path, {turned names}, {changed} AS changed,
 				CASE WHEN p.path IS DISTINCT FROM p.new_path THEN 'its path was changed in the target'
 					WHEN NOT ({at home} AND {expected} = p.made) THEN 'the chunk that came home was changed too'
-					WHEN p.more THEN 'columns of it were written to for which memory ' || @source::text || ' has no place'
-					WHEN a.lost <> '' THEN 'what was written to ' || a.lost || ' does not fit into memory ' || @source::text
+					WHEN concat(a.lost, p.more) <> '' THEN 'what was written to ' || concat_ws(', ', nullif(a.lost, ''), nullif(p.more, '')) || ' does not fit into memory ' || @source::text
 					WHEN {meddled} THEN 'a trigger or a rule of memory ' || @source::text || ' changes what is written' ELSE '' END AS why
 			FROM edited p JOIN {source} t ON {is source}
 			CROSS JOIN LATERAL (SELECT p.f0, {values} OFFSET 0) b

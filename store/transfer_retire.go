@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,6 @@ type Retirer struct {
 	transfer *transfer
 	memories map[string]resilience.Memory
 	took     time.Duration // of the last step
-	acts     bool          // triggers of the target act when a copy was brought up to date
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection.
@@ -45,9 +45,9 @@ func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 	}
 	relations, err := s.relations(ctx, t.to)
 	if err == nil {
-		r.acts, err = actsAfter(ctx, s.pool, relations, writesUpdate)
+		t.acts, err = actsAfter(ctx, s.pool, relations, writesUpdate)
 	}
-	if err == nil && !r.acts {
+	if err == nil {
 		t.beside, err = t.readBeside(ctx, s.pool)
 	}
 	if err != nil {
@@ -187,7 +187,7 @@ func (r *Retirer) rows(args pgx.NamedArgs, undoing bool) doing {
 
 // mends is how copies are looked at that are brought up to date; nil: there is no need.
 func (r *Retirer) mends(undoing bool) *aftermath {
-	if !r.acts {
+	if !r.transfer.acts {
 		return nil
 	}
 	return r.transfer.afterCopies(undoing)
@@ -217,13 +217,13 @@ func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, und
 	ours := fmt.Sprintf("NOT EXISTS (SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = p.ordinal AND e.undoing = %t AND e.outcome <> 'edited' OFFSET 0)", undoing)
 	if err := r.take(ctx, tx, r.transfer.source, f.Replace(`
 		WITH `+journalled+`
-		SELECT p.chunk_id FROM planned p WHERE p.held AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {
+		SELECT p.chunk_id FROM planned p WHERE p.held AND NOT EXISTS (SELECT FROM {put away}) AND `+ours+` ORDER BY p.chunk_id`), args); err != nil {
 		return err
 	}
 	rows, err := tx.Query(ctx, f.Replace(`
 		WITH `+journalled+`
 		SELECT p.target_id FROM planned p JOIN {target} t ON {is target}
-		WHERE p.held AND CASE WHEN EXISTS (SELECT FROM {put away}) OR EXISTS (SELECT FROM {source} t WHERE {is source}) THEN false ELSE {written} = p.made END`), args)
+		WHERE p.held AND CASE WHEN EXISTS (SELECT FROM {put away}) OR EXISTS (SELECT FROM {source} t WHERE {is source}) THEN false ELSE {written} = p.made AND {written beside} = '' END`), args)
 	if err != nil {
 		return err
 	}
@@ -255,11 +255,12 @@ func (r *Retirer) take(ctx context.Context, tx pgx.Tx, memory, chosen string, ar
 // freshenStatement brings the copies of a batch up to date and lists what cannot
 // be retired, and the copies that others wrote to, which are kept as they are.
 func (t *transfer) freshenStatement(undoing bool) string {
+	// A row that an undo left where it was is looked at like any other when that is turned round.
 	return t.fragments(undoing).Replace(`
-		WITH ` + journalled + `,
+		WITH ` + strings.ReplaceAll(journalled, "{skipped}", "") + `,
 		now AS MATERIALIZED (
 			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, p.beside, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
-			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held),
+			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held AND NOT EXISTS (SELECT FROM {put away})),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours, {written beside} AS more,
 				CASE WHEN p.present THEN {expected now} END AS expected
@@ -268,15 +269,15 @@ func (t *transfer) freshenStatement(undoing bool) string {
 			SELECT * FROM state WHERE present AND here AND ours AND expected <> made),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
-			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN expected <> made THEN 'conflict' ELSE 'edited' END,
-				{undoing}, CASE WHEN present AND there AND here AND expected = made THEN 'its copy was written to in memory ' || @target::text ELSE '' END
-			FROM state WHERE NOT present OR NOT there OR NOT here OR NOT ours
+			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN expected <> made AND NOT ours THEN 'conflict' ELSE 'edited' END,
+				{undoing}, CASE WHEN present AND there AND here AND (ours OR expected = made) THEN 'its copy was written to in memory ' || @target::text ELSE '' END
+			FROM state WHERE NOT present OR NOT there OR NOT here OR NOT ours OR more <> ''
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
-			RETURNING {target id} AS id, {written} AS written, {beside} AS beside),{besides updated}
+			RETURNING {target id} AS id, {written} AS written, {beside} AS beside),` + t.noted("updated") + `
 		noted AS (
-			UPDATE rehome.migration_copies c SET made = b.expected, beside = CASE WHEN b.more THEN c.beside ELSE {beside of b} END
+			UPDATE rehome.migration_copies c SET made = b.expected, beside = CASE WHEN b.more <> '' THEN c.beside ELSE ` + t.besideOf("b.f0", "c.beside") + ` END
 			FROM changed b WHERE c.ctid = b.noted_at)
 		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
 			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)

@@ -31,5 +31,5 @@ func (t *transfer) homeStatement(undoing bool) string {
 			ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = concat_ws('; ', nullif(excluded.detail, ''), nullif(e.detail, ''))),
 		kept AS (
 			UPDATE rehome.migration_copies c SET here = true FROM since s WHERE s.again AND c.plan = @origin AND c.ordinal = s.origin)
-		SELECT (SELECT count(*) FROM planned), (SELECT count(*) FROM state WHERE unaccounted), 0, (SELECT count(*) FROM since)`)
+		SELECT (SELECT count(*) FROM planned), (SELECT count(*) FROM state WHERE unaccounted), (SELECT count(*) FROM since)`)
 }

@@ -69,6 +69,7 @@ type verification struct {
 	table    table
 	transfer *transfer // nil for a plan of another kind
 	total    int64
+	sweeps   bool // what came back can be taken along once more
 	args     pgx.NamedArgs
 }
 
@@ -106,25 +107,49 @@ func (v *verification) needless(ctx context.Context, tx pgx.Tx) (needless bool, 
 // look looks at rows (lo, hi] of the journal, and returns how many an application
 // changed since their batch.
 func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since int64, err error) {
-	const back = "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
-	statement, wrong := v.statement(), back
+	statement, wrong := v.statement(), "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
 	if v.transfer != nil {
 		statement, wrong = v.transfer.homeStatement(v.undoing), "chunks did not come home, or left their copies, and no outcome says why; put back what others changed in migration_copies, migration_exceptions or quarantine of schema rehome, and undo it again"
 	}
 	v.args["lo"], v.args["hi"] = lo, hi
-	var planned, unaccounted, returned int64
-	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &returned, &since); err != nil {
+	var planned, unaccounted int64
+	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &since); err != nil {
 		return 0, err
+	}
+	kind := ErrVerify
+	if unaccounted > 0 && v.sweeps {
+		if kind, err = v.returned(ctx, tx); err != nil {
+			return 0, err
+		}
 	}
 	switch {
 	case planned != hi-lo:
 		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths: restore these tables", lo+1, hi, v.plan, planned, hi-lo)
 	case unaccounted > 0:
-		return 0, problem(ErrVerify, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
-	case returned > 0:
-		return 0, problem(ErrReturned, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, returned, back)
+		return 0, problem(kind, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
 	}
 	return since, nil
+}
+
+// returned is ErrReturned where a sweep takes along all rows, of those that are looked at,
+// that are back where they came from, and else ErrVerify.
+func (v *verification) returned(ctx context.Context, tx pgx.Tx) (kind, err error) {
+	var again string
+	if err := tx.QueryRow(ctx, returning, v.args).Scan(&again); err != nil {
+		return nil, err
+	}
+	v.args["again"] = again
+	var forGood bool
+	err = tx.QueryRow(ctx, fmt.Sprintf(`
+		SELECT EXISTS (
+			SELECT FROM %s JOIN %s t ON %s AND %s
+			WHERE %s IS TRUE AND NOT m.ordinal <@ @stays::int8multirange AND NOT m.ordinal <@ @again::int8multirange AND NOT EXISTS (
+				SELECT FROM rehome.migration_exceptions e WHERE e.plan_id = @plan AND e.ordinal = m.ordinal AND NOT e.undoing))`,
+		movesOf("@number", "@lo", "@hi"), v.table.name(), v.table.hasID("m.chunk_id"), v.table.scope(), v.table.locatorsAre("m.old_path")), v.args).Scan(&forGood)
+	if kind = ErrReturned; forGood {
+		kind = ErrVerify
+	}
+	return kind, err
 }
 
 func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool) (*verification, error) {
@@ -143,12 +168,8 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 	if err == nil {
 		v.transfer, err = readTransfer(ctx, tx, plan)
 	}
-	again := "{}" // what a sweep takes along once more
 	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
-	if err == nil && v.transfer == nil && !undoing && !undoes && v.table.takesBack(policy) {
-		err = tx.QueryRow(ctx, returning, v.args).Scan(&again)
-	}
-	v.args["again"] = again
+	v.sweeps = v.transfer == nil && !undoing && !undoes && v.table.takesBack(policy)
 	switch {
 	case v.transfer == nil && undoing:
 		v.total = turned
@@ -186,9 +207,8 @@ func (v *verification) foreign() string {
 }
 
 // statement counts rows (@lo, @hi] of the journal, those that lie at their old path
-// again, for good or until the next sweep, and those that went elsewhere since, which it
-// lists. Once all have gone back, elsewhere is also the new path, and rows that had not
-// moved are left out.
+// again, and those that went elsewhere since, which it lists. Once all have gone back,
+// elsewhere is also the new path, and rows that had not moved are left out.
 func (v *verification) statement() string {
 	t, source, target, known := v.table, "p.old_path", "p.new_path", "AND NOT e.undoing"
 	if v.undoing {
@@ -210,8 +230,7 @@ func (v *verification) statement() string {
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it is at its new path' ELSE '' END
 			FROM astray WHERE {undoing} OR NOT again
 			ON CONFLICT DO NOTHING)
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing} AND NOT ordinal <@ @again::int8multirange),
-			count(*) FILTER (WHERE again AND NOT {undoing} AND ordinal <@ @again::int8multirange), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
+		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
 }
 
 // VerifyTargets counts the rows at the targets of a plan that are not its own: an
