@@ -52,7 +52,7 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 			`transfers of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`intelligent on a shape of 96000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`intelligent on a shape of 1600 rows, HNSW without room for HOT: apply, beside a plain update \| (.* \| ≤ 0.2× \| not judged|.* skipped: no pgvector)`,
-			`intelligent on a shape of 80000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
+			`intelligent on a shape of 88000 rows, one hot directory under load: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p95 \| .* ms \| .* ms \| .* \| ≤ \+3.0 ms \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p99 \| .* \| ≤ \+10.0 ms \| not judged`,
 		)
