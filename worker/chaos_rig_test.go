@@ -271,6 +271,10 @@ func (r *rig) insist(what string, do func(context.Context) error) {
 
 // abort gives the order; a run that has ended meanwhile takes none.
 func (r *rig) abort(id string) {
+	r.insist("find "+id, func(ctx context.Context) error { // of what is aborted before it is there nothing remains to look at
+		_, err := r.store.Plan(ctx, id)
+		return err
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_, _ = r.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
