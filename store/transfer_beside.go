@@ -62,20 +62,31 @@ func (b beside) written() string {
 	return "array_to_string(ARRAY[" + strings.Join(names, ", ") + "], ', ')"
 }
 
+// noting says whether what stands there is known of a row that was written: of what
+// triggers make of it afterwards nobody knows.
+func (t *transfer) noting() bool { return len(t.beside) > 0 && !t.acts }
+
+// returned is what a statement that writes rows t returns for noted.
+func (t *transfer) returned() string {
+	if !t.noting() {
+		return ""
+	}
+	return ", " + t.to.id() + " AS id, " + t.beside.prints() + " AS beside"
+}
+
 // noted gathers the prints of the rows that a statement wrote, by their ids, for besideOf.
 // It is one value, since a join would compare each of them with each.
 func (t *transfer) noted(wrote string) string {
-	if len(t.beside) == 0 || t.acts {
+	if !t.noting() {
 		return ""
 	}
 	return `
 		besides AS MATERIALIZED (SELECT jsonb_object_agg(id, beside::text) AS prints FROM ` + wrote + `),`
 }
 
-// besideOf are the prints of the written row with an id, or else: of what triggers make of
-// a row after it was written nobody knows.
+// besideOf are the prints of the written row with an id, or else.
 func (t *transfer) besideOf(id, otherwise string) string {
-	if len(t.beside) == 0 || t.acts {
+	if !t.noting() {
 		return otherwise
 	}
 	return "((SELECT b.prints FROM besides b) ->> (" + id + ")::text)::bigint[]"

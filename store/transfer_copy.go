@@ -65,9 +65,9 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{moves}", movesOf("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
-		"{target id}", t.to.id(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
+		"{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
-		"{written}", t.written(), "{beside}", t.beside.prints(), "{written beside}", t.beside.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
+		"{written}", t.written(), "{written beside}", t.beside.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
 		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
 }
 
@@ -120,7 +120,7 @@ func (t *transfer) copyStatement(undoing bool) string {
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
 			SELECT {f} FROM state WHERE f0 IS NOT NULL
-			RETURNING {target id} AS id, CASE WHEN {reread copy} THEN {written} END AS written, {beside} AS beside),` + t.noted("made") + `
+			RETURNING CASE WHEN {reread copy} THEN {written} END AS written` + t.returned() + `),` + t.noted("made") + `
 		noted AS (
 			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here, beside)
 			SELECT @origin, origin, f0::text, expected, true, ` + t.besideOf("s.f0", "NULL") + ` FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),

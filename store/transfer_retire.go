@@ -275,7 +275,7 @@ func (t *transfer) freshenStatement(undoing bool) string {
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
-			RETURNING {target id} AS id, {written} AS written, {beside} AS beside),` + t.noted("updated") + `
+			RETURNING {written} AS written` + t.returned() + `),` + t.noted("updated") + `
 		noted AS (
 			UPDATE rehome.migration_copies c SET made = b.expected, beside = CASE WHEN b.more <> '' THEN c.beside ELSE ` + t.besideOf("b.f0", "c.beside") + ` END
 			FROM changed b WHERE c.ctid = b.noted_at)
