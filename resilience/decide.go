@@ -320,19 +320,6 @@ func (g *Group) notOtherwise() string {
 	return "nobody uses its chunks, but one transaction of all would be too long"
 }
 
-// order says why one of so many groups comes where it does.
-func (c Circumstances) order(h Heat, groups int) string {
-	switch {
-	case groups > 1 && h == Unknown:
-		return " The smaller groups come first."
-	case groups > 1:
-		return " The less used come first, and of those used alike the smaller."
-	case c.Settled:
-		return " All go as one group, since the rows have to keep their order."
-	}
-	return ""
-}
-
 func (c Circumstances) perRow(w Way) float64 {
 	switch w {
 	case AliasOnly:

@@ -105,6 +105,19 @@ func Gather(directories []Directory) []Cluster {
 	return clusters
 }
 
+// order says why one of so many groups comes where it does.
+func (c Circumstances) order(h Heat, groups int) string {
+	switch {
+	case groups > 1 && h == Unknown:
+		return " The smaller groups come first."
+	case groups > 1:
+		return " The less used come first, and of those used alike the smaller."
+	case c.Settled:
+		return " All go as one group, since the rows have to keep their order."
+	}
+	return ""
+}
+
 func heats() []Heat { return []Heat{Cold, Unknown, Warm, Hot} }
 
 func byName(a, b Directory) int { return cmp.Compare(a.Name, b.Name) }

@@ -231,14 +231,7 @@ func (j *journal) renumber(ctx context.Context, groups []resilience.Group, args 
 	if inTurns(groups) {
 		runs = j.table.runsInTurns()
 	}
-	args["after"] = 0
-	var bytes int64
-	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
-		WITH `+j.placed()+`,
-		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
-		runs AS (%s),
-		put AS (%s)
-		%s`, runs, writeRuns("runs", "position, turn, last"), writtenRuns), args).Scan(&rows, &bytes)
+	rows, err = j.rewrite(ctx, j.placed(), runs, "position, turn, last", args)
 	if err == nil {
 		err = j.rehash(ctx)
 	}

@@ -114,18 +114,13 @@ func (j *journal) fileByFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var written, bytes int64
-	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
-		WITH placed AS MATERIALIZED (
+	const placed = `placed AS MATERIALIZED (
 			SELECT p.path_id, o.turn
 			FROM unnest(@order::bigint[]) WITH ORDINALITY o (file, turn)
 			JOIN rehome.migration_paths first ON first.plan_id = @plan AND first.path_id = o.file
-			JOIN rehome.migration_paths p ON p.plan_id = @plan AND p.old_key = first.old_key),
-		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
-		runs AS (SELECT t.*, p.turn FROM taken t LEFT JOIN placed p USING (path_id)),
-		put AS (%s)
-		%s`, writeRuns("runs", "turn NULLS FIRST, last"), writtenRuns),
-		j.args(pgx.NamedArgs{"after": 0, "order": resilience.OrderRenames(waiting)})).Scan(&written, &bytes)
+			JOIN rehome.migration_paths p ON p.plan_id = @plan AND p.old_key = first.old_key)`
+	written, err := j.rewrite(ctx, placed, `SELECT t.*, p.turn FROM taken t LEFT JOIN placed p USING (path_id)`, "turn NULLS FIRST, last",
+		j.args(pgx.NamedArgs{"order": resilience.OrderRenames(waiting)}))
 	if err == nil && written != j.total {
 		err = problem(ErrVerify, "the journal of %s had %d rows and has %d in another order: others changed it (rehome.migration_runs) while it was planned; nothing has moved, so plan it again", j.plan, j.total, written)
 	}

@@ -33,6 +33,20 @@ func writeRuns(from, order string) string {
 // writtenRuns sums up what writeRuns, named put, has written.
 const writtenRuns = `SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM put`
 
+// rewrite writes the runs of the plan's journal anew, in another order, and returns how many
+// rows they have: what a query makes of those taken, and of what is said of them with it.
+func (j *journal) rewrite(ctx context.Context, with, runs, order string, args pgx.NamedArgs) (rows int64, err error) {
+	var bytes int64
+	args["after"] = 0
+	err = j.tx.QueryRow(ctx, fmt.Sprintf(`
+		WITH %s,
+		taken AS (DELETE FROM rehome.migration_runs WHERE plan = @number RETURNING *),
+		runs AS (%s),
+		put AS (%s)
+		%s`, with, runs, writeRuns("runs", order), writtenRuns), args).Scan(&rows, &bytes)
+	return rows, err
+}
+
 // atSources picks the rows at the listed paths, under one more condition or none,
 // whose locators agree or not: TRUE, or NOT TRUE.
 func (j *journal) atSources(and, agree string) string {
@@ -50,14 +64,14 @@ const returning = `
 			WHERE e.plan_id = @plan AND NOT e.undoing AND e.outcome = 'conflict'), '{}'))::text
 		FROM rehome.migration_plans p JOIN rehome.migration_progress g USING (plan_id) WHERE p.plan_id = @plan`
 
-// takesBack says whether rows that come back are taken along: they are in the journal twice
-// then. Of documents only one state is kept there, and a group that is to be tried again
+// mayTakeBack says whether rows that come back can be taken along: they are in the journal
+// twice then. Of documents only one state is kept there, and a group that is to be tried again
 // forgets what was said of its rows.
-func (t table) takesBack(p resilience.Policy) bool {
+func (t table) mayTakeBack(p resilience.Policy) bool {
 	return len(t.jsonColumns()) == 0 && p.OnFailure != resilience.UndoGroup
 }
 
-func (j *journal) takesBack() bool { return j.transfer == nil && j.table.takesBack(j.policy) }
+func (j *journal) takesBack() bool { return j.transfer == nil && j.table.mayTakeBack(j.policy) }
 
 // listMoves journals the rows at the listed paths that are not in it yet, or that came
 // back to where they were, in the order of the renames and, within one, of the table: by

@@ -169,7 +169,7 @@ func openVerification(ctx context.Context, tx pgx.Tx, plan string, undoing bool)
 		v.transfer, err = readTransfer(ctx, tx, plan)
 	}
 	v.args = v.table.args(pgx.NamedArgs{"plan": plan, "number": number, "stays": stays})
-	v.sweeps = v.transfer == nil && !undoing && !undoes && v.table.takesBack(policy)
+	v.sweeps = v.transfer == nil && !undoing && !undoes && v.table.mayTakeBack(policy)
 	switch {
 	case v.transfer == nil && undoing:
 		v.total = turned

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
 
 	"rehome/activities"
 	"rehome/resilience"
@@ -119,13 +120,19 @@ func TestFault37AnUndoIsDoneOnceAndUndone(t *testing.T) {
 		require.Equal(j, activities.Conflict, ends(j.T, again, nil), "it is undone already")
 		j.returned()
 		var plan resilience.Plan
-		run := j.start(workflows.RollbackID(j.installation.id, "docs", undo.ID), workflows.RollbackName, workflows.RollbackInput{
-			Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: undo.ID, Undo: "m-again", BatchSize: 10, Tuning: quick(),
-		})
+		run := j.undoneBy("m-again", undo.ID)
 		require.Empty(j, ends(j.T, run, &plan))
 		require.Equal(j, resilience.Completed, plan.Status)
 		require.Equal(j, there, j.everything())
 		j.accounted(plan.ID)
+	})
+}
+
+// undoneBy starts the undo of a migration by a plan of another name than rollback gives it.
+func (j *journey) undoneBy(plan, migration string) client.WorkflowRun {
+	j.Helper()
+	return j.start(workflows.RollbackID(j.installation.id, "docs", plan), workflows.RollbackName, workflows.RollbackInput{
+		Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: migration, Undo: plan, BatchSize: 10, Tuning: quick(),
 	})
 }
 

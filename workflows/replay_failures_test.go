@@ -1,0 +1,60 @@
+package workflows_test
+
+import (
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"rehome/resilience"
+	"rehome/workflows"
+)
+
+// failureScenarios end otherwise than was wanted.
+func failureScenarios() map[string]scenario {
+	return map[string]scenario{
+		"migrate-refused": func(in *installation) client.WorkflowRun {
+			_, run := in.migrate(resilience.Policy{}, rule("nothing", "manual"))
+			return run
+		},
+		"migrate-compensated": func(in *installation) client.WorkflowRun {
+			in.faults.inject("CompleteMigration", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			return run
+		},
+		"migrate-returned": func(in *installation) client.WorkflowRun { // a row is back when all are looked at
+			in.faults.inject("VerifyMigration", fault{times: 1, meets: func(int) {
+				in.exec(`UPDATE rehome.chunks SET path = 'guide/a.md' WHERE memory = 'docs' AND ordinal = 7`)
+			}})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			return run
+		},
+		"migrate-returned-undone": func(in *installation) client.WorkflowRun { // and was, when nobody took it along
+			in.faults.inject("VerifyMigration", fault{times: 1, err: errReturned})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			return run
+		},
+		"migrate-group-put-back": func(in *installation) client.WorkflowRun {
+			in.faults.inject("MoveSlice", fault{after: true, times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)
+			in.pausedByItself(id, run, 1, 50, "injected")
+			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+			return run
+		},
+		"migrate-stuck": func(in *installation) client.WorkflowRun {
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			in.faults.inject("RevertSlice", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			require.Eventually(in, func() bool {
+				_, err := in.update(run, workflows.RetryUpdate, workflows.Order{Author: "ana"})
+				return err == nil
+			}, wait, tick)
+			return run
+		},
+		"migrate-rollback-failed": func(in *installation) client.WorkflowRun {
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			in.faults.inject("UndoSwitchAliases", fault{times: 1})
+			_, run := in.migrate(resilience.Policy{}, theGuide)
+			in.skip(run, "nobody reads them")
+			return run
+		},
+	}
+}
