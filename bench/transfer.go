@@ -11,7 +11,7 @@ import (
 )
 
 var transferNotes = []string{
-	"**copy and verify**: first batch to last commit by the server's clock. Each batch compares what it has written with what it was to write.",
+	"**copy and verify**: first batch to last commit by the server's clock. Each batch compares every copy with what it was to be.",
 	"A transfer's end to end is that and planning, the switch, and the source rows' way into quarantine.",
 	"By hand a transfer is one `INSERT … SELECT` that fills the same columns.",
 }

@@ -54,7 +54,7 @@ func (s *Store) Mover(ctx context.Context, plan string) (*Mover, error) {
 	if t, err := readTransfer(ctx, s.pool, plan); err != nil {
 		return nil, fmt.Errorf("read the transfer %s: %w", plan, interpret(err))
 	} else if t != nil {
-		return t.mover(ctx, s, settings.CompareOneIn)
+		return t.mover(ctx, s)
 	}
 	t := renaming{oneIn: settings.CompareOneIn}
 	var number int

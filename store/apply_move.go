@@ -39,7 +39,6 @@ func meddled(triggers int, rules string) string {
 var (
 	onUpdate     = meddled(1|16, "2") // triggers for each row, on update
 	beforeUpdate = meddled(1|2|16, "2")
-	beforeInsert = meddled(1|2|4, "3") // triggers for each row, before insert
 )
 
 // generated says whether Postgres makes the id, the text or the embedding from other

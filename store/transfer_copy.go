@@ -11,8 +11,7 @@ import (
 // mover prepares the statements that make the copies of a transfer and
 // take them away again. A plan that goes back does the one where another does
 // the other.
-func (t *transfer) mover(ctx context.Context, s *Store, oneIn int) (*Mover, error) {
-	t.oneIn = oneIn
+func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	relations, err := s.relations(ctx, t.to)
 	if err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.to.name(), interpret(err))
@@ -67,8 +66,9 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
 		"{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
-		"{written}", t.written(), "{written beside}", t.beside.written(), "{written sum}", sumOf("written"), "{expected}", t.expected("b"), "{expected now}", t.expected("p"), "{expected sum}", sumOf("expected"),
-		"{account}", accounted, "{told}", told, "{put away}", putAway, "{reread sum}", sumOf("CASE WHEN "+t.reread("b.f0")+" THEN expected END"), "{reread copy}", t.reread(t.to.column(t.to.m.ID)), "{undoing}", fmt.Sprint(undoing))
+		"{written}", t.written(), "{written beside}", t.beside.written(), "{mark written}", t.markWritten(), "{written sum}", t.sumOf("written"),
+		"{expected}", t.expected("b"), "{mark expected}", t.markExpected("b"), "{mark expected now}", t.markExpected("p"), "{print}", t.print("expected"), "{expected sum}", t.sumOf("expected"),
+		"{account}", accounted, "{told}", told, "{put away}", putAway, "{undoing}", fmt.Sprint(undoing))
 }
 
 // putAway is what quarantine keeps of the source row of p. Its key alone is looked
@@ -99,13 +99,13 @@ const passedRows = `
 			{skipped}`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
-// for every row. That rows were written as they were meant is seen by the sums of
-// the prints before and after, of those that are read again.
+// for every row. Every copy is read as it was written, after the triggers that come before
+// that: it is what it was meant to be where the sums before and after are the same.
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH planned AS NOT MATERIALIZED (` + passedRows + `),
 		state AS MATERIALIZED ( -- a row with an id, f0, is to be copied
-			SELECT ordinal, origin, noted_at, held, present, here, {f}, CASE WHEN f0 IS NOT NULL THEN {expected} END AS expected
+			SELECT ordinal, origin, noted_at, held, present, here, {f}, CASE WHEN f0 IS NOT NULL THEN {mark expected} END AS expected
 			FROM (
 				SELECT s.*, CASE WHEN s.here AND NOT s.held THEN {chosen id} END AS f0
 				FROM (
@@ -120,18 +120,18 @@ func (t *transfer) copyStatement(undoing bool) string {
 		made AS (
 			INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE
 			SELECT {f} FROM state WHERE f0 IS NOT NULL
-			RETURNING CASE WHEN {reread copy} THEN {written} END AS written` + t.returned() + `),` + t.noted("made") + `
+			RETURNING {mark written} AS written` + t.returned() + `),` + t.noted("made") + `
 		noted AS (
 			INSERT INTO rehome.migration_copies (plan, ordinal, target_id, made, here, beside)
-			SELECT @origin, origin, f0::text, expected, true, ` + t.besideOf("s.f0", "NULL") + ` FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),
+			SELECT @origin, origin, f0::text, {print}, true, ` + t.besideOf("s.f0", "NULL") + ` FROM state s WHERE f0 IS NOT NULL AND noted_at IS NULL),
 		noted_again AS (
-			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, s.expected, true, ` + t.besideOf("s.f0", "NULL") + `)
+			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, {print}, true, ` + t.besideOf("s.f0", "NULL") + `)
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
 		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
 		{account} AS (
 		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
 			count(*) FILTER (WHERE held) + (SELECT copies FROM wrote),
-			(count(*) + {left} = @hi - @lo) IS NOT FALSE, {reread sum} = (SELECT prints FROM wrote)
+			(count(*) + {left} = @hi - @lo) IS NOT FALSE, {expected sum} = (SELECT prints FROM wrote)
 		FROM state b)
 		{told}`)
 }

@@ -286,23 +286,24 @@ func TestBothSidesChanged(t *testing.T) {
 	require.Equal(t, 5, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'other'`))
 }
 
-// TestATransferKeepsItsPrint: one that was planned when copies had digests goes on with
-// them, to the undo of it.
+// TestATransferKeepsItsPrint: one that was planned when copies had digests, or a hash of the
+// row, goes on with them, to the undo of it.
 func TestATransferKeepsItsPrint(t *testing.T) {
 	t.Parallel()
 	const columns = `record_send(ROW(t.id, t.content, hash_array_extended(t.embedding, %d), t.path, t.memory, t.metadata, t.ordinal, t.created_at))`
 	for name, is := range map[string]struct {
-		hash64 bool
-		print  string
-		edits  int // seen, of two
+		print string
+		edits int // seen, of two
 	}{
-		"digest": {false, fmt.Sprintf(`sha256(`+columns+`)`, 0), 1}, // takes a number that is missing for 0
-		"hash":   {true, fmt.Sprintf(`int8send(hash_array_extended(ARRAY[`+columns+`], 0))`, 1), 2},
+		"sha256": {fmt.Sprintf(`sha256(`+columns+`)`, 0), 1}, // takes a number that is missing for 0
+		"row":    {fmt.Sprintf(`int8send(hash_array_extended(ARRAY[`+columns+`], 0))`, 1), 2},
+		"columns": {`int8send(hash_array_extended(ARRAY[hashint8extended(t.id, 1), hashtextextended(t.content, 1), hash_array_extended(t.embedding, 1), hashtextextended(t.path, 1),
+			hashtextextended(t.memory, 1), jsonb_hash_extended(t.metadata, 1), hashint4extended(t.ordinal, 1), hash_array_extended(ARRAY[record_send(ROW(t.created_at))], 1)], 0))`, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, id := copied(t, 5, 0)
-			m.exec(`UPDATE rehome.migration_transfers SET hash64 = $1`, is.hash64)
+			m.exec(`UPDATE rehome.migration_transfers SET prints = $1`, name)
 			m.exec(`UPDATE rehome.chunks SET embedding = '{0,1}'`)
 			m.apply(id, -1)
 			m.exec(`UPDATE rehome.chunks SET content = 'later' WHERE memory = 'docs' AND ordinal = 2`)

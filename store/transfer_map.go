@@ -30,14 +30,21 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 	return resilience.Shape{Name: memory.Name, Mapping: memory.Mapping, Columns: columns}, err
 }
 
+// How prints are made, as migration_transfers has it; the first two are of transfers that
+// earlier versions began.
+const (
+	bySHA256  = "sha256"  // of the row as it is sent
+	byRow     = "row"     // a hash of 8 bytes of that
+	byColumns = "columns" // a hash of 8 bytes of the hashes of its columns
+)
+
 // carriage writes the SQL by which rows of one table become rows of another.
 // Source and target are read in queries of their own, so both have the alias t
 // there; the target's parameters are apart.
 type carriage struct {
 	from, to table
 	fit      resilience.Fit
-	oneIn    int  // of how many copies one is read again when it is written
-	hash64   bool // prints are hashes of 8 bytes; else sha256, as they were at first
+	prints   string
 }
 
 // args are the parameters of both sides.
@@ -73,9 +80,18 @@ func (c carriage) columns() []string {
 func (c carriage) values() string {
 	var all []string
 	for i, f := range c.fit.Fills[1:] {
-		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type)), i+1))
+		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, atHand(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type))), i+1))
 	}
 	return strings.Join(all, ", ")
+}
+
+// atHand is an embedding as it is in memory, read once: what a column gives is where it lies,
+// apart from its row, and whoever uses it reads it there.
+func atHand(f resilience.Fill, value string) string {
+	if f.Means != resilience.MeansVector || !strings.HasSuffix(f.Type, "[]") {
+		return value
+	}
+	return fmt.Sprintf("CASE WHEN %[1]s IS NOT NULL THEN array_cat(%[1]s, '{}') END", value)
 }
 
 func (c carriage) value(f resilience.Fill) string {
@@ -199,73 +215,94 @@ func literals(keys []string) string {
 	return "ARRAY[" + strings.Join(quoted, ", ") + "]"
 }
 
-// written are the columns of the target's row t that tell whether it still is
-// what we made: all that a copy fills, but for how often it was used.
-func (c carriage) written() string {
-	return c.compared(func(_ int, f resilience.Fill) string { return c.to.column(f.Column) })
+// written is the print of the target's row t, which tells whether it still is what we
+// made: all that a copy fills, but for how often it was used.
+func (c carriage) written() string { return c.print(c.markWritten()) }
+
+// expected is that of the row that is to be written, f0, f1 …, under an alias.
+func (c carriage) expected(alias string) string { return c.print(c.markExpected(alias)) }
+
+// markWritten and markExpected are of what print makes these prints.
+func (c carriage) markWritten() string {
+	return c.mark(func(_ int, f resilience.Fill) string { return c.to.column(f.Column) })
 }
 
-// expected is the same of the row that is to be written, f0, f1 …, under an alias.
-func (c carriage) expected(alias string) string {
-	return c.compared(func(i int, _ resilience.Fill) string { return fmt.Sprintf("%s.f%d", alias, i) })
+func (c carriage) markExpected(alias string) string {
+	return c.mark(func(i int, _ resilience.Fill) string { return fmt.Sprintf("%s.f%d", alias, i) })
 }
 
-// reread says of a copy, by its id, whether it is read again when it is written: one in
-// so many as the setting compare_one_in says, and all where a trigger, a rule, or the
-// narrowness of a column could make something else of it.
-func (c carriage) reread(id string) string {
-	if slices.ContainsFunc(c.fit.Fills, func(f resilience.Fill) bool { return f.Narrow }) {
-		return "true"
-	}
-	hash := map[string]string{"uuid": "uuid_hash(%s)", "bigint": "hashint8(%s)", "integer": "hashint4(%s)"}[c.to.m.IDType]
-	if hash == "" {
-		hash = "hashtext((%s)::text)"
-	}
-	return fmt.Sprintf("("+hash+" %% %d = 0 OR %s)", id, c.oneIn, beforeInsert)
-}
-
-func (c carriage) compared(name func(int, resilience.Fill) string) string {
+// mark hashes the columns that are called so. It tells a copy from what somebody made of
+// that very copy, not from a forgery, so 64 bits do; sha256 takes several times as long.
+func (c carriage) mark(name func(int, resilience.Fill) string) string {
 	var columns []string
 	for i, f := range c.fit.Fills {
-		switch column := name(i, f); f.Means {
-		case resilience.MeansAccess:
-		case resilience.MeansDocument:
-			columns = append(columns, c.withoutAccess(column))
-		case resilience.MeansVector:
-			if strings.HasSuffix(f.Type, "[]") { // by the numbers' own hashes: to send them costs three times that
-				column = "hash_array_extended(" + column + ", " + c.seed() + ")"
-			}
-			columns = append(columns, column)
-		default:
-			columns = append(columns, column)
+		column, typ := name(i, f), f.Type
+		if f.Means == resilience.MeansAccess {
+			continue
 		}
+		if f.Means == resilience.MeansDocument {
+			if bare := c.withoutAccess(column); bare != column {
+				column, typ = bare, "jsonb"
+			}
+		}
+		numbers := f.Means == resilience.MeansVector && strings.HasSuffix(typ, "[]")
+		switch {
+		case c.prints == byColumns && numbers, c.prints == byRow && numbers:
+			column = "hash_array_extended(" + column + ", 1)" // with 0 the number 0 is as one that is missing
+		case c.prints == bySHA256 && numbers:
+			column = "hash_array_extended(" + column + ", 0)"
+		case c.prints == byColumns:
+			column = hashOf(column, typ)
+		}
+		columns = append(columns, column)
 	}
-	return c.printOf(strings.Join(columns, ", "))
+	all := strings.Join(columns, ", ")
+	switch c.prints {
+	case bySHA256:
+		return sent(all, "sha256(%s)")
+	case byRow:
+		return sent(all, "hash_array_extended(ARRAY[%s], 0)")
+	}
+	return "hash_array_extended(ARRAY[" + all + "], 0)"
 }
 
-// printOf hashes columns as they are sent. A print tells a copy from what somebody
-// made of that very copy, not from a forgery, so 64 bits do; sha256 takes several times as
-// long. In an array, since no function of SQL hashes bytes by themselves.
-func (c carriage) printOf(columns string) string {
-	sent := "record_send(ROW(" + columns + "))"
-	if c.hash64 {
-		return "int8send(hash_array_extended(ARRAY[" + sent + "], 0))"
+// hashOf is a hash of a value of a type: its own, where it has one that tells apart what
+// is not the same for everybody, which is the quickest. Of jsonb 1.0 is the same as 1.00.
+func hashOf(value, typ string) string {
+	switch typ {
+	case "text", "character varying", "json":
+		return "hashtextextended((" + value + `)::text COLLATE "C", 1)`
+	case "jsonb":
+		return "jsonb_hash_extended(" + value + ", 1)"
+	case "uuid":
+		return "uuid_hash_extended(" + value + ", 1)"
+	case "bigint":
+		return "hashint8extended(" + value + ", 1)"
+	case "integer":
+		return "hashint4extended(" + value + ", 1)"
 	}
-	return "sha256(" + sent + ")"
+	return sent(value, "hash_array_extended(ARRAY[%s], 1)") // no function of SQL hashes bytes by themselves
 }
 
-// seed of the hash of an array. With 0 the hash of the number 0 is 0, as is that of one
-// that is missing.
-func (c carriage) seed() string {
-	if c.hash64 {
-		return "1"
-	}
-	return "0"
+// sent hashes columns as they are sent.
+func sent(columns, hash string) string {
+	return fmt.Sprintf(hash, "record_send(ROW("+columns+"))")
 }
 
-// sumOf adds up prints, so that two sets of rows can be compared without joining them.
-func sumOf(print string) string {
-	return "coalesce(sum(hashtextextended((" + print + ")::text, 0)), 0)"
+// print is a mark as it is kept.
+func (c carriage) print(mark string) string {
+	if c.prints == bySHA256 {
+		return mark
+	}
+	return "int8send(" + mark + ")"
+}
+
+// sumOf adds up marks, so that two sets of rows can be compared without joining them.
+func (c carriage) sumOf(mark string) string {
+	if c.prints == bySHA256 {
+		mark = "hashtextextended((" + mark + ")::text, 0)"
+	}
+	return "coalesce(sum(" + mark + "), 0)"
 }
 
 // chosenID is the id of a copy: the one it had before, that of the source where

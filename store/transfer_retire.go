@@ -263,21 +263,21 @@ func (t *transfer) freshenStatement(undoing bool) string {
 			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held AND NOT EXISTS (SELECT FROM {put away})),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours, {written beside} AS more,
-				CASE WHEN p.present THEN {expected now} END AS expected
+				CASE WHEN p.present THEN {mark expected now} END AS expected
 			FROM now p LEFT JOIN {target} t ON {is target}),
 		changed AS MATERIALIZED (
-			SELECT * FROM state WHERE present AND here AND ours AND expected <> made),
+			SELECT * FROM state WHERE present AND here AND ours AND {print} <> made),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
-			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN expected <> made AND NOT ours THEN 'conflict' ELSE 'edited' END,
-				{undoing}, CASE WHEN present AND there AND here AND (ours OR expected = made) THEN 'its copy was written to in memory ' || @target::text ELSE '' END
+			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN {print} <> made AND NOT ours THEN 'conflict' ELSE 'edited' END,
+				{undoing}, CASE WHEN present AND there AND here AND (ours OR {print} = made) THEN 'its copy was written to in memory ' || @target::text ELSE '' END
 			FROM state WHERE NOT present OR NOT there OR NOT here OR NOT ours OR more <> ''
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
-			RETURNING {written} AS written` + t.returned() + `),` + t.noted("updated") + `
+			RETURNING {mark written} AS written` + t.returned() + `),` + t.noted("updated") + `
 		noted AS (
-			UPDATE rehome.migration_copies c SET made = b.expected, beside = CASE WHEN b.more <> '' THEN c.beside ELSE ` + t.besideOf("b.f0", "c.beside") + ` END
+			UPDATE rehome.migration_copies c SET made = {print}, beside = CASE WHEN b.more <> '' THEN c.beside ELSE ` + t.besideOf("b.f0", "c.beside") + ` END
 			FROM changed b WHERE c.ctid = b.noted_at)
 		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
 			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
