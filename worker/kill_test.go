@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,7 +78,8 @@ func TestFault09AMigrationSurvivesTheDeathOfItsWorker(t *testing.T) {
 
 // TestFault08AKillWhileTheJournalIsWritten: the worker dies when a half of it is
 // written, and of that nothing is seen. The next one waits until the session of the
-// dead one has ended, and writes every row, once.
+// dead one has ended, and writes every row, once. An application edits the chunks
+// meanwhile, waits for nobody, and finds its edits where the chunks went.
 func TestFault08AKillWhileTheJournalIsWritten(t *testing.T) {
 	t.Parallel()
 	ways := everyTravel()
@@ -88,26 +90,54 @@ func TestFault08AKillWhileTheJournalIsWritten(t *testing.T) {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
 			k := filled(t, way, 4_000)
-			before := k.fingerprint("guide")
 			writes := 1
 			if way.strategy == resilience.Intelligent {
 				writes = 2 // once more in the order of its groups
 			}
 			held := k.holdJournal(writes)
+			edited, quiet := k.application()
 			k.migrate(resilience.Policy{})
 			w := launch(t, t.TempDir(), k.env, anyPort)
+			var before string
 			for n, letGo := range held {
 				session := k.writing(n)
 				k.kill(w)
 				require.Equal(t, int64(n)*k.rows, k.journalled(), "nothing, or what was written before")
+				edits := edited()
 				w = launch(t, t.TempDir(), k.env, anyPort)
 				k.waitedFor(session)
+				require.Eventually(t, func() bool { return edited() > edits }, patience, time.Millisecond, "it goes on while two sessions are at the journal")
+				if n == len(held)-1 {
+					quiet()
+					before = k.fingerprint("guide")
+				}
 				letGo()
 			}
 			require.NoError(t, k.run.Get(t.Context(), nil))
 			require.Equal(t, k.rows, k.journalled())
 			k.arrived(before)
 		})
+	}
+}
+
+// application edits one chunk after the other, and tells how many it has edited, until it
+// is to be quiet.
+func (k *killed) application() (edited func() int64, quiet func()) {
+	k.Helper()
+	ctx, stop := context.WithCancel(k.Context())
+	var edits atomic.Int64
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for ctx.Err() == nil && err == nil {
+			_, err = k.pool.Exec(context.WithoutCancel(ctx), `UPDATE rehome.chunks SET content = content || '!' WHERE memory = 'docs' AND content LIKE 'text ' || $1::bigint || '%' AND ordinal = $1::bigint % 20`, 1+edits.Load()%k.rows)
+			edits.Add(1)
+		}
+		ended <- err
+	}()
+	return edits.Load, func() {
+		stop()
+		require.NoError(k, <-ended)
 	}
 }
 
