@@ -21,6 +21,7 @@ const (
 	Rights   = "Rights"
 	Schema   = "Schema"
 	Unfit    = "Unfit"
+	Changed  = "Changed"
 	Verify   = "Verify"
 	Returned = "Returned"
 )
@@ -46,6 +47,7 @@ func classify(op string, err error) error {
 		{store.ErrFenced, Fenced},
 		{store.ErrRights, Rights},
 		{store.ErrSchema, Schema},
+		{store.ErrChanged, Changed}, // which is unfit, too
 		{store.ErrUnfit, Unfit},
 		{store.ErrVerify, Verify},
 		{store.ErrReturned, Returned},

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,7 +18,8 @@ var (
 	ErrFenced      = errors.New("fenced off")            // another attempt has gone on from here; do nothing
 	ErrUnreachable = errors.New("cannot reach Postgres") // not now; later may do
 	ErrRights      = errors.New("missing rights")
-	ErrUnfit       = errors.New("does not fit the table") // a value or a column that the table does not take
+	ErrUnfit       = errors.New("does not fit the table")       // a value or a column that the table does not take
+	ErrChanged     = errors.New("the table is not what it was") // it, or a column, is gone, or is of another type
 	ErrVerify      = errors.New("verification failed")
 	ErrReturned    = errors.New("moved back by others")
 	ErrSchema      = errors.New("schema mismatch") // schema rehome is absent, or newer than this binary
@@ -39,6 +41,11 @@ func (p *Problem) Unwrap() error { return p.Kind }
 func problem(kind error, format string, args ...any) error {
 	return &Problem{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
+
+// changedTable are the codes by which Postgres says that a statement names what is not
+// there, or not of that type: undefined_table, undefined_column, undefined_object,
+// undefined_function and datatype_mismatch.
+var changedTable = []string{"42P01", "42703", "42704", "42883", "42804"}
 
 // interpret turns what pgx returns into the kinds above, in one place. Errors
 // it does not know pass unchanged.
@@ -68,6 +75,8 @@ func interpret(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case pg.Code[:2] == "23": // integrity_constraint_violation
 		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case slices.Contains(changedTable, pg.Code):
+		return fmt.Errorf("%w: %w: %w", ErrChanged, ErrUnfit, err)
 	case pg.Code[:2] == "22" || pg.Code[:2] == "42": // data_exception, undefined column and the like
 		return fmt.Errorf("%w: %w", ErrUnfit, err)
 	}

@@ -37,17 +37,25 @@ func TestAColumnIsAddedInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestThePathColumnIsRenamedInTheMiddle: the batch fails for good, and so does
-// the way back. The undo says what is missing and waits until it is there.
+// TestThePathColumnIsRenamedInTheMiddle: the plan pauses where it is, and says what is
+// missing. When it is there again, a person lets it go on.
 func TestThePathColumnIsRenamedInTheMiddle(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 40, func(j *journey) {
-		g := j.shut(away)
-		j.depart()
-		g.waiting()
-		j.exec(`ALTER TABLE rehome.chunks RENAME path TO source`)
-		moved := j.watermark()
-		g.open()
+		j.losesItsColumn()
+		j.exec(`ALTER TABLE rehome.chunks RENAME source TO path`)
+		j.told(j.run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+		j.thereAndBack()
+	})
+}
+
+// TestAPlanWithoutItsColumnIsAborted: the way back fails for good, too. It says what is
+// missing and waits until it is there.
+func TestAPlanWithoutItsColumnIsAborted(t *testing.T) {
+	t.Parallel()
+	eachWay(t, 40, func(j *journey) {
+		moved := j.losesItsColumn()
+		j.told(j.run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 		if moved == 0 { // there is nothing to bring back
 			require.Eventually(j, func() bool { return j.plan(j.id).Status == resilience.RolledBack }, patience, 5*tick)
 		} else {
@@ -61,28 +69,22 @@ func TestThePathColumnIsRenamedInTheMiddle(t *testing.T) {
 		j.undisturbed()
 		j.exec(`ALTER TABLE rehome.chunks RENAME source TO path`)
 		_, _ = j.update(j.run, workflows.RetryUpdate, workflows.Order{Author: "ana"}) // it may have gone on by itself
-		require.Contains(j, j.fails(), "does not exist", "it is told why")
+		require.Contains(j, j.fails(), "aborted by ana")
 	})
 }
 
-// TestAPlanGoesOnWhenItsColumnIsBack: by the policy stop it pauses where it is, and
-// a person lets it go on.
-func TestAPlanGoesOnWhenItsColumnIsBack(t *testing.T) {
-	t.Parallel()
-	eachWay(t, 40, func(j *journey) {
-		g := j.shut(away)
-		j.id = "m-1"
-		in := j.input(j.id)
-		in.Policy.OnFailure = resilience.Stop
-		j.run = j.start(workflows.MigrateID(j.installation.id, "docs", j.id), workflows.MigrateName(j.way.strategy), in)
-		g.waiting()
-		j.exec(`ALTER TABLE rehome.chunks RENAME path TO source`)
-		moved := j.watermark()
-		g.open()
-		j.pausedByItself(j.id, j.run, 1, int(moved), "does not exist")
-		j.undisturbed()
-		j.exec(`ALTER TABLE rehome.chunks RENAME source TO path`)
-		j.told(j.run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-		j.thereAndBack()
-	})
+// losesItsColumn departs, and takes the column of the paths away in the middle. The plan
+// has paused then, with so many rows moved.
+func (j *journey) losesItsColumn() (moved int64) {
+	j.Helper()
+	g := j.shut(away)
+	j.depart()
+	g.waiting()
+	j.exec(`ALTER TABLE rehome.chunks RENAME path TO source`)
+	moved = j.watermark()
+	g.open()
+	j.pausedByItself(j.id, j.run, 1, int(moved), "does not exist")
+	require.Contains(j, j.plan(j.id).Reason, "put back what is missing and resume, or abort")
+	j.undisturbed()
+	return moved
 }

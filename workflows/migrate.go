@@ -222,7 +222,7 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	if err := m.moveAll(ctx); err != nil {
 		return err
 	}
-	if err := m.buildIndexes(ctx); err != nil {
+	if err := m.whileExecuting(ctx, m.buildIndexes, m.moveAll); err != nil {
 		return err
 	}
 	// 2. Readers of the old paths find the new ones.
@@ -232,7 +232,7 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 		return err
 	}
 	m.saga.owe(restoreAliases)
-	if err := m.whileExecuting(ctx, "Let the old paths resolve to the new ones", database.SwitchAliases, m.moveAll); err != nil {
+	if err := m.whileExecuting(ctx, m.then("Let the old paths resolve to the new ones", database.SwitchAliases), m.moveAll); err != nil {
 		return err
 	}
 	if m.aborted != nil {
@@ -241,7 +241,7 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	// 3. Every row is accounted for.
 	m.phase = completing
 	m.tell(ctx)
-	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration, m.moveAll)
+	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), m.moveAll)
 }
 
 // latePause is the change by which a pause that comes late is waited out, where it
@@ -250,25 +250,47 @@ const latePause = "late-pause"
 
 // whileExecuting does a step that is refused unless the plan executes. A pause may
 // stand in Postgres of which this run was not told: one from before a reset, or of
-// an attempt that was given up and had its effect late. Then the moves before it are
-// taken up again, which wait until it is over, take all orders, and find nothing to do.
-func (m *migration) whileExecuting(ctx workflow.Context, summary string, activity any, moves func(workflow.Context) error) error {
+// an attempt that was given up and had its effect late. Or the step fails, and the plan
+// pauses for it. Then the moves before it are taken up again, which wait until the pause
+// is over, take all orders, and find nothing to do.
+func (m *migration) whileExecuting(ctx workflow.Context, do, moves func(workflow.Context) error) error {
 	for phase, work := m.phase, m.work; ; m.phase = phase {
-		err := m.unlessAborted(ctx, step{change: stepStopped, summary: summary, activity: activity, in: m.named(Order{})}, nil)
-		if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		m.phase = moving
+		if m.pausedBefore(ctx, err) {
+			m.paused = true
+			m.hold(ctx, Order{})
+		} else if err := m.entrustLate(ctx, "a step failed", err); err != nil {
 			return err
 		}
-		if at, readErr := m.where(ctx); readErr != nil || at.Wish != resilience.WishPause {
-			return err
-		}
-		m.phase, m.paused = moving, true
-		m.hold(ctx, Order{})
 		if err := moves(ctx); err != nil {
 			return err
 		}
 		m.work = work
 		m.mark(ctx)
 	}
+}
+
+// closing is what the last step does.
+const closing = "Account for every row and close the plan"
+
+// then is a step that comes after the moves.
+func (m *migration) then(summary string, activity any) func(workflow.Context) error {
+	return func(ctx workflow.Context) error {
+		return m.unlessAborted(ctx, step{change: stepStopped, summary: summary, activity: activity, in: m.named(Order{})}, nil)
+	}
+}
+
+// pausedBefore reports whether a step was refused for a pause that this run was not told of.
+func (m *migration) pausedBefore(ctx workflow.Context, err error) bool {
+	if kind(err) != activities.Conflict || workflow.GetVersion(ctx, latePause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false
+	}
+	at, err := m.where(ctx)
+	return err == nil && at.Wish == resilience.WishPause
 }
 
 // Changes by which an abort does not wait for an activity.

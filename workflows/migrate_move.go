@@ -11,7 +11,7 @@ import (
 	"rehome/store"
 )
 
-// moveAll moves what the journal has, and what sweeps add to it.
+// moveAll moves what the journal has, and what sweeps add to it, and looks at all of it.
 func (m *migration) moveAll(ctx workflow.Context) error {
 	m.phase = moving
 	if err := m.begin(ctx, "move"); err != nil {
@@ -21,27 +21,38 @@ func (m *migration) moveAll(ctx workflow.Context) error {
 		if err := m.moveSlices(ctx); err != nil {
 			return err
 		}
-		var found int64
-		if m.sweeps < maxSweeps {
-			m.sweeps++
-			err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
-			if err != nil {
-				return err
-			}
+		found, err := m.sweep(ctx)
+		if err == nil && found > 0 {
+			continue
 		}
-		if found == 0 {
-			err := m.verify(ctx)
-			if kind(err) == activities.Returned && m.sweeps < maxSweeps && workflow.GetVersion(ctx, returnedSwept, workflow.DefaultVersion, 1) == 1 {
-				continue
-			}
-			if err != nil {
-				return err
-			}
+		if err == nil {
+			err = m.verify(ctx)
+		}
+		switch {
+		case err == nil:
 			if held, err := m.held(ctx); err != nil || !held {
 				return err
 			}
+		case kind(err) == activities.Returned && m.sweeps < maxSweeps && workflow.GetVersion(ctx, returnedSwept, workflow.DefaultVersion, 1) == 1:
+			// the next round takes it along
+		default:
+			if err := m.entrustLate(ctx, "the look at all chunks failed", err); err != nil {
+				return err
+			}
+			m.sweeps = 0 // what kept coming back may have been stopped by then
 		}
 	}
+}
+
+// sweep adds what appeared at the old paths to the journal, and returns how many rows it
+// found; none once there were rounds enough.
+func (m *migration) sweep(ctx workflow.Context) (found int64, err error) {
+	if m.sweeps == maxSweeps {
+		return 0, nil
+	}
+	m.sweeps++
+	err = workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Look for chunks that appeared at the old paths"), database.SweepMigration, m.named(Order{})).Get(ctx, &found)
+	return found, err
 }
 
 // returnedSwept is the change by which what came back to its old path while all rows are
@@ -148,14 +159,13 @@ func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
 // everything (it returns the error), or put the group in work back and pause,
 // or only pause.
 func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
-	policy := m.in.Policy.OnFailure
-	if m.aborted != nil || temporal.IsCanceledError(cause) || policy == "" || policy == resilience.UndoAll || kind(cause) == activities.Fenced {
+	if !m.entrusts(cause) {
 		return from, cause
 	}
-	if err := m.halt(ctx, "a batch failed: "+message(cause)); err != nil {
+	if err := m.entrust(ctx, "a batch failed", cause); err != nil {
 		return from, err
 	}
-	if policy == resilience.UndoGroup && !m.retiring() {
+	if m.in.Policy.OnFailure == resilience.UndoGroup && !m.retiring() && kind(cause) != activities.Changed {
 		if err := m.putGroupBack(ctx, from); err != nil {
 			return from, err
 		}
@@ -165,6 +175,38 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 		m.show(ctx, at)
 	}
 	return at, err
+}
+
+// entrusts says whether it is left to a person if a plan that fails for good goes on or
+// back: its policy may say so, and where its table, or a column of it, is not there any
+// more, nothing can go back either. Else all of it is undone.
+func (m *migration) entrusts(cause error) bool {
+	if m.aborted != nil || temporal.IsCanceledError(cause) || kind(cause) == activities.Fenced {
+		return false
+	}
+	policy := cmp.Or(m.in.Policy.OnFailure, resilience.UndoAll)
+	return policy != resilience.UndoAll || kind(cause) == activities.Changed
+}
+
+// entrust pauses such a plan.
+func (m *migration) entrust(ctx workflow.Context, what string, cause error) error {
+	reason := what + ": " + message(cause)
+	if kind(cause) == activities.Changed {
+		reason += "; put back what is missing and resume, or abort"
+	}
+	return m.halt(ctx, reason)
+}
+
+// leftLate is the change by which the policy of a plan holds for what is found after its
+// batches, which had all of it undone.
+const leftLate = "left-late"
+
+// entrustLate is entrust for what is found after the batches, or returns the cause.
+func (m *migration) entrustLate(ctx workflow.Context, what string, cause error) error {
+	if !m.entrusts(cause) || workflow.GetVersion(ctx, leftLate, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return cause
+	}
+	return m.entrust(ctx, what, cause)
 }
 
 // groupInWork is the change by which the group in work is the one that the failed

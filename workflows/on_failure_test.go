@@ -1,11 +1,13 @@
 package workflows_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"rehome/activities"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -70,6 +72,92 @@ func TestAPlanThatFailsInTheMiddleWaitsForAPerson(t *testing.T) {
 	}
 }
 
+// TestWhatIsFoundAfterTheBatchesWaitsForAPerson: the look at all chunks, or a step that
+// follows the moves, fails for good, and again when a person says too early that it is to
+// go on.
+func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	refuse := func(table, when string) string {
+		return fmt.Sprintf(`CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON rehome.%s FOR EACH ROW %s EXECUTE FUNCTION public.refuse()`, table, when)
+	}
+	for name, c := range map[string]struct {
+		cause, mend string
+		reason      string
+		transfer    bool
+	}{
+		"TheLook": {`WITH gone AS (DELETE FROM rehome.migration_runs WHERE last = (SELECT max(last) FROM rehome.migration_runs) RETURNING *) INSERT INTO public.kept SELECT * FROM gone`,
+			`INSERT INTO rehome.migration_runs SELECT * FROM public.kept; TRUNCATE public.kept`, "the look at all chunks failed: ", false},
+		"TheSwitch":     {refuse("version_aliases", ""), `DROP TRIGGER refuse ON rehome.version_aliases`, "a step failed: ", false},
+		"TheEnd":        {refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`, "a step failed: ", false},
+		"TheReferences": {refuse("chunk_references", "WHEN (NEW.memory = 'archive')"), `DROP TRIGGER refuse ON rehome.chunk_references`, "a step failed: ", true},
+	} {
+		for _, policy := range []resilience.OnFailure{resilience.Stop, resilience.UndoGroup} {
+			for _, abort := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/abort=%t", name, policy, abort), func(t *testing.T) {
+					t.Parallel()
+					in := newInstallation(t)
+					in.withArchive()
+					in.fill("guide/a.md", 60)
+					in.fill("other.md", 5)
+					in.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent', now(), 1 FROM rehome.chunks WHERE ordinal = 7`)
+					in.exec(`CREATE TABLE public.kept (LIKE rehome.migration_runs)`)
+					in.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'not at this time'; END $$`)
+					start := in.checksum()
+					before := "VerifyMigration"
+					if c.transfer { // which switches first
+						before = "MoveSlice"
+					}
+					in.faults.inject(before, fault{times: 1, meets: func(int) { in.exec(c.cause) }})
+					order := planned()
+					order.Origin, order.Migration = activities.Origin{Installation: in.id}, "m-1"
+					order.Policy = resilience.Policy{BatchSize: 20, OnFailure: policy}
+					if c.transfer {
+						soak := resilience.Seconds(0)
+						order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
+					} else {
+						order.Renames = []resilience.RenameRule{theGuide}
+					}
+					run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Batch), order)
+					in.pausedByItself("m-1", run, 1, 60, c.reason)
+					in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"}) // too early
+					in.pausedByItself("m-1", run, 2, 60, c.reason)
+					in.exec(c.mend)
+					if abort {
+						in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+						require.Equal(t, workflows.Aborted, ends(t, run, nil))
+						require.Equal(t, resilience.RolledBack, in.plan("m-1").Status)
+						require.Equal(t, start, in.checksum())
+						return
+					}
+					in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+					var plan resilience.Plan
+					require.Empty(t, ends(t, run, &plan))
+					require.Equal(t, resilience.Completed, plan.Status)
+					require.EqualValues(t, 60, plan.Moved)
+					require.Zero(t, in.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path LIKE 'guide/%'`))
+				})
+			}
+		}
+	}
+}
+
+// TestWhatKeepsComingBackWaitsForAPerson: an application puts a chunk back each time all
+// are looked at. It is stopped while the plan is paused, and the chunk is taken along.
+func TestWhatKeepsComingBackWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 60)
+	in.faults.inject("VerifyMigration", fault{times: 3, meets: func(int) {
+		in.exec(`UPDATE rehome.chunks SET path = 'guide/a.md' WHERE memory = 'docs' AND ordinal = 7`)
+	}})
+	id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, rule("guide", "manual"))
+	in.pausedByItself(id, run, 1, 62, "the look at all chunks failed: ")
+	require.Equal(t, 1, in.count("guide"))
+	in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+	require.Empty(t, ends(t, run, nil))
+	require.Zero(t, in.count("guide"))
+}
+
 // changes is the body of a trigger that makes another text of what it moves.
 const changes = `BEGIN NEW.content = NEW.content || '!'; RETURN NEW; END`
 
@@ -77,7 +165,7 @@ const changes = `BEGIN NEW.content = NEW.content || '!'; RETURN NEW; END`
 // many rows at their new place, and for a reason that everybody is told.
 func (in *installation) pausedByItself(id string, run client.WorkflowRun, n, moved int, reason string) {
 	in.Helper()
-	const pauses = `SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'paused' AND strpos(detail, 'a batch failed: ') = 1 AND strpos(detail, $2) > 0`
+	const pauses = `SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'paused' AND strpos(detail, ' failed: ') > 0 AND strpos(detail, $2) > 0`
 	require.Eventually(in, func() bool { return in.number(pauses, id, reason) == n }, wait, tick)
 	require.Eventually(in, func() bool { // the run has done what its policy says, and takes orders
 		p := in.progress(run)

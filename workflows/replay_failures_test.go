@@ -32,6 +32,25 @@ func failureScenarios() map[string]scenario {
 			_, run := in.migrate(resilience.Policy{}, theGuide)
 			return run
 		},
+		"migrate-left-late": func(in *installation) client.WorkflowRun { // a person goes on after the look, and after the switch
+			in.faults.inject("VerifyMigration", fault{times: 1})
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, theGuide)
+			for n := 1; n <= 2; n++ {
+				in.pausedByItself(id, run, n, 60, "injected")
+				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+			}
+			return run
+		},
+		"migrate-left-late-undone": func(in *installation) client.WorkflowRun { // and did not, when policies held for batches alone
+			in.faults.inject("VerifyMigration", fault{times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, theGuide)
+			require.Eventually(in, func() bool {
+				return in.number(`SELECT count(*) FROM rehome.migration_plans WHERE plan_id = $1 AND status IN ('rolled_back', 'paused')`, id) == 1
+			}, wait, tick)
+			_, _ = in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"}) // as it is played today
+			return run
+		},
 		"migrate-group-put-back": func(in *installation) client.WorkflowRun {
 			in.faults.inject("MoveSlice", fault{after: true, times: 1})
 			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)

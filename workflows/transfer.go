@@ -96,7 +96,7 @@ func (m *migration) carryOver(ctx workflow.Context) error {
 		}
 	}
 	m.phase = completing
-	return m.whileExecuting(ctx, "Account for every row and close the plan", database.CompleteMigration, steps[len(steps)-1])
+	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), steps[len(steps)-1])
 }
 
 // copyAll makes the copies, or takes them away, as the plan's strategy says.
@@ -113,7 +113,11 @@ func (m *migration) switchOver(ctx workflow.Context) error {
 	m.saga.owe(switchBack)
 	m.phase = switching
 	defer func() { m.phase = moving }()
-	return m.unlessAborted(ctx, step{change: stepStopped, summary: "Let references lead to where the chunks are", activity: database.SwitchReferences, in: m.named(Order{})}, nil)
+	before := m.copyAll
+	if m.carrying.Back {
+		before = m.retireAll
+	}
+	return m.whileExecuting(ctx, m.then("Let references lead to where the chunks are", database.SwitchReferences), before)
 }
 
 // soak lets time pass in which the source rows are still there. The end is kept,
