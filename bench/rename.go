@@ -18,7 +18,7 @@ var renameNotes = []string{
 	"**planning**: conflicts, journal and hash of the plan.",
 	"**end to end**: the command, from its start to its exit; both, the look at all chunks at the end, and the orchestration.",
 	"By hand a rename is one `UPDATE … FROM` a ready, analysed table of (id, old path, new path). An undo is compared with it, too: it is one more rename.",
-	"Every chunk is compared with what it was where the setting `compare_one_in` is 1; else one of 16, of embeddings one of 256, and all where something of the table's own makes the new row.",
+	"Every chunk is compared with what it was where the setting `compare_one_in` is 1; else one of 16, of embeddings one of 96, and all where something of the table's own makes the new row.",
 	"Chunks have 1.5 kB of text and an embedding of 384 numbers; small ones 60 to 100 bytes and none.",
 }
 

@@ -166,7 +166,8 @@ type Policy struct {
 	ByAnother bool      `json:"by_another,omitempty"` // only somebody else than the author may approve it; the setting says so, not who orders
 }
 
-// OnFailure says what becomes of a plan of which a batch fails for good.
+// OnFailure says what becomes of a plan of which a batch, or what follows the batches,
+// fails for good. One whose table was changed pauses, whatever it says.
 type OnFailure string
 
 // The failure policies.

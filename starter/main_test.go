@@ -50,6 +50,7 @@ func TestExitCodes(t *testing.T) {
 		{step(activities.Schema), exitRefused},
 		{step(activities.Conflict), exitConflict},
 		{step(activities.Unfit), exitFailed},
+		{step(activities.Changed), exitFailed},
 		{step(activities.Verify), exitFailed},
 		{step(activities.Returned), exitFailed},
 		{step(workflows.RollbackFailed), exitFailed},

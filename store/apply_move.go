@@ -23,8 +23,8 @@ import (
 // document is, and of compressed texts and embeddings that are not read the stored size.
 
 // embeddingsOneIn is of how many rows that are compared the embedding is, too, unless
-// all are.
-const embeddingsOneIn = 16
+// all are: of one in a hundred at the least, where one row in 16 is compared.
+const embeddingsOneIn = 6
 
 // meddled says whether a row trigger or a rule of the table, or of one of its
 // partitions, takes part in a kind of write. It is asked in the batch itself; one

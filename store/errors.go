@@ -3,7 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,12 +18,21 @@ var (
 	ErrFenced      = errors.New("fenced off")            // another attempt has gone on from here; do nothing
 	ErrUnreachable = errors.New("cannot reach Postgres") // not now; later may do
 	ErrRights      = errors.New("missing rights")
-	ErrUnfit       = errors.New("does not fit the table")       // a value or a column that the table does not take
-	ErrChanged     = errors.New("the table is not what it was") // it, or a column, is gone, or is of another type
+	ErrUnfit       = errors.New("does not fit the table")                                         // a value or a column that the table does not take
+	ErrChanged     = error(narrower{errors.New("does not fit the table as it is now"), ErrUnfit}) // it, or a column, is gone, or is of another type
 	ErrVerify      = errors.New("verification failed")
 	ErrReturned    = errors.New("moved back by others")
 	ErrSchema      = errors.New("schema mismatch") // schema rehome is absent, or newer than this binary
 )
+
+// narrower is a kind within another.
+type narrower struct {
+	error
+	of error
+}
+
+// Unwrap returns the wider kind.
+func (n narrower) Unwrap() error { return n.of }
 
 // Problem is an error of one of the kinds above with a message for people:
 // what was refused, why, and what to do next.
@@ -42,10 +51,15 @@ func problem(kind error, format string, args ...any) error {
 	return &Problem{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// changedTable are the codes by which Postgres says that a statement names what is not
-// there, or not of that type: undefined_table, undefined_column, undefined_object,
-// undefined_function and datatype_mismatch.
-var changedTable = []string{"42P01", "42703", "42704", "42883", "42804"}
+// changed reports whether a statement of ours names what is not there, or not of that
+// type. What a trigger of the table fails at has a context, and is the trigger's.
+func changed(pg *pgconn.PgError) bool {
+	switch pg.Code { // invalid_schema_name, undefined_table, undefined_column, undefined_function, datatype_mismatch
+	case "3F000", "42P01", "42703", "42883", "42804":
+		return pg.Where == "" && pg.InternalQuery == ""
+	}
+	return false
+}
 
 // interpret turns what pgx returns into the kinds above, in one place. Errors
 // it does not know pass unchanged.
@@ -69,14 +83,14 @@ func interpret(err error) error {
 	switch {
 	case pg.Code == "42501": // insufficient_privilege
 		return fmt.Errorf("%w: %s; grant it to the role rehome connects with: %w", ErrRights, pg.Message, err)
-	case pg.Code == "3F000" || pg.Code == "42P01" && pg.SchemaName == "rehome": // invalid_schema_name, undefined_table
+	case (pg.Code == "3F000" || pg.Code == "42P01") && (strings.Contains(pg.Message, `"rehome"`) || strings.Contains(pg.Message, `"rehome.`)): // invalid_schema_name, undefined_table
 		return fmt.Errorf("%w: %w", ErrSchema, err)
 	case pg.Code[:2] == "08" || pg.Code[:3] == "57P": // connection_exception, server going down
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case pg.Code[:2] == "23": // integrity_constraint_violation
 		return fmt.Errorf("%w: %w", ErrConflict, err)
-	case slices.Contains(changedTable, pg.Code):
-		return fmt.Errorf("%w: %w: %w", ErrChanged, ErrUnfit, err)
+	case changed(pg):
+		return fmt.Errorf("%w: %w", ErrChanged, err)
 	case pg.Code[:2] == "22" || pg.Code[:2] == "42": // data_exception, undefined column and the like
 		return fmt.Errorf("%w: %w", ErrUnfit, err)
 	}

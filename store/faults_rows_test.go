@@ -321,13 +321,20 @@ func TestDDLInTheMiddle(t *testing.T) {
 		{`ALTER TABLE public.docs RENAME source TO origin`, `ALTER TABLE public.docs RENAME origin TO source`},
 		{`ALTER TABLE public.docs RENAME body TO words`, `ALTER TABLE public.docs RENAME words TO body`},
 		{`ALTER TABLE public.docs RENAME TO papers`, `ALTER TABLE public.papers RENAME TO docs`},
+		{`CREATE SCHEMA library; ALTER TABLE public.docs SET SCHEMA library`, `ALTER TABLE library.docs SET SCHEMA public`},
+		{`ALTER TABLE public.docs ALTER source TYPE bytea USING source::bytea`, `ALTER TABLE public.docs ALTER source TYPE text USING encode(source, 'escape')`},
 	} {
 		m.exec(ddl[0])
 		_, err = mover.Apply(t.Context(), at, store.Bounds{})
-		require.Error(t, err)
-		require.ErrorContains(t, err, "does not exist", "it says what is missing")
+		require.ErrorIs(t, err, store.ErrChanged)
 		m.exec(ddl[1])
 	}
+	m.exec(`CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.gone SELECT 1; RETURN NEW; END $$`)
+	m.exec(`CREATE TRIGGER audit BEFORE UPDATE ON public.docs FOR EACH ROW EXECUTE FUNCTION public.audit()`)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{})
+	require.ErrorContains(t, err, "does not exist")
+	require.NotErrorIs(t, err, store.ErrChanged, "what a trigger misses is not the table's")
+	m.exec(`DROP TRIGGER audit ON public.docs`)
 	m.exec(`ALTER TABLE public.docs ADD extra int`) // that is nobody's business
 	at, err = mover.Apply(t.Context(), at, store.Bounds{})
 	require.NoError(t, err)

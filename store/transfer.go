@@ -32,7 +32,7 @@ type transfer struct {
 func readTransfer(ctx context.Context, q querier, plan string) (*transfer, error) {
 	t := &transfer{plan: plan}
 	err := q.QueryRow(ctx, `
-		SELECT o.number, x.origin, x.back, p.memory, x.target, x.prefix, p.mapping, x.mapping, x.fit, x.prints, coalesce(g.total, 0)
+		SELECT o.number, x.origin, x.back, p.memory, x.target, x.prefix, p.mapping, x.mapping, x.fit, coalesce(x.prints, CASE WHEN x.hash64 THEN 'row' ELSE 'sha256' END), coalesce(g.total, 0)
 		FROM rehome.migration_transfers x
 		JOIN rehome.migration_plans p USING (plan_id)
 		JOIN rehome.migration_plans o ON o.plan_id = x.origin
@@ -100,7 +100,7 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	}
 	_, err = tx.Exec(ctx, `
 		WITH kind AS (UPDATE rehome.migration_plans SET kind = $6 WHERE plan_id = $1)
-		INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, prints, soak) VALUES ($1, $1, false, $2, $3, $4, $5, $8, $7)`,
+		INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak) VALUES ($1, $1, false, $2, $3, $4, $5, NULL, $8, $7)`,
 		p.ID, target.Name, p.Transfer.Prefix, target.Mapping, fit, resilience.Transfer, p.Transfer.Lasts().Seconds(), byColumns)
 	if err != nil {
 		return err
@@ -112,8 +112,8 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	_, err := tx.Exec(ctx, `
 		WITH turned AS (
-			INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, prints, soak)
-			SELECT $1, origin, NOT back, target, prefix, mapping, fit, prints, soak FROM rehome.migration_transfers WHERE plan_id = $2
+			INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak)
+			SELECT $1, origin, NOT back, target, prefix, mapping, fit, hash64, prints, soak FROM rehome.migration_transfers WHERE plan_id = $2
 			RETURNING plan_id)
 		UPDATE rehome.migration_plans p SET kind = $3 FROM turned t WHERE p.plan_id = t.plan_id`, p.ID, p.Undoes, resilience.Transfer)
 	return err

@@ -63,7 +63,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 	return strings.NewReplacer(
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{moves}", movesOf("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
-		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(),
+		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(), "{values at hand}", t.valuesAtHand(),
 		"{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written beside}", t.beside.written(), "{mark written}", t.markWritten(), "{written sum}", t.sumOf("written"),
@@ -109,7 +109,7 @@ func (t *transfer) copyStatement(undoing bool) string {
 			FROM (
 				SELECT s.*, CASE WHEN s.here AND NOT s.held THEN {chosen id} END AS f0
 				FROM (
-					SELECT p.ordinal, p.origin, p.chunk_id, p.noted_at, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values}
+					SELECT p.ordinal, p.origin, p.chunk_id, p.noted_at, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values at hand}
 					FROM planned p LEFT JOIN {source} t ON {is source}) s
 				OFFSET 0) b),
 		stayed AS (

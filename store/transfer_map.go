@@ -30,12 +30,11 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 	return resilience.Shape{Name: memory.Name, Mapping: memory.Mapping, Columns: columns}, err
 }
 
-// How prints are made, as migration_transfers has it; the first two are of transfers that
-// earlier versions began.
+// How prints are made; the first two are of transfers that earlier versions began.
 const (
 	bySHA256  = "sha256"  // of the row as it is sent
 	byRow     = "row"     // a hash of 8 bytes of that
-	byColumns = "columns" // a hash of 8 bytes of the hashes of its columns
+	byColumns = "columns" // the hashes of its columns, each with a seed of its own, in 8 bytes
 )
 
 // carriage writes the SQL by which rows of one table become rows of another.
@@ -78,20 +77,27 @@ func (c carriage) columns() []string {
 // values are what the columns get, under the names f1, f2 …, from the source's
 // row t and the journal's row p. The id, f0, is chosen later.
 func (c carriage) values() string {
-	var all []string
-	for i, f := range c.fit.Fills[1:] {
-		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, atHand(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type))), i+1))
-	}
-	return strings.Join(all, ", ")
+	return c.valued(func(_ resilience.Fill, value string) string { return value })
 }
 
-// atHand is an embedding as it is in memory, read once: what a column gives is where it lies,
-// apart from its row, and whoever uses it reads it there.
-func atHand(f resilience.Fill, value string) string {
-	if f.Means != resilience.MeansVector || !strings.HasSuffix(f.Type, "[]") {
-		return value
+// valuesAtHand are they for who uses them more than once: what a column gives of an
+// embedding is where it lies, apart from its row, and each use reads it there. Joined to no
+// other, an array is in memory.
+func (c carriage) valuesAtHand() string {
+	return c.valued(func(f resilience.Fill, value string) string {
+		if f.Means != resilience.MeansVector || !strings.HasSuffix(f.Type, "[]") {
+			return value
+		}
+		return "array_cat(" + value + ", NULL)"
+	})
+}
+
+func (c carriage) valued(as func(resilience.Fill, string) string) string {
+	var all []string
+	for i, f := range c.fit.Fills[1:] {
+		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, as(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type))), i+1))
 	}
-	return fmt.Sprintf("CASE WHEN %[1]s IS NOT NULL THEN array_cat(%[1]s, '{}') END", value)
+	return strings.Join(all, ", ")
 }
 
 func (c carriage) value(f resilience.Fill) string {
@@ -234,59 +240,52 @@ func (c carriage) markExpected(alias string) string {
 // mark hashes the columns that are called so. It tells a copy from what somebody made of
 // that very copy, not from a forgery, so 64 bits do; sha256 takes several times as long.
 func (c carriage) mark(name func(int, resilience.Fill) string) string {
-	var columns []string
+	var hashes, others []string
 	for i, f := range c.fit.Fills {
 		column, typ := name(i, f), f.Type
 		if f.Means == resilience.MeansAccess {
 			continue
 		}
 		if f.Means == resilience.MeansDocument {
-			if bare := c.withoutAccess(column); bare != column {
-				column, typ = bare, "jsonb"
-			}
+			column = c.withoutAccess(column)
 		}
 		numbers := f.Means == resilience.MeansVector && strings.HasSuffix(typ, "[]")
-		switch {
-		case c.prints == byColumns && numbers, c.prints == byRow && numbers:
-			column = "hash_array_extended(" + column + ", 1)" // with 0 the number 0 is as one that is missing
+		switch hash := hashOf(column, typ, i+1); {
+		case c.prints == byColumns && numbers:
+			hashes = append(hashes, fmt.Sprintf("coalesce(hash_array_extended(%s, %d), 0)", column, i+1))
+		case c.prints == byColumns && hash != "":
+			hashes = append(hashes, "coalesce("+hash+", 0)")
+		case c.prints == byRow && numbers:
+			others = append(others, "hash_array_extended("+column+", 1)") // with 0 the number 0 is as one that is missing
 		case c.prints == bySHA256 && numbers:
-			column = "hash_array_extended(" + column + ", 0)"
-		case c.prints == byColumns:
-			column = hashOf(column, typ)
+			others = append(others, "hash_array_extended("+column+", 0)")
+		default:
+			others = append(others, column)
 		}
-		columns = append(columns, column)
 	}
-	all := strings.Join(columns, ", ")
-	switch c.prints {
-	case bySHA256:
-		return sent(all, "sha256(%s)")
-	case byRow:
-		return sent(all, "hash_array_extended(ARRAY[%s], 0)")
+	sent := "record_send(ROW(" + strings.Join(others, ", ") + "))"
+	if c.prints == bySHA256 {
+		return "sha256(" + sent + ")"
 	}
-	return "hash_array_extended(ARRAY[" + all + "], 0)"
+	if len(others) > 0 {
+		hashes = append(hashes, "hash_array_extended(ARRAY["+sent+"], 0)") // no function of SQL hashes bytes by themselves
+	}
+	return "(" + strings.Join(hashes, " # ") + ")"
 }
 
-// hashOf is a hash of a value of a type: its own, where it has one that tells apart what
-// is not the same for everybody, which is the quickest. Of jsonb 1.0 is the same as 1.00.
-func hashOf(value, typ string) string {
+// hashOf is a hash of 64 bits of a value of a type that has one which tells apart all that
+// is not the same for everybody, which is quicker than to send it; empty: it has none. That
+// of bigint folds it to 32 bits, and that of jsonb does not see how it is nested.
+func hashOf(value, typ string, seed int) string {
 	switch typ {
-	case "text", "character varying", "json":
-		return "hashtextextended((" + value + `)::text COLLATE "C", 1)`
-	case "jsonb":
-		return "jsonb_hash_extended(" + value + ", 1)"
+	case "text", "character varying", "json", "jsonb", "bigint":
+		return fmt.Sprintf(`hashtextextended((%s)::text COLLATE "C", %d)`, value, seed)
 	case "uuid":
-		return "uuid_hash_extended(" + value + ", 1)"
-	case "bigint":
-		return "hashint8extended(" + value + ", 1)"
+		return fmt.Sprintf("uuid_hash_extended(%s, %d)", value, seed)
 	case "integer":
-		return "hashint4extended(" + value + ", 1)"
+		return fmt.Sprintf("hashint4extended(%s, %d)", value, seed)
 	}
-	return sent(value, "hash_array_extended(ARRAY[%s], 1)") // no function of SQL hashes bytes by themselves
-}
-
-// sent hashes columns as they are sent.
-func sent(columns, hash string) string {
-	return fmt.Sprintf(hash, "record_send(ROW("+columns+"))")
+	return ""
 }
 
 // print is a mark as it is kept.

@@ -241,14 +241,23 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	// 3. Every row is accounted for.
 	m.phase = completing
 	m.tell(ctx)
-	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), m.moveAll)
+	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), m.moveNoMore)
+}
+
+// moveNoMore waits out a pause where the old paths resolve to the new ones: what appears
+// at an old path by then is there to stay.
+func (m *migration) moveNoMore(ctx workflow.Context) error {
+	if workflow.GetVersion(ctx, leftLate, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return m.moveAll(ctx)
+	}
+	return m.moveOn(ctx)
 }
 
 // latePause is the change by which a pause that comes late is waited out, where it
 // had the plan undone.
 const latePause = "late-pause"
 
-// whileExecuting does a step that is refused unless the plan executes. A pause may
+// whileExecuting does a step that may be refused unless the plan executes. A pause may
 // stand in Postgres of which this run was not told: one from before a reset, or of
 // an attempt that was given up and had its effect late. Or the step fails, and the plan
 // pauses for it. Then the moves before it are taken up again, which wait until the pause
@@ -259,12 +268,14 @@ func (m *migration) whileExecuting(ctx workflow.Context, do, moves func(workflow
 		if err == nil {
 			return nil
 		}
-		m.phase = moving
 		if m.pausedBefore(ctx, err) {
-			m.paused = true
+			m.phase, m.paused = moving, true
 			m.hold(ctx, Order{})
-		} else if err := m.entrustLate(ctx, "a step failed", err); err != nil {
-			return err
+		} else {
+			m.phase, m.sweeps = moving, 0
+			if err := m.entrustLate(ctx, "a step failed", err); err != nil {
+				return err
+			}
 		}
 		if err := moves(ctx); err != nil {
 			return err

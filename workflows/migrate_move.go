@@ -44,6 +44,18 @@ func (m *migration) moveAll(ctx workflow.Context) error {
 	}
 }
 
+// moveOn moves what is left of the journal, if anything is, and waits out what stops it.
+func (m *migration) moveOn(ctx workflow.Context) error {
+	for {
+		if err := m.moveSlices(ctx); err != nil {
+			return err
+		}
+		if held, err := m.held(ctx); err != nil || !held {
+			return err
+		}
+	}
+}
+
 // sweep adds what appeared at the old paths to the journal, and returns how many rows it
 // found; none once there were rounds enough.
 func (m *migration) sweep(ctx workflow.Context) (found int64, err error) {
@@ -121,8 +133,11 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	}
 	orders := m.orders
 	way, move, err := m.ahead(ctx, at)
-	if err != nil || way.stop {
-		return at, err
+	if err != nil {
+		return at, m.entrustLate(ctx, "what comes next could not be found out", err)
+	}
+	if way.stop {
+		return at, nil
 	}
 	m.waitFor(ctx, "") // not any more
 	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
@@ -159,13 +174,13 @@ func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
 // everything (it returns the error), or put the group in work back and pause,
 // or only pause.
 func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
-	if !m.entrusts(cause) {
+	if !m.entrusts(ctx, cause) {
 		return from, cause
 	}
 	if err := m.entrust(ctx, "a batch failed", cause); err != nil {
 		return from, err
 	}
-	if m.in.Policy.OnFailure == resilience.UndoGroup && !m.retiring() && kind(cause) != activities.Changed {
+	if m.in.Policy.OnFailure == resilience.UndoGroup && !m.retiring() && !tableChanged(ctx, cause) {
 		if err := m.putGroupBack(ctx, from); err != nil {
 			return from, err
 		}
@@ -180,21 +195,31 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 // entrusts says whether it is left to a person if a plan that fails for good goes on or
 // back: its policy may say so, and where its table, or a column of it, is not there any
 // more, nothing can go back either. Else all of it is undone.
-func (m *migration) entrusts(cause error) bool {
-	if m.aborted != nil || temporal.IsCanceledError(cause) || kind(cause) == activities.Fenced {
+func (m *migration) entrusts(ctx workflow.Context, cause error) bool {
+	if m.aborted != nil || temporal.IsCanceledError(cause) || workflow.IsContinueAsNewError(cause) || kind(cause) == activities.Fenced {
 		return false
 	}
-	policy := cmp.Or(m.in.Policy.OnFailure, resilience.UndoAll)
-	return policy != resilience.UndoAll || kind(cause) == activities.Changed
+	return cmp.Or(m.in.Policy.OnFailure, resilience.UndoAll) != resilience.UndoAll || tableChanged(ctx, cause)
 }
 
-// entrust pauses such a plan.
+// changedPauses is the change by which a plan whose table was changed pauses.
+const changedPauses = "changed-pauses"
+
+func tableChanged(ctx workflow.Context, cause error) bool {
+	return kind(cause) == activities.Changed && workflow.GetVersion(ctx, changedPauses, workflow.DefaultVersion, 1) == 1
+}
+
+// entrust pauses such a plan. An abort that comes meanwhile is in force.
 func (m *migration) entrust(ctx workflow.Context, what string, cause error) error {
 	reason := what + ": " + message(cause)
 	if kind(cause) == activities.Changed {
 		reason += "; put back what is missing and resume, or abort"
 	}
-	return m.halt(ctx, reason)
+	err := m.halt(ctx, reason)
+	if err != nil && m.aborted != nil {
+		return m.abortion()
+	}
+	return err
 }
 
 // leftLate is the change by which the policy of a plan holds for what is found after its
@@ -203,7 +228,7 @@ const leftLate = "left-late"
 
 // entrustLate is entrust for what is found after the batches, or returns the cause.
 func (m *migration) entrustLate(ctx workflow.Context, what string, cause error) error {
-	if !m.entrusts(cause) || workflow.GetVersion(ctx, leftLate, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if !m.entrusts(ctx, cause) || workflow.GetVersion(ctx, leftLate, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return cause
 	}
 	return m.entrust(ctx, what, cause)

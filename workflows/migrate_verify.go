@@ -21,13 +21,17 @@ func (m *migration) verify(ctx workflow.Context) error {
 			return nil
 		}
 		summary, words = lookHome, lookingHome
-	case m.carrying.SoakUntil.IsZero():
+	case m.carrying.SoakUntil.IsZero() && workflow.GetVersion(ctx, foreignFirst, workflow.DefaultVersion, 1) == workflow.DefaultVersion:
 		return nil
 	default:
 		summary, words = "Look for chunks of others among the copies", "Looking for chunks of others among the copies"
 	}
 	return m.lookAtAll(ctx, summary, words, database.VerifyMigration, &resilience.Verified{})
 }
+
+// foreignFirst is the change by which chunks of others among the copies are looked for
+// before anybody is led there, and not only when the soak is over.
+const foreignFirst = "foreign-first"
 
 // undoVerified is the change by which all rows are looked at once more when they have
 // gone back.

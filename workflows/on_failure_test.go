@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"rehome/activities"
+	"rehome/internal/dev/devtest"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -81,64 +82,94 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 		return fmt.Sprintf(`CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON rehome.%s FOR EACH ROW %s EXECUTE FUNCTION public.refuse()`, table, when)
 	}
 	for name, c := range map[string]struct {
+		meets       string // the activity before which the cause comes
 		cause, mend string
 		reason      string
+		policy      resilience.Policy
 		transfer    bool
 	}{
-		"TheLook": {`WITH gone AS (DELETE FROM rehome.migration_runs WHERE last = (SELECT max(last) FROM rehome.migration_runs) RETURNING *) INSERT INTO public.kept SELECT * FROM gone`,
-			`INSERT INTO rehome.migration_runs SELECT * FROM public.kept; TRUNCATE public.kept`, "the look at all chunks failed: ", false},
-		"TheSwitch":     {refuse("version_aliases", ""), `DROP TRIGGER refuse ON rehome.version_aliases`, "a step failed: ", false},
-		"TheEnd":        {refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`, "a step failed: ", false},
-		"TheReferences": {refuse("chunk_references", "WHEN (NEW.memory = 'archive')"), `DROP TRIGGER refuse ON rehome.chunk_references`, "a step failed: ", true},
+		"TheSweep": {"SweepMigration", `ALTER TABLE rehome.chunks RENAME path TO source`, `ALTER TABLE rehome.chunks RENAME source TO path`,
+			"the look at all chunks failed: ", resilience.Policy{}, false}, // whatever the policy
+		"TheLook": {"VerifyMigration", `WITH gone AS (DELETE FROM rehome.migration_runs WHERE last = (SELECT max(last) FROM rehome.migration_runs) RETURNING *) INSERT INTO public.kept SELECT * FROM gone`,
+			`INSERT INTO rehome.migration_runs SELECT * FROM public.kept; TRUNCATE public.kept`, "the look at all chunks failed: ", resilience.Policy{OnFailure: resilience.UndoGroup}, false},
+		"TheIndexes": {"BuildIndexes", `UPDATE rehome.migration_indexes SET definition = replace(definition, 'near_ops', 'far_ops')`, `UPDATE rehome.migration_indexes SET definition = replace(definition, 'far_ops', 'near_ops')`,
+			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop, Way: resilience.Rebuild}, false},
+		"TheSwitch": {"SwitchAliases", refuse("version_aliases", ""), `DROP TRIGGER refuse ON rehome.version_aliases`,
+			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, false},
+		"TheEnd": {"CompleteMigration", refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`,
+			"a step failed: ", resilience.Policy{OnFailure: resilience.UndoGroup}, false},
+		"TheReferences": {"SwitchReferences", refuse("chunk_references", "WHEN (NEW.memory = 'archive')"), `DROP TRIGGER refuse ON rehome.chunk_references`,
+			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, true},
+		"TheEndOfATransfer": {"CompleteMigration", refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`,
+			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, true},
 	} {
-		for _, policy := range []resilience.OnFailure{resilience.Stop, resilience.UndoGroup} {
-			for _, abort := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/abort=%t", name, policy, abort), func(t *testing.T) {
-					t.Parallel()
-					in := newInstallation(t)
-					in.withArchive()
-					in.fill("guide/a.md", 60)
-					in.fill("other.md", 5)
-					in.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent', now(), 1 FROM rehome.chunks WHERE ordinal = 7`)
-					in.exec(`CREATE TABLE public.kept (LIKE rehome.migration_runs)`)
-					in.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'not at this time'; END $$`)
-					start := in.checksum()
-					before := "VerifyMigration"
-					if c.transfer { // which switches first
-						before = "MoveSlice"
-					}
-					in.faults.inject(before, fault{times: 1, meets: func(int) { in.exec(c.cause) }})
-					order := planned()
-					order.Origin, order.Migration = activities.Origin{Installation: in.id}, "m-1"
-					order.Policy = resilience.Policy{BatchSize: 20, OnFailure: policy}
-					if c.transfer {
-						soak := resilience.Seconds(0)
-						order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
-					} else {
-						order.Renames = []resilience.RenameRule{theGuide}
-					}
-					run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Batch), order)
-					in.pausedByItself("m-1", run, 1, 60, c.reason)
-					in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"}) // too early
-					in.pausedByItself("m-1", run, 2, 60, c.reason)
-					in.exec(c.mend)
-					if abort {
-						in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
-						require.Equal(t, workflows.Aborted, ends(t, run, nil))
-						require.Equal(t, resilience.RolledBack, in.plan("m-1").Status)
-						require.Equal(t, start, in.checksum())
-						return
-					}
-					in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-					var plan resilience.Plan
-					require.Empty(t, ends(t, run, &plan))
-					require.Equal(t, resilience.Completed, plan.Status)
-					require.EqualValues(t, 60, plan.Moved)
-					require.Zero(t, in.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path LIKE 'guide/%'`))
-				})
-			}
+		for _, abort := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/abort=%t", name, abort), func(t *testing.T) {
+				t.Parallel()
+				in := newInstallation(t)
+				in.withArchive()
+				in.fill("guide/a.md", 60)
+				in.fill("other.md", 5)
+				devtest.StandInForPgvector(t, in.pool)
+				if c.policy.Way == resilience.Rebuild {
+					in.exec(`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
+				}
+				in.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent', now(), 1 FROM rehome.chunks WHERE ordinal = 7`)
+				in.exec(`CREATE TABLE public.kept (LIKE rehome.migration_runs)`)
+				in.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'not at this time'; END $$`)
+				start := in.checksum()
+				in.faults.inject(c.meets, fault{times: 1, meets: func(int) { in.exec(c.cause) }})
+				order := planned()
+				order.Origin, order.Migration, order.Approve = activities.Origin{Installation: in.id}, "m-1", true
+				order.Policy = c.policy
+				order.Policy.BatchSize = 20
+				strategy := resilience.Batch
+				switch {
+				case c.transfer:
+					soak := resilience.Seconds(0)
+					order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
+				case c.policy.Way == resilience.Rebuild:
+					strategy = resilience.Intelligent
+					fallthrough
+				default:
+					order.Renames = []resilience.RenameRule{theGuide}
+				}
+				run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(strategy), order)
+				in.pausedByItself("m-1", run, 1, 60, c.reason)
+				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"}) // too early
+				in.pausedByItself("m-1", run, 2, 60, c.reason)
+				in.exec(c.mend)
+				if abort {
+					in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+					require.Equal(t, workflows.Aborted, ends(t, run, nil))
+					require.Equal(t, resilience.RolledBack, in.plan("m-1").Status)
+					require.Equal(t, start, in.checksum())
+					return
+				}
+				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+				var plan resilience.Plan
+				require.Empty(t, ends(t, run, &plan))
+				require.Equal(t, resilience.Completed, plan.Status)
+				require.EqualValues(t, 60, plan.Moved)
+				require.Zero(t, in.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path LIKE 'guide/%'`))
+			})
 		}
 	}
+}
+
+// TestWhatAppearsAfterTheSwitchStays: a plan whose end failed waits for a person, and
+// meanwhile somebody writes a new file where the old one was.
+func TestWhatAppearsAfterTheSwitchStays(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 60)
+	in.faults.inject("CompleteMigration", fault{times: 1})
+	id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, rule("guide", "manual"))
+	in.pausedByItself(id, run, 1, 60, "a step failed: ")
+	in.fill("guide/new.md", 3)
+	in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+	require.Empty(t, ends(t, run, nil))
+	require.Equal(t, 3, in.count("guide"))
 }
 
 // TestWhatKeepsComingBackWaitsForAPerson: an application puts a chunk back each time all

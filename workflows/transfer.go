@@ -151,14 +151,7 @@ func (m *migration) retireAll(ctx workflow.Context) error {
 	m.saga.owe(unretire)
 	m.carrying.Retiring = true
 	defer func() { m.carrying.Retiring = false }()
-	for {
-		if err := m.moveSlices(ctx); err != nil {
-			return err
-		}
-		if held, err := m.held(ctx); err != nil || !held {
-			return err
-		}
-	}
+	return m.moveOn(ctx)
 }
 
 // retiring reports whether the slices ordered now are those of a transfer's last step.

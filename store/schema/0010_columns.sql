@@ -1,5 +1,4 @@
--- How the prints of a transfer's copies are made: by sha256 of the row, by a hash of the row
--- as it is sent, or by hashes of its columns. A transfer stays with what it began with.
+-- How the prints of a transfer's copies are made, where that is not what hash64 says; it is
+-- NULL then, so that a worker of an earlier version does not take up what it cannot do.
 ALTER TABLE rehome.migration_transfers ADD COLUMN prints text;
-UPDATE rehome.migration_transfers SET prints = CASE WHEN hash64 THEN 'row' ELSE 'sha256' END;
-ALTER TABLE rehome.migration_transfers ALTER COLUMN prints SET NOT NULL, DROP COLUMN hash64;
+ALTER TABLE rehome.migration_transfers ALTER COLUMN hash64 DROP NOT NULL;
