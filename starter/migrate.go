@@ -42,8 +42,8 @@ with the columns source and target, with or without that header, or one JSON
 object {"source": "…", "target": "…"} a line. When a line is bad, nothing starts.
 
 A plan of high risk, and every plan with --plan-only, waits for an approval.
-When a batch, or what follows the batches, fails for good, --on-failure says what becomes of what was done. On
-abort, everything is put back.`,
+When a batch, or what follows the batches, fails for good, --on-failure says what
+becomes of what was done. On abort, everything is put back.`,
 		Example: `  starter migrate --rename guide=handbook
   starter migrate --rename a.md=b.md --rename b.md=c.md --rate 500
   git diff -M --diff-filter=R --name-status HEAD~1 | awk -F'\t' '{print $2","$3}' | starter migrate --moves -
