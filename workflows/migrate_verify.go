@@ -9,8 +9,8 @@ import (
 
 // verify looks at every row once more before anybody is led to the new paths. A
 // mismatch ends the run, and the saga puts everything back. A transfer compares
-// its copies when it retires what they were made of; before that, once all stand
-// there, it looks for chunks of others among them. One that goes back looks whether
+// its copies in their batch, and when it retires what they were made of; before it switches,
+// and before that, it looks for chunks of others among them. One that goes back looks whether
 // every chunk came home, and what is left in the target has an outcome.
 func (m *migration) verify(ctx workflow.Context) error {
 	summary, words := "Look at every moved chunk once more", "Looking at every moved chunk once more"

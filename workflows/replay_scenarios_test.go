@@ -68,6 +68,11 @@ func strategyScenarios() map[string]scenario {
 			_, run := in.transfer(resilience.Batch, 0.1)
 			return run
 		},
+		"transfer-foreign-first": func(in *installation) client.WorkflowRun { // which looks for chunks of others before it switches, too
+			in.withArchive()
+			_, run := in.transfer(resilience.Batch, 0.1)
+			return run
+		},
 		"transfer-intelligent": func(in *installation) client.WorkflowRun { // with rows that leave carefully
 			in.withArchive()
 			in.fill("guide/hot/a.md", 700)

@@ -231,3 +231,23 @@ func TestBadTransfersAreRefused(t *testing.T) {
 		require.Equal(t, name, ends(t, run, nil))
 	}
 }
+
+// TestChunksOfOthersAreFoundBeforeTheSwitch: an application writes to a path of the target
+// while copies are made there, and that is known before anybody is led to them.
+func TestChunksOfOthersAreFoundBeforeTheSwitch(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.withArchive()
+	in.fill("guide/a.md", 40)
+	in.faults.inject("MoveSlice", fault{times: 1, meets: func(int) {
+		in.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) VALUES ('archive', 'guide/a.md', 900, 'of somebody else')`)
+	}})
+	found := -1
+	in.faults.inject("SwitchReferences", fault{times: 1, meets: func(int) {
+		found = in.number(`SELECT count(*) FROM rehome.migration_events WHERE event = 'foreign'`)
+	}})
+	id, run := in.transfer(resilience.Batch, 0)
+	require.Empty(t, ends(t, run, nil))
+	require.Equal(t, 1, found)
+	require.EqualValues(t, 40, in.plan(id).Moved)
+}
