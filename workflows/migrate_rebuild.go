@@ -30,15 +30,19 @@ func (m *migration) buildIndexes(ctx workflow.Context) error {
 	if m.way != resilience.Rebuild {
 		return nil
 	}
-	if m.phase != undoing {
-		m.phase = building
-		if err := m.begin(ctx, "build"); err != nil {
-			return err
-		}
+	const summary = "Build the vector indexes again, and check them"
+	words := Progress{Phase: "Building the vector indexes again"}
+	if m.phase == undoing {
+		m.progress.set(ctx, words)
+		return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, summary)), database.BuildIndexes, m.named(Order{})).Get(ctx, nil)
 	}
-	m.progress.set(ctx, Progress{Phase: "Building the vector indexes again"})
+	m.phase = building
+	if err := m.begin(ctx, "build"); err != nil {
+		return err
+	}
+	m.progress.set(ctx, words)
 	// It may take hours, and its rows go back faster without it.
-	return m.unlessAborted(ctx, step{change: buildStopped, summary: "Build the vector indexes again, and check them", activity: database.BuildIndexes, in: m.named(Order{})}, nil)
+	return m.unlessAborted(ctx, step{change: buildStopped, summary: summary, activity: database.BuildIndexes, in: m.named(Order{})}, nil)
 }
 
 // abandoned says that a person aborted the migration on its way forward.

@@ -1,12 +1,15 @@
 package workflows_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 
 	"rehome/resilience"
@@ -73,6 +76,39 @@ func TestAStuckUndoIsSeenAndGoesOnByItself(t *testing.T) {
 			require.ErrorContains(t, env.GetWorkflowError(), "injected", "why it was undone")
 			require.Equal(t, []string{"RevertSlice", "NoteMigration goes on", "VerifyUndo", "VerifyUndo", "EndUndo", "ReadMigration"}, a.did()[len(a.did())-6:])
 			require.Zero(t, a.at.Last)
+		})
+	}
+}
+
+// TestAnIndexThatCannotBeBuiltIsSeenInAnUndo, as any other step of it is: the disk may be
+// full, say.
+func TestAnIndexThatCannotBeBuiltIsSeenInAnUndo(t *testing.T) {
+	t.Parallel()
+	for update, end := range map[string]resilience.Status{workflows.RetryUpdate: resilience.RolledBack, workflows.SkipUpdate: resilience.Failed} {
+		t.Run(update, func(t *testing.T) {
+			t.Parallel()
+			env, k := kept(t, course{rebuild: true})
+			k.fails["VerifyMigration"], k.fails["BuildIndexes"] = errInjected, errors.New("not now")
+			var tries []int // before each note
+			env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+				if info.ActivityType.Name != "NoteMigration" {
+					return
+				}
+				if tries = append(tries, count(k.did(), "BuildIndexes")); len(tries) != 2 {
+					return
+				}
+				env.RegisterDelayedCallback(func() {
+					require.Contains(t, shownPhase(t, env), "Stuck: it cannot build the vector indexes again: not now")
+					delete(k.fails, "BuildIndexes")
+					env.UpdateWorkflowNoRejection(update, update, t, workflows.Order{Author: "ana", Reason: "by hand"})
+				}, time.Second) // before it tries by itself
+			})
+			in := planned()
+			in.Approve, in.Policy.Way = true, resilience.Rebuild
+			env.ExecuteWorkflow(batch(), in)
+			require.Error(t, env.GetWorkflowError())
+			require.Equal(t, end, k.status)
+			require.Equal(t, []int{10, 11}, tries[:2], "ten times, then once at a time")
 		})
 	}
 }
