@@ -132,6 +132,30 @@ func TestAbortPutsEverythingBack(t *testing.T) {
 	}
 }
 
+// TestWhatGoesBackIsHurried, by its own run and, when that was terminated, by the rollback.
+func TestWhatGoesBackIsHurried(t *testing.T) {
+	t.Parallel()
+	for verb, terminated := range map[string]bool{"abort": false, "rollback": true} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t).serve()
+			id := b.slow()
+			b.arrive(3)
+			if terminated {
+				run := b.has("migration show "+id, "workflow_id")["workflow_id"].(string)
+				require.NoError(t, devtest.Temporal(t).TerminateWorkflow(t.Context(), run, "", "test"))
+				b.refuses(bad{"migration throttle " + id + " --rate 0", exitConflict, "its workflow is closed; bring it back to its start with `starter migration rollback " + id})
+			}
+			b.exec(`UPDATE rehome.migration_progress SET rate = 0.001`) // a quarter of an hour a chunk
+			b.ok("migration", verb, id, "--detach")
+			b.await(id, "rolling_back")
+			require.Equal(t, "rolling_back", b.has("migration throttle "+id+" --rate 0", "status")["status"])
+			b.await(id, "rolled_back")
+			b.refuses(bad{"migration throttle " + id + " --rate 0", exitConflict, "is rolled_back; there is nothing to throttle"})
+		})
+	}
+}
+
 // TestRollbackOfATerminatedMigration brings back what nobody else would.
 func TestRollbackOfATerminatedMigration(t *testing.T) {
 	t.Parallel()

@@ -54,8 +54,9 @@ func migrationThrottle(s *session) *cobra.Command {
 	var lasts time.Duration
 	c := &cobra.Command{
 		Use: "throttle ID --rate CHUNKS/S", Short: "Change the pace of a migration from its next batch on", Args: exactly(1),
-		Long: `Change the pace of a migration from its next batch on. One that goes by
-immediate has no pace: pause it and let it go on by another strategy first.`,
+		Long: `Change the pace of a migration from its next batch on, also of one that goes back.
+One that goes by immediate has no pace: pause it and let it go on by another
+strategy first.`,
 		Example: `  starter migration throttle m-20261124-1532-x7k2 --rate 200 --for 2h
   starter migration throttle m-20261124-1532-x7k2 --rate 0 --batch-size 1000`,
 		RunE: s.do(func(ctx context.Context, args []string) error {
@@ -66,7 +67,15 @@ immediate has no pace: pause it and let it go on by another strategy first.`,
 			if err := checkPace(pace.Rate, pace.Check()); err != nil {
 				return err
 			}
-			return s.orderAndShow(ctx, args[0], workflows.ThrottleUpdate, pace)
+			plan, err := s.plan(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			answer, err := s.orderUndo(ctx, plan, workflows.ThrottleUpdate, pace)
+			if err != nil {
+				return err
+			}
+			return s.showAnswered(ctx, plan.ID, answer)
 		}),
 	}
 	c.Flags().Float64Var(&pace.Rate, "rate", 0, "chunks a second at most; 0 is no bound")

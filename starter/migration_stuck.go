@@ -43,24 +43,29 @@ the aliases, makes it end as failed; migration rollback tries that again.`,
 	return c
 }
 
-// unstick sends an order to whichever run undoes a migration: its own, or, when
-// that was terminated, the rollback.
+// unstick sends an order to whichever run undoes a migration.
 func (s *session) unstick(ctx context.Context, id, update string, o workflows.Order) error {
 	plan, err := s.plan(ctx, id)
 	if err != nil {
 		return err
 	}
-	answer, err := s.order(ctx, plan, update, o)
-	if errors.Is(err, errClosed) {
-		other := plan
-		other.WorkflowID = workflows.RollbackID(s.site.installation, plan.Memory, plan.ID)
-		answer, err = s.order(ctx, other, update, o)
-	}
+	answer, err := s.orderUndo(ctx, plan, update, o)
 	if err != nil {
 		return err
 	}
 	plan.Status = answer.Status
 	return s.showPlan(plan)
+}
+
+// orderUndo sends an order to the run of a migration, or, when that was terminated, to
+// the rollback.
+func (s *session) orderUndo(ctx context.Context, plan resilience.Plan, update string, arg any) (workflows.Answer, error) {
+	answer, err := s.order(ctx, plan, update, arg)
+	if errors.Is(err, errClosed) {
+		plan.WorkflowID = workflows.RollbackID(s.site.installation, plan.Memory, plan.ID)
+		return s.order(ctx, plan, update, arg)
+	}
+	return answer, err
 }
 
 // stuckAt is where the undo of a migration is stuck, empty when it is not.

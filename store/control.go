@@ -70,23 +70,25 @@ func (s *Store) Resume(ctx context.Context, plan, author, reason string, gone []
 
 // Throttle bounds a plan's pace from its next batch on, until the pace expires.
 // A rate of 0 rows a second means no bound; a batch size of 0 leaves the size
-// as it is. What the plan's strategy does not keep to is ErrRefused.
+// as it is. What the plan's strategy does not keep to is ErrRefused; one that goes back
+// keeps to any.
 func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		var by resilience.Strategy
+		var wish resilience.Wish
 		err := tx.QueryRow(ctx, `
 			UPDATE rehome.migration_progress
 			SET throttle_rate = $2, throttle_batch = nullif($3, 0),
 				throttle_until = CASE WHEN $4::float8 > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
-			WHERE plan_id = $1 RETURNING (SELECT strategy FROM rehome.migration_plans p WHERE p.plan_id = $1)`,
-			plan, pace.Rate, pace.BatchSize, pace.Expires.Seconds()).Scan(&by)
+			WHERE plan_id = $1 RETURNING (SELECT strategy FROM rehome.migration_plans p WHERE p.plan_id = $1), wish`,
+			plan, pace.Rate, pace.BatchSize, pace.Expires.Seconds()).Scan(&by, &wish)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return problem(ErrConflict, "migration %s is not planned yet; try again in a moment", plan)
 		}
 		if err != nil {
 			return err
 		}
-		if err := pace.CheckThrottle(plan, by); err != nil {
+		if err := pace.CheckThrottle(plan, by); err != nil && wish != resilience.WishUndo {
 			return problem(ErrRefused, "%s", err)
 		}
 		return recordEvent(ctx, tx, event{Plan: plan, What: "throttled", Author: pace.Author, Detail: pace.String()})

@@ -226,7 +226,7 @@ func TestAThrottleExpires(t *testing.T) {
 	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: 7}}, m.read(id).Throttle, "for good")
 }
 
-// TestWhatGoesAtOnceHasNoPace: it would be several transactions.
+// TestWhatGoesAtOnceHasNoPace: it would be several transactions, as it is on the way back.
 func TestWhatGoesAtOnceHasNoPace(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
@@ -241,6 +241,13 @@ func TestWhatGoesAtOnceHasNoPace(t *testing.T) {
 	}
 	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{}))
 	require.ErrorIs(t, m.store.Throttle(t.Context(), "m-none", resilience.Pace{Rate: 5}), store.ErrConflict)
+
+	m.apply(id, 1)
+	_, err = m.store.BeginUndo(t.Context(), id, "a test", "")
+	require.NoError(t, err)
+	pace := resilience.Pace{Rate: 5, BatchSize: 2}
+	require.NoError(t, m.store.Throttle(t.Context(), id, pace))
+	require.Equal(t, &resilience.Throttle{Pace: pace}, m.read(id).Throttle)
 }
 
 // TestALateUndoOfASwitchIsRefused: the undo of a migration was itself undone, and

@@ -20,7 +20,7 @@ func (m *migration) handle(ctx workflow.Context) error {
 	}{
 		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there. author and reason are kept with it.", m.pause, m.checkPause},
 		{ResumeUpdate, "Go on after a pause. author and reason are kept with it.", m.resume, m.checkResume},
-		{ThrottleUpdate, "Change the pace: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again, author is who wants it.", m.throttle, m.checkThrottle},
+		{ThrottleUpdate, "Change the pace, also of a plan that goes back: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again, author is who wants it.", m.throttle, m.checkThrottle},
 		{ApproveUpdate, "Say yes to the plan with this plan_hash; author is who says so.", m.approve, m.checkApprove},
 		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused. With approve, yes to the risk that the plan has by it. author is who wants it.", m.change, m.checkChange},
 		{AbortUpdate, "Stop and put every chunk back where it was. author and reason are kept with it.", m.abort, m.checkAbort},
@@ -184,13 +184,21 @@ func (m *migration) checkThrottle(_ workflow.Context, pace resilience.Pace) erro
 	if err := pace.Check(); err != nil {
 		return temporal.NewNonRetryableApplicationError(err.Error(), activities.Invalid, nil)
 	}
+	if m.phase == undoing || m.phase == moving && m.aborted != nil {
+		return nil // what goes back keeps to a pace, too
+	}
 	return m.checkMoving("throttle")
 }
 
 func (m *migration) throttle(ctx workflow.Context, pace resilience.Pace) (Answer, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx) // a run that was cancelled goes back, too
+	defer done()
 	err := write(ctx, wanted("Throttle to "+pace.String(), Order{Author: pace.Author}), "ThrottleMigration",
 		activities.ThrottleInput{Origin: m.in.Origin, Migration: m.in.Migration, Pace: pace})
-	if m.paused {
+	switch {
+	case m.phase == undoing || m.aborted != nil:
+		return Answer{resilience.RollingBack}, err
+	case m.paused:
 		return Answer{resilience.Paused}, err
 	}
 	return Answer{resilience.Executing}, err

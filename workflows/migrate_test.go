@@ -1,10 +1,13 @@
 package workflows_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"rehome/activities"
@@ -158,6 +161,58 @@ func TestPauseThrottleResume(t *testing.T) {
 		who = append(who, e.What+" "+e.Author)
 	}
 	require.Equal(t, []string{"created ", "queued ", "started ", "paused ana", "throttled ana", "resumed ben", "completed "}, who)
+}
+
+// TestWhatGoesBackIsThrottled: a plan that keeps to its rate on the way back, too, is hurried,
+// whichever run takes it back.
+func TestWhatGoesBackIsThrottled(t *testing.T) {
+	t.Parallel()
+	for name, undo := range map[string]func(in *installation, id string, run client.WorkflowRun) (back client.WorkflowRun, end string){
+		"aborted": func(in *installation, _ string, run client.WorkflowRun) (client.WorkflowRun, string) {
+			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+			return run, "aborted by ana"
+		},
+		"cancelled": func(in *installation, _ string, run client.WorkflowRun) (client.WorkflowRun, string) {
+			require.NoError(in, in.temporal.CancelWorkflow(in.Context(), run.GetID(), ""))
+			return run, "canceled"
+		},
+		"failed": func(in *installation, _ string, run client.WorkflowRun) (client.WorkflowRun, string) {
+			in.faults.inject("SwitchAliases", fault{times: 1})
+			return run, "injected into SwitchAliases"
+		},
+		"terminated": func(in *installation, id string, run client.WorkflowRun) (client.WorkflowRun, string) {
+			require.NoError(in, in.temporal.TerminateWorkflow(in.Context(), run.GetID(), "", "a test"))
+			_, back := in.rollback(id)
+			return back, ""
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := newInstallation(t)
+			in.fill("guide/a.md", 60)
+			in.faults.inject("SwitchAliases", fault{times: -1, err: errLost})
+			id, run := in.migrate(resilience.Policy{}, theGuide)
+			in.shows(run, "Letting the old paths lead to the new ones")
+			_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{})
+			require.ErrorContains(t, err, "there is nothing to throttle")
+			in.exec(`UPDATE rehome.migration_progress SET rate = 0.1`) // ten minutes for all
+			back, end := undo(in, id, run)
+			in.moving(id)
+			answer, err := in.update(back, workflows.ThrottleUpdate, resilience.Pace{Author: "ben"})
+			require.NoError(t, err)
+			require.Equal(t, resilience.RollingBack, answer.Status)
+			soon, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if err = back.Get(soon, nil); end == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, end)
+			}
+			require.Equal(t, resilience.RolledBack, in.plan(id).Status)
+			require.Equal(t, 60, in.count("guide"))
+			require.False(t, in.when(id, "throttled").Before(in.when(id, "rolling back")))
+		})
+	}
 }
 
 // TestOrdersThatCrossASliceAreNotLost pauses and resumes at once, many times: a
