@@ -127,6 +127,7 @@ type Resume struct {
 	Carrying  *carrying      `json:"carrying,omitempty"` // of a transfer
 	Shown     shown          `json:"shown,omitzero"`
 	Way       resilience.Way `json:"way,omitempty"`
+	Homeward  *homeward      `json:"homeward,omitempty"` // of an undo
 }
 
 // Approval is the argument of the update approve: yes to a plan with this hash.

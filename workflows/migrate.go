@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -122,6 +121,8 @@ type migration struct {
 	orders    int                 // to pause or resume, so far
 	next      resilience.Strategy // a person asked to go on by it
 	aborted   *Order
+	cause     error // why it is undone; nil: that is what was asked for
+	turned    bool  // the plan was turned round
 	saga      Saga
 	stuck     *stuck              // a compensation that fails again and again
 	leave     *store.Leave        // what the next batch back may leave where it is
@@ -146,13 +147,8 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 	if p, ok := m.manner.(*phased); ok { // of its groups, whatever the plan waits for
 		shown.beneath = func() string { return decisions(p.groups) }
 	}
-	if r := in.Resume; r != nil {
-		if l, ok := m.manner.(lasting); ok {
-			l.takeUp(*r)
-		}
-		m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
-		m.resuming, m.shown, m.way = r.Resuming, r.Shown, r.Way
-		m.carrying = r.Carrying
+	if in.Resume != nil {
+		m.takeUp(*in.Resume)
 		m.tell(ctx) // the web UI forgot what the run before told it
 	}
 	return m, m.handle(ctx)
@@ -160,6 +156,9 @@ func newMigration(ctx workflow.Context, strategy resilience.Strategy, in Migrate
 
 // run plans the migration, carries it out, and undoes it if that fails.
 func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
+	if m.phase == undoing { // the run before began that
+		return m.undo(ctx, m.cause)
+	}
 	var err error
 	if m.phase == planning {
 		err = m.plan(ctx)
@@ -330,23 +329,4 @@ func (m *migration) unlessAborted(ctx workflow.Context, s step, result any) erro
 		return m.abortion()
 	}
 	return doing.Get(ctx, result)
-}
-
-// continueAsNew goes on in a fresh history, under the same workflow id.
-func (m *migration) continueAsNew(ctx workflow.Context) error {
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
-		return err
-	}
-	if m.aborted != nil {
-		return m.abortion()
-	}
-	next := m.in
-	next.Resume = &Resume{
-		Phase: m.phase, Hash: m.hash, Admission: m.admission,
-		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown, Way: m.way,
-	}
-	if l, ok := m.manner.(lasting); ok {
-		l.handOver(next.Resume)
-	}
-	return workflow.NewContinueAsNewError(ctx, MigrateName(cmp.Or(m.next, m.strategy)), next)
 }

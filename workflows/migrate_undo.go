@@ -35,7 +35,10 @@ func (m *migration) abortion() error {
 
 // order is who wants the plan undone, if somebody does, and why.
 func (m *migration) order(cause error) Order {
-	o := Order{Reason: message(cause)}
+	var o Order
+	if cause != nil {
+		o.Reason = message(cause)
+	}
 	if m.aborted != nil {
 		o.Author = m.aborted.Author
 	}
@@ -47,9 +50,12 @@ func (m *migration) order(cause error) Order {
 func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	m.phase, m.shown.Hold = undoing, nil // what goes back is not paused
+	m.phase, m.shown.Hold, m.cause = undoing, nil, cause // what goes back is not paused
 	err := m.compensate(ctx, m.order(cause))
-	if err == nil {
+	switch {
+	case workflow.IsContinueAsNewError(err):
+		return resilience.Plan{}, err
+	case err == nil:
 		err = cause
 	}
 	plan, readErr := m.result(ctx)
@@ -64,21 +70,33 @@ func (m *migration) compensate(ctx workflow.Context, order Order) error {
 	if err := m.begin(ctx, "undo"); err != nil {
 		return err
 	}
-	var at resilience.Watermark
-	err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at)
+	err := m.turnRound(ctx, order)
 	if err == nil {
-		m.epoch = at.Epoch
 		table := m.compensations()
 		err = m.saga.compensate(ctx, func(ctx workflow.Context, name string) error { return m.insist(ctx, name, table[name]) })
 	}
-	if err == nil {
-		return nil
+	if err == nil || workflow.IsContinueAsNewError(err) {
+		return err
 	}
 	in := m.named(Order{Reason: message(err)})
 	if recordErr := workflow.ExecuteActivity(brief(ctx, "Record that the rollback could not finish"), database.FailUndo, in).Get(ctx, nil); recordErr != nil {
 		workflow.GetLogger(ctx).Error("failed rollback not recorded", "migration", m.in.Migration, "error", recordErr)
 	}
 	return err
+}
+
+// turnRound fences the moves, once: a run that goes on with an undo keeps to the epoch of
+// the run before, so that it is fenced itself if somebody else went on meanwhile.
+func (m *migration) turnRound(ctx workflow.Context, order Order) error {
+	if m.turned {
+		return nil
+	}
+	var at resilience.Watermark
+	if err := workflow.ExecuteActivity(brief(ctx, "Turn the plan round: "+order.Reason), database.BeginUndo, m.named(order)).Get(ctx, &at); err != nil {
+		return err
+	}
+	m.epoch, m.turned = at.Epoch, true
+	return nil
 }
 
 // compensations is the table in which a saga's names are found.
@@ -105,6 +123,9 @@ func (m *migration) moveBack(ctx workflow.Context) error {
 			return err
 		}
 		if err := m.goesOn(ctx); err != nil || at.Last == 0 {
+			return err
+		}
+		if err := m.afresh(ctx); err != nil {
 			return err
 		}
 	}

@@ -80,6 +80,11 @@ func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look 
 			return err
 		}
 		*at = next
+		if m.phase == undoing && !at.Done {
+			if err := m.afresh(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ const RollbackFailed = "RollbackFailed"
 // names, not functions, so that they can be stored as the rollback plan and
 // carried over continue-as-new.
 type Saga struct {
-	Owed []string `json:"owed,omitempty"`
+	Owed   []string `json:"owed,omitempty"`
+	Failed []string `json:"failed,omitempty"` // those that were left out, and why
 }
 
 // owe registers a compensation. It is called before the step itself, since a
@@ -31,22 +32,26 @@ func (s *Saga) owe(name string) {
 // compensate runs what is owed, newest first, on a context that a cancel does
 // not reach. A compensation that fails for good, which is when a person leaves it
 // out, does not keep the others from running, but the plan is not closed as
-// rolled back; the error then is RollbackFailed and names those that failed.
+// rolled back; the error then is RollbackFailed and names those that failed. What is
+// done is owed no more, so that a run that continues this one does the rest.
 func (s *Saga) compensate(ctx workflow.Context, run func(ctx workflow.Context, name string) error) error {
-	var failed []string
 	for _, name := range slices.Backward(s.Owed) {
-		if name == closePlan && len(failed) > 0 {
+		if name == closePlan && len(s.Failed) > 0 {
 			break
 		}
-		if err := run(ctx, name); err != nil {
-			workflow.GetLogger(ctx).Error("compensation failed", "compensation", name, "error", err)
-			failed = append(failed, fmt.Sprintf("%s: %s", name, message(err)))
+		err := run(ctx, name)
+		if workflow.IsContinueAsNewError(err) {
+			return err
 		}
+		if err != nil {
+			workflow.GetLogger(ctx).Error("compensation failed", "compensation", name, "error", err)
+			s.Failed = append(s.Failed, fmt.Sprintf("%s: %s", name, message(err)))
+		}
+		s.Owed = s.Owed[:len(s.Owed)-1]
 	}
-	if len(failed) > 0 {
+	if len(s.Failed) > 0 {
 		// A fresh error: joined with a cancel, the failed rollback would vanish behind it.
-		return temporal.NewNonRetryableApplicationError("the rollback could not finish: "+strings.Join(failed, "; "), RollbackFailed, nil)
+		return temporal.NewNonRetryableApplicationError("the rollback could not finish: "+strings.Join(s.Failed, "; "), RollbackFailed, nil)
 	}
-	s.Owed = nil
 	return nil
 }

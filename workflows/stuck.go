@@ -25,15 +25,15 @@ const (
 
 // stuck is a compensation that fails again and again.
 type stuck struct {
-	step  string
-	cause string
-	said  *advice // what a person wants, not done yet
+	Step  string  `json:"step"`
+	Cause string  `json:"cause"`
+	Said  *advice `json:"said,omitempty"` // what a person wants, not done yet
 }
 
 // advice is a person's: try again, or go on without.
 type advice struct {
 	Order
-	skip bool
+	Skip bool `json:"skip,omitempty"`
 }
 
 // handleStuck registers the messages that help an undo that is stuck.
@@ -55,7 +55,7 @@ func (m *migration) checkStuck(verb string) error {
 	switch {
 	case m.stuck == nil:
 		return rejected("migration %s is %s, and not stuck; there is nothing to %s", m.in.Migration, m.phase, verb)
-	case m.stuck.said != nil:
+	case m.stuck.Said != nil:
 		return rejected("migration %s is doing already what was said before; see `starter migration show %s`", m.in.Migration, m.in.Migration)
 	}
 	return nil
@@ -69,12 +69,12 @@ func (m *migration) checkSkip(_ workflow.Context, o Order) error {
 }
 
 func (m *migration) retry(_ workflow.Context, o Order) (Answer, error) {
-	m.stuck.said = &advice{Order: o}
+	m.stuck.Said = &advice{Order: o}
 	return Answer{resilience.RollingBack}, nil
 }
 
 func (m *migration) skip(_ workflow.Context, o Order) (Answer, error) {
-	m.stuck.said = &advice{Order: o, skip: true}
+	m.stuck.Said = &advice{Order: o, Skip: true}
 	return Answer{resilience.RollingBack}, nil
 }
 
@@ -88,14 +88,20 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 		if err == nil {
 			return m.goesOn(ctx)
 		}
+		if workflow.IsContinueAsNewError(err) {
+			return err
+		}
 		said, waitErr := m.helped(ctx, step, err, wait)
 		if waitErr != nil {
 			return waitErr
 		}
-		if wait = min(2*wait, maxStuckWait); said == nil {
-			continue // by itself
+		if wait = min(2*wait, maxStuckWait); said != nil {
+			wait = stuckWait
 		}
-		if wait = stuckWait; !said.skip {
+		if said == nil || !said.Skip {
+			if err := m.afresh(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		if m.unseen && m.carrying == nil { // each batch of a rename was verified already
@@ -121,25 +127,25 @@ func (m *migration) helped(ctx workflow.Context, step string, cause error, wait 
 	if m.stuck == nil {
 		m.stuck = &stuck{}
 	}
-	m.stuck.step, m.stuck.cause = step, message(cause)
+	m.stuck.Step, m.stuck.Cause = step, message(cause)
 	m.mark(ctx)
-	m.progress.set(ctx, Progress{Phase: fmt.Sprintf("Stuck: it cannot %s: %s", step, m.stuck.cause), Facts: []Fact{
+	m.progress.set(ctx, Progress{Phase: fmt.Sprintf("Stuck: it cannot %s: %s", step, m.stuck.Cause), Facts: []Fact{
 		{"To try now", "update retry"}, {"To go on without", "update skip with a reason"}, {"By itself", "it is tried again in " + wait.String()},
 	}})
-	if err := m.note(ctx, activities.Stuck, Order{Reason: step + ": " + m.stuck.cause}); err != nil {
+	if err := m.note(ctx, activities.Stuck, Order{Reason: step + ": " + m.stuck.Cause}); err != nil {
 		return nil, err
 	}
 	_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
 		Timeout:      wait,
 		TimerOptions: workflow.TimerOptions{Summary: "Stuck; it is tried again by itself"},
-	}, func() bool { return m.stuck.said != nil })
-	said := m.stuck.said
-	m.stuck.said = nil
+	}, func() bool { return m.stuck.Said != nil })
+	said := m.stuck.Said
+	m.stuck.Said = nil
 	if said == nil || err != nil {
 		return nil, err
 	}
 	what := activities.Retried
-	if said.skip {
+	if said.Skip {
 		what = activities.Skipped
 	}
 	return said, m.note(ctx, what, said.Order)
@@ -151,7 +157,7 @@ func (m *migration) goesOn(ctx workflow.Context) error {
 	if m.stuck == nil {
 		return nil
 	}
-	step := m.stuck.step
+	step := m.stuck.Step
 	m.stuck = nil
 	m.mark(ctx)
 	return m.note(ctx, activities.GoesOn, Order{Reason: step})

@@ -184,5 +184,8 @@ func (m *migration) unretire(ctx workflow.Context) error {
 		if err != nil || at.Last == 0 {
 			return err
 		}
+		if err := m.afresh(ctx); err != nil {
+			return err
+		}
 	}
 }
