@@ -17,8 +17,8 @@ import (
 type aftermath struct {
 	before string // prints of rows before they are written, by their ordinals
 	after  string // likewise, after that
-	// changed counts those that are not what they were to be.
-	changed func(before, after []rowPrint) int
+	// wrong are those that are not what they were to be.
+	wrong func(before, after []rowPrint) []int64
 }
 
 // rowPrint stands for what a row is.
@@ -57,14 +57,14 @@ func (t table) afterMoves(d direction) *aftermath {
 			FROM (SELECT m.* FROM %s WHERE NOT m.ordinal <@ @stays::int8multirange %s) p JOIN %s t ON %s`,
 			strings.Join(t.besidesThePath(), ", "), movesOf("@number", "@lo", "@hi"), skipped, t.name(), t.isHere(where))
 	}
-	return &aftermath{before: look(d), after: look(arrived), changed: func(before, after []rowPrint) (n int) {
+	return &aftermath{before: look(d), after: look(arrived), wrong: func(before, after []rowPrint) (wrong []int64) {
 		is := byOrdinal(after)
 		for _, was := range before {
 			if now, there := is[was.Ordinal]; !there || now != was.Hash {
-				n++
+				wrong = append(wrong, was.Ordinal)
 			}
 		}
-		return n
+		return wrong
 	}}
 }
 
@@ -104,14 +104,14 @@ func (t *transfer) afterCopies(undoing bool) *aftermath {
 	look := t.fragments(undoing).Replace(`
 		WITH ` + journalled + `
 		SELECT p.ordinal, 0::bigint FROM planned p LEFT JOIN {target} t ON {is target} WHERE p.held AND {written} IS DISTINCT FROM p.made`)
-	return &aftermath{before: look, after: look, changed: func(before, after []rowPrint) (n int) {
+	return &aftermath{before: look, after: look, wrong: func(before, after []rowPrint) (wrong []int64) {
 		was := byOrdinal(before)
 		for _, now := range after {
 			if _, there := was[now.Ordinal]; !there {
-				n++
+				wrong = append(wrong, now.Ordinal)
 			}
 		}
-		return n
+		return wrong
 	}}
 }
 
@@ -159,8 +159,13 @@ func (l *looks) last(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
 		if err != nil {
 			return err
 		}
-		if n := l.changed(p.before, after); n > 0 {
-			return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were to be once the triggers of the table were done; "+sparing, p.lo+1, p.hi, n)
+		wrong := l.wrong(p.before, after)
+		which, err := see(ctx, tx, args, wrong)
+		if err != nil {
+			return err
+		}
+		if len(wrong) > 0 {
+			return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were to be once the triggers of the table were done%s; "+sparing, p.lo+1, p.hi, len(wrong), which)
 		}
 	}
 	return nil

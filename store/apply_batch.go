@@ -306,7 +306,11 @@ func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, statement string, undoing
 		if err := r.scan(tx.QueryRow(ctx, statement, m.args)); err != nil {
 			return all, err
 		}
-		if err := r.check(from, to); err != nil {
+		which, err := see(ctx, tx, m.args, r.wrong)
+		if err != nil {
+			return all, err
+		}
+		if err := r.check(from, to, which); err != nil {
 			return all, err
 		}
 		all = all.and(r)
@@ -315,11 +319,12 @@ func (m *Mover) pieces(ctx context.Context, tx pgx.Tx, statement string, undoing
 }
 
 // A statement that moves rows ends with the account of them, a batchResult. It tells
-// it, or, where nobody looks before the commit, insists that it is right.
+// it, and which rows are wrong, or, where nobody looks before the commit, insists that it
+// is right: then nobody asks which, until the batch is done again to say so.
 const (
 	accounted = `account (planned, present, here, moved, whole, verified)`
-	told      = `SELECT * FROM account`
-	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END FROM account`
+	told      = `SELECT *, CASE WHEN moved = here AND verified THEN NULL ELSE ARRAY(SELECT ordinal FROM wrong ORDER BY ordinal) END FROM account`
+	insisted  = `SELECT planned, present, here, moved, whole, CASE WHEN moved = here AND whole AND verified THEN true ELSE rehome.refuse_batch() END, NULL::bigint[] FROM account`
 )
 
 // insisting is a move of the rows that an advance passed, which fails where its account
@@ -340,8 +345,9 @@ type batchResult struct {
 	present  int64 // of these, rows the table has
 	here     int64 // of these, rows at the journalled path
 	moved    int64
-	whole    bool // the journal has every row of the batch, if it passed any
-	verified bool // every moved row is at its target and, where compared, path apart what it was
+	whole    bool    // the journal has every row of the batch, if it passed any
+	verified bool    // every moved row is at its target and, where compared, path apart what it was
+	wrong    []int64 // rows that should have moved and did not, or that are not verified
 }
 
 // and is the account of two parts of a batch, each of which was right.
@@ -353,20 +359,21 @@ func (r batchResult) and(other batchResult) batchResult {
 }
 
 func (r *batchResult) scan(row pgx.Row) error {
-	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified)
+	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified, &r.wrong)
 }
 
 // sparing is what to do about a table that meddles with its rows.
 const sparing = "let it spare updates of the path (a WHEN condition), or disable it meanwhile, and then migrate again, or resume the migration where it is paused"
 
-func (r batchResult) check(lo, hi int64) error {
+// check refuses an account that is not right, with what see says of the rows that are wrong.
+func (r batchResult) check(lo, hi int64, which string) error {
 	switch {
 	case !r.whole:
 		return problem(ErrVerify, "rows %d to %d: the journal does not have them all; somebody changed tables of schema rehome. Nothing of them was moved; restore what the journal lacks and retry", lo+1, hi)
 	case r.moved != r.here:
-		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did; a trigger or a rule on the table keeps rows from being updated; "+sparing, lo+1, hi, r.here, r.moved)
+		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did%s; a trigger or a rule on the table keeps rows from being updated; "+sparing, lo+1, hi, r.here, r.moved, which)
 	case !r.verified:
-		return problem(ErrVerify, "rows %d to %d: the chunks are not what they were, their path apart; a trigger or a generated column of the table changes more than the path; "+sparing, lo+1, hi)
+		return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were, their path apart%s; a trigger or a generated column of the table changes more than the path; "+sparing, lo+1, hi, len(r.wrong), which)
 	}
 	return nil
 }

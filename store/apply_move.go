@@ -119,6 +119,9 @@ func (t renaming) statement(d direction, of portion, some bool) string {
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing} FROM others WHERE NOT here
 			ON CONFLICT DO NOTHING),
+		wrong AS (
+			SELECT ordinal FROM moved WHERE NOT verified
+			UNION ALL SELECT ordinal FROM others WHERE here AND NOT stays),
 		{account} AS (
 		SELECT d.moved + o.rows, d.moved + o.present, d.moved + o.here, d.moved + o.stayed, (d.moved + o.rows = (SELECT rows FROM due)) IS NOT FALSE, d.verified
 		FROM done d, (

@@ -163,12 +163,13 @@ func TestFault30WhatComesAfterIsSeen(t *testing.T) {
 					return
 				}
 				require.ErrorIs(t, err, store.ErrVerify)
-				require.ErrorContains(t, err, "rows 4 to 6: 1 chunks are not what they were to be")
+				require.ErrorContains(t, err, "rows 4 to 6: 1 chunks are not what they were to be once the triggers of the table were done (see chunk 5);")
 				require.Equal(t, half, m.rows("rehome.chunks"))
 				at, err = m.store.BeginUndo(t.Context(), id, "a test", "")
 				require.NoError(t, err)
 				_, err = mover.Revert(t.Context(), at, store.Bounds{})
 				require.ErrorIs(t, err, store.ErrVerify)
+				require.ErrorContains(t, err, "(see chunk 2)")
 				require.Equal(t, half, m.rows("rehome.chunks"))
 				at, err = mover.Revert(t.Context(), at, store.Bounds{Leave: &store.Leave{At: at.Last, Reason: "it may stay"}})
 				require.NoError(t, err)
@@ -184,34 +185,33 @@ func TestFault30WhatComesAfterIsSeen(t *testing.T) {
 	}
 }
 
-// TestFault30TheCheckIsChecked: whatever a trigger changes besides the path is found.
+// TestFault30TheCheckIsChecked: whatever a trigger changes besides the path is found, and
+// in which chunk.
 func TestFault30TheCheckIsChecked(t *testing.T) {
 	t.Parallel()
-	for name, body := range map[string]string{
-		"AByteOfText":   `NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`,
-		"AFloat":        `NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`,
-		"NoEmbedding":   `NEW.embedding = NULL; RETURN NEW;`,
-		"AKey":          `NEW.metadata = '{"seen": true}'; RETURN NEW;`,
-		"AnID":          `NEW.id = NEW.id + 1000000; RETURN NEW;`,
-		"AnotherTarget": `NEW.path = 'c.md'; RETURN NEW;`,
-		"ARowKept":      `RETURN NULL;`,
-		"TwoIDsSwapped": `NEW.id = 5 - OLD.id; RETURN NEW;`, // those of the rows 2 and 3
+	const changed = "chunks are not what they were, their path apart"
+	for name, c := range map[string]struct{ body, met, says string }{
+		"AByteOfText":   {`NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AFloat":        {`NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"NoEmbedding":   {`NEW.embedding = NULL; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AKey":          {`NEW.metadata = '{"seen": true}'; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AnID":          {`NEW.id = NEW.id + 1000000; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AnotherTarget": {`NEW.path = 'c.md'; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"ARowKept":      {`RETURN NULL;`, `= 2`, "5 chunks should have moved and 4 did (see chunk 2)"},
+		"TwoIDsSwapped": {`NEW.id = 5 - OLD.id; RETURN NEW;`, `IN (2, 3)`, "2 " + changed + " (see chunks 2, 3)"},
+		"AllOfThem":     {`NEW.metadata = '{"seen": true}'; RETURN NEW;`, `> 0`, "5 " + changed + " (see chunks 1, 2, 3 and 2 more)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, id := renaming(t, 3)
+			m, id := renaming(t, 5)
 			m.exec(`ALTER TABLE rehome.chunks ALTER id DROP IDENTITY, DROP CONSTRAINT chunks_pkey, ADD PRIMARY KEY (id) DEFERRABLE`)
-			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + body + ` END $$`)
-			met := "OLD.ordinal = 2"
-			if name == "TwoIDsSwapped" {
-				met = "OLD.ordinal > 1"
-			}
-			m.exec(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (` + met + `) EXECUTE FUNCTION public.meddle()`)
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + c.body + ` END $$`)
+			m.exec(`CREATE TRIGGER meddle BEFORE UPDATE ON rehome.chunks FOR EACH ROW WHEN (OLD.ordinal ` + c.met + `) EXECUTE FUNCTION public.meddle()`)
 			start := m.rows("rehome.chunks")
 			mover, at := m.mover(id)
-			_, err := mover.Apply(t.Context(), at, store.Bounds{})
+			_, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 5})
 			require.ErrorIs(t, err, store.ErrVerify)
-			require.ErrorContains(t, err, "rows 1 to 3")
+			require.ErrorContains(t, err, "rows 1 to 5: "+c.says+";")
 			require.Equal(t, start, m.rows("rehome.chunks"))
 		})
 	}
@@ -221,23 +221,67 @@ func TestFault30TheCheckIsChecked(t *testing.T) {
 // it makes none.
 func TestFault30TheCheckOfCopiesIsChecked(t *testing.T) {
 	t.Parallel()
-	for name, body := range map[string]string{
-		"AByteOfText": `NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`,
-		"AFloat":      `NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`,
-		"NoEmbedding": `NEW.embedding = NULL; RETURN NEW;`,
-		"AKey":        `NEW.metadata = '{"seen": true}'; RETURN NEW;`,
-		"NoCopy":      `RETURN NULL;`,
+	const changed = "chunks are not what they were, their path apart"
+	for name, c := range map[string]struct{ body, met, says string }{
+		"AByteOfText": {`NEW.content = overlay(NEW.content PLACING 'T' FROM 1); RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AFloat":      {`NEW.embedding[1] = NEW.embedding[1] + 1; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"NoEmbedding": {`NEW.embedding = NULL; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AKey":        {`NEW.metadata = '{"seen": true}'; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"AnID":        {`NEW.id = NEW.id + 1000000; RETURN NEW;`, `= 2`, "1 " + changed + " (see chunk 2)"},
+		"NoCopy":      {`RETURN NULL;`, `= 2`, "5 chunks should have moved and 4 did (see chunk 2)"},
+		"AllOfThem":   {`NEW.embedding = NULL; RETURN NEW;`, `> 0`, "5 " + changed + " (see chunks 1, 2, 3 and 2 more)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, id := copied(t, 3, 0)
-			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + body + ` END $$`)
-			m.exec(`CREATE TRIGGER meddle BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.memory = 'other' AND NEW.ordinal = 2) EXECUTE FUNCTION public.meddle()`)
+			m, id := copied(t, 5, 0)
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + c.body + ` END $$`)
+			m.exec(`CREATE TRIGGER meddle BEFORE INSERT ON rehome.chunks FOR EACH ROW WHEN (NEW.memory = 'other' AND NEW.ordinal ` + c.met + `) EXECUTE FUNCTION public.meddle()`)
 			start := m.tables()
 			mover, at := m.mover(id)
-			_, err := mover.Apply(t.Context(), at, store.Bounds{})
+			_, err := mover.Apply(t.Context(), at, store.Bounds{Batch: 5})
 			require.ErrorIs(t, err, store.ErrVerify)
-			require.ErrorContains(t, err, "rows 1 to 3")
+			require.ErrorContains(t, err, "rows 1 to 5: "+c.says+";")
+			require.Equal(t, start, m.tables())
+		})
+	}
+}
+
+// TestFault30ACopyThatDoesNotGoIsNamed by the chunk that it was made of, be it as it was
+// or written to, from whichever end the journal is read.
+func TestFault30ACopyThatDoesNotGoIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		back bool // by a plan of its own
+		says string
+	}{
+		"ByItsUndo":     {false, "4 chunks should have moved and 3 did (see chunk 2);"}, // the one that was written to stays
+		"ByAnotherPlan": {true, "5 chunks should have moved and 3 did (see chunks 4, 2);"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, id := copied(t, 5, -1)
+			if c.back {
+				m.finish(id)
+				id = m.turning("docs", id)
+			}
+			m.exec(`UPDATE rehome.chunks SET content = 'edited' WHERE memory = 'other' AND ordinal = 4`)
+			m.exec(`CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`)
+			m.exec(`CREATE TRIGGER meddle BEFORE DELETE ON rehome.chunks FOR EACH ROW WHEN (OLD.memory = 'other' AND OLD.ordinal IN (2, 4)) EXECUTE FUNCTION public.meddle()`)
+			start := m.tables()
+			mover, err := m.store.Mover(t.Context(), id)
+			require.NoError(t, err)
+			step, stand := mover.Apply, m.store.Watermark
+			if !c.back {
+				step = mover.Revert
+				stand = func(ctx context.Context, id string) (resilience.Watermark, error) {
+					return m.store.BeginUndo(ctx, id, "a test", "")
+				}
+			}
+			at, err := stand(t.Context(), id)
+			require.NoError(t, err)
+			_, err = step(t.Context(), at, store.Bounds{Batch: 5})
+			require.ErrorIs(t, err, store.ErrVerify)
+			require.ErrorContains(t, err, c.says)
 			require.Equal(t, start, m.tables())
 		})
 	}

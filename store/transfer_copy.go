@@ -128,6 +128,7 @@ func (t *transfer) copyStatement(undoing bool) string {
 			UPDATE rehome.migration_copies c SET (target_id, made, here, beside) = (s.f0::text, {print}, true, ` + t.besideOf("s.f0", "NULL") + `)
 			FROM state s WHERE s.f0 IS NOT NULL AND s.noted_at IS NOT NULL AND c.ctid = s.noted_at),
 		wrote AS (SELECT count(*) AS copies, {written sum} AS prints FROM made),
+		wrong AS (SELECT ordinal FROM state WHERE f0 IS NOT NULL AND expected NOT IN (SELECT written FROM made)),
 		{account} AS (
 		SELECT count(*), count(*) FILTER (WHERE present OR held), count(*) FILTER (WHERE f0 IS NOT NULL OR held),
 			count(*) FILTER (WHERE held) + (SELECT copies FROM wrote),
@@ -168,10 +169,14 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			SELECT @plan, ordinal, 'vanished', false, '' FROM planned WHERE NOT held AND NOT {undoing} -- it was never copied
 			ON CONFLICT DO NOTHING),
 		gone AS (
-			DELETE FROM {target} t USING state p WHERE {is target} AND (p.ours OR p.ordinal IN (SELECT ordinal FROM brought)) RETURNING 1),
+			DELETE FROM {target} t USING state p WHERE {is target} AND (p.ours OR p.ordinal IN (SELECT ordinal FROM brought)) RETURNING p.ordinal),
 		noted AS (
 			UPDATE rehome.migration_copies c SET here = false FROM state p
 			WHERE c.ctid = p.noted_at AND (p.ours OR NOT p.present OR p.ordinal IN (SELECT ordinal FROM brought))),
+		wrong AS (
+			SELECT ordinal FROM state WHERE present AND ours AND ordinal NOT IN (SELECT ordinal FROM gone)
+			UNION ALL SELECT ordinal FROM judged
+			WHERE why = '' AND (ordinal NOT IN (SELECT ordinal FROM gone) OR ordinal NOT IN (SELECT ordinal FROM brought WHERE verified))),
 		{account} AS (
 		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE present), count(*) FILTER (WHERE present AND ours) + (SELECT count(*) FROM brought), (SELECT count(*) FROM gone),
 			((SELECT count(*) FROM planned) = @hi - @lo) IS NOT FALSE, (SELECT count(*) FROM judged WHERE why = '') = (SELECT count(*) FROM brought WHERE verified)

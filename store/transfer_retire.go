@@ -197,13 +197,18 @@ func (r *Retirer) mends(undoing bool) *aftermath {
 func (r *Retirer) freshen(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
 	var changed, updated int64
 	var verified bool
-	if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified); err != nil {
+	var wrong []int64
+	if err := tx.QueryRow(ctx, r.transfer.freshenStatement(undoing), args).Scan(&changed, &updated, &verified, &wrong); err != nil {
+		return err
+	}
+	which, err := see(ctx, tx, args, wrong)
+	if err != nil {
 		return err
 	}
 	if changed != updated || !verified {
-		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date; a trigger of memory %s changes what is written", changed, updated, r.transfer.target)
+		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date%s; a trigger of memory %s changes what is written", changed, changed-int64(len(wrong)), which, r.transfer.target)
 	}
-	_, err := tx.Exec(ctx, checkAtOnce)
+	_, err = tx.Exec(ctx, checkAtOnce)
 	return err
 }
 
@@ -278,9 +283,13 @@ func (t *transfer) freshenStatement(undoing bool) string {
 			RETURNING {mark written} AS written` + t.returned() + `),` + t.noted("updated") + `
 		noted AS (
 			UPDATE rehome.migration_copies c SET made = {print}, beside = CASE WHEN b.more <> '' THEN c.beside ELSE ` + t.besideOf("b.f0", "c.beside") + ` END
-			FROM changed b WHERE c.ctid = b.noted_at)
-		SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM updated),
-			(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated)`)
+			FROM changed b WHERE c.ctid = b.noted_at),
+		account AS (
+			SELECT (SELECT count(*) FROM changed) AS changed, (SELECT count(*) FROM updated) AS updated,
+				(SELECT {expected sum} FROM changed) = (SELECT {written sum} FROM updated) AS verified)
+		SELECT *, CASE WHEN changed = updated AND verified THEN NULL
+			ELSE ARRAY(SELECT ordinal FROM changed WHERE expected NOT IN (SELECT written FROM updated) ORDER BY ordinal) END
+		FROM account`)
 }
 
 // bringBack restores the source rows of a batch. One whose place is taken stays

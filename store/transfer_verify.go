@@ -3,7 +3,7 @@ package store
 import "strings"
 
 // homeStatement looks at rows (@lo, @hi] of a transfer that has gone back. It counts
-// those of the journal, and those that are left with nothing to say why: their copy is
+// those of the journal, and names those that are left with nothing to say why: their copy is
 // noted as standing in the target, or they are in quarantine still. It lists, and
 // counts, those that an application took from their place since they came home, and
 // those whose copy stands in the target again: whoever put it there may want it, so it
@@ -31,5 +31,5 @@ func (t *transfer) homeStatement(undoing bool) string {
 			ON CONFLICT (plan_id, ordinal, undoing) DO UPDATE SET outcome = excluded.outcome, detail = concat_ws('; ', nullif(excluded.detail, ''), nullif(e.detail, ''))),
 		kept AS (
 			UPDATE rehome.migration_copies c SET here = true FROM since s WHERE s.again AND c.plan = @origin AND c.ordinal = s.origin)
-		SELECT (SELECT count(*) FROM planned), (SELECT count(*) FROM state WHERE unaccounted), (SELECT count(*) FROM since)`)
+		SELECT (SELECT count(*) FROM planned), ARRAY(SELECT ordinal FROM state WHERE unaccounted ORDER BY ordinal), (SELECT count(*) FROM since)`)
 }

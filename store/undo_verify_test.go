@@ -151,7 +151,7 @@ func TestAChunkThatStayedInQuarantineIsFound(t *testing.T) {
 			m.exec(`UPDATE rehome.quarantine SET restored_at = NULL WHERE chunk_id = '2'`)
 			_, err := m.look(id, way.undoing)
 			require.ErrorIs(t, err, store.ErrVerify)
-			require.ErrorContains(t, err, "1 chunks did not come home")
+			require.ErrorContains(t, err, "1 chunks did not come home, or left their copies, and no outcome says why (see chunk 2);")
 		})
 	}
 }

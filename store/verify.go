@@ -107,17 +107,23 @@ func (v *verification) needless(ctx context.Context, tx pgx.Tx) (needless bool, 
 // look looks at rows (lo, hi] of the journal, and returns how many an application
 // changed since their batch.
 func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since int64, err error) {
-	statement, wrong := v.statement(), "chunks that had moved are back at their old path; stop what writes the old paths, then plan it anew"
+	statement, what, next := v.statement(), "chunks that had moved are back at their old path", "stop what writes the old paths, then plan it anew"
 	if v.transfer != nil {
-		statement, wrong = v.transfer.homeStatement(v.undoing), "chunks did not come home, or left their copies, and no outcome says why; put back what others changed in migration_copies, migration_exceptions or quarantine of schema rehome, and undo it again"
+		statement, what = v.transfer.homeStatement(v.undoing), "chunks did not come home, or left their copies, and no outcome says why"
+		next = "put back what others changed in migration_copies, migration_exceptions or quarantine of schema rehome, and undo it again"
 	}
 	v.args["lo"], v.args["hi"] = lo, hi
-	var planned, unaccounted int64
-	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &unaccounted, &since); err != nil {
+	var planned int64
+	var wrong []int64
+	if err := tx.QueryRow(ctx, statement, v.args).Scan(&planned, &wrong, &since); err != nil {
+		return 0, err
+	}
+	which, err := see(ctx, tx, v.args, wrong)
+	if err != nil {
 		return 0, err
 	}
 	kind := ErrVerify
-	if unaccounted > 0 && v.sweeps {
+	if len(wrong) > 0 && v.sweeps {
 		if kind, err = v.returned(ctx, tx); err != nil {
 			return 0, err
 		}
@@ -125,8 +131,8 @@ func (v *verification) look(ctx context.Context, tx pgx.Tx, lo, hi int64) (since
 	switch {
 	case planned != hi-lo:
 		return 0, problem(ErrVerify, "rows %d to %d of plan %s: the journal has %d of %d; somebody wrote to rehome.migration_runs or migration_paths: restore these tables", lo+1, hi, v.plan, planned, hi-lo)
-	case unaccounted > 0:
-		return 0, problem(kind, "rows %d to %d of plan %s: %d %s", lo+1, hi, v.plan, unaccounted, wrong)
+	case len(wrong) > 0:
+		return 0, problem(kind, "rows %d to %d of plan %s: %d %s%s; %s", lo+1, hi, v.plan, len(wrong), what, which, next)
 	}
 	return since, nil
 }
@@ -206,8 +212,8 @@ func (v *verification) foreign() string {
 		targets.id(), targets.name(), path, scope, ours)
 }
 
-// statement counts rows (@lo, @hi] of the journal, those that lie at their old path
-// again, and those that went elsewhere since, which it lists. Once all have gone back,
+// statement counts rows (@lo, @hi] of the journal, names those that lie at their old path
+// again, and counts those that went elsewhere since, which it lists. Once all have gone back,
 // elsewhere is also the new path, and rows that had not moved are left out.
 func (v *verification) statement() string {
 	t, source, target, known := v.table, "p.old_path", "p.new_path", "AND NOT e.undoing"
@@ -230,7 +236,7 @@ func (v *verification) statement() string {
 			SELECT @plan, ordinal, CASE WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN again THEN 'it is at its new path' ELSE '' END
 			FROM astray WHERE {undoing} OR NOT again
 			ON CONFLICT DO NOTHING)
-		SELECT (SELECT count(*) FROM planned), count(*) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
+		SELECT (SELECT count(*) FROM planned), array_agg(ordinal ORDER BY ordinal) FILTER (WHERE again AND NOT {undoing}), count(*) FILTER (WHERE {undoing} OR NOT again) FROM astray`)
 }
 
 // VerifyTargets counts the rows at the targets of a plan that are not its own: an

@@ -26,7 +26,7 @@ func TestVerifyLooksAtEveryRow(t *testing.T) {
 			resilience.Verified{Last: 6, Total: 6, Foreign: 1},
 			"", nil,
 		},
-		"Back":        {`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 5`, resilience.Verified{}, "back at their old path", store.ErrReturned},
+		"Back":        {`UPDATE rehome.chunks SET path = 'a.md' WHERE ordinal = 5`, resilience.Verified{}, "1 chunks that had moved are back at their old path (see chunk 5);", store.ErrReturned},
 		"NoJournal":   {`UPDATE rehome.migration_runs SET first = 5, chunk_ids = chunk_ids[5:]`, resilience.Verified{}, "the journal has 0 of 2", store.ErrVerify},
 		"NotAtTheEnd": {`UPDATE rehome.migration_progress SET last = 5`, resilience.Verified{}, "has not moved all", store.ErrVerify},
 	} {
