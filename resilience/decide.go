@@ -63,6 +63,7 @@ type Inputs struct {
 	Uses       int64      `json:"uses"`
 	IdleDays   *float64   `json:"idle_days,omitempty"` // since the last use; none on record: absent
 	Bytes      int64      `json:"bytes"`
+	RowBytes   int64      `json:"row_bytes,omitempty"` // of a row that is copied
 	IndexClass IndexClass `json:"index_class"`
 	TableRows  int64      `json:"table_rows"`
 	MSPerRow   float64    `json:"ms_per_row"` // of an update in place
@@ -338,6 +339,9 @@ func (c Circumstances) inputs(one Cluster) Inputs {
 		Heat: one.Heat, Uses: one.Uses, Bytes: one.Bytes, IndexClass: c.Physics.Class(), TableRows: c.Physics.Rows,
 		MSPerRow: c.Costs.Update.MSPerRow, Basis: c.Costs.Update.Basis,
 	}
+	if c.Transfer {
+		in.RowBytes = c.Physics.StoredBytes
+	}
 	if one.Idle != nil {
 		days := math.Round(one.Idle.Hours()/24*100) / 100
 		in.IdleDays = &days
@@ -345,7 +349,9 @@ func (c Circumstances) inputs(one Cluster) Inputs {
 	return in
 }
 
-func (in Inputs) rowBytes(rows int64) int64 { return in.Bytes / max(rows, 1) }
+// rowBytes is what a batch writes of each of so many rows: of one that is copied all of
+// it, and else not what is stored out of line.
+func (in Inputs) rowBytes(rows int64) int64 { return max(in.RowBytes, in.Bytes/max(rows, 1)) }
 
 // touched is the indexes that an update writes to, where none is over vectors.
 func (p Physics) touched() string {

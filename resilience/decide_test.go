@@ -135,6 +135,38 @@ func TestRowsOfAPageTakeTurns(t *testing.T) {
 	}
 }
 
+// TestABatchCountsWhatItWrites: of a copy also what is stored out of line, which an update
+// leaves where it is.
+func TestABatchCountsWhatItWrites(t *testing.T) {
+	t.Parallel()
+	plain := resilience.Physics{Rows: 100_000, RowBytes: 1100, PathIndexes: []string{"p"}}
+	wide := plain
+	wide.StoredBytes = 40 << 10
+	for _, c := range []struct {
+		name    string
+		kind    resilience.Kind
+		physics resilience.Physics
+		text    int64
+		bytes   int64
+		size    int
+		most    int
+	}{
+		{"a rename", resilience.Rename, wide, 1000, 1100, 4925, 10_000},
+		{"a rename of long texts", resilience.Rename, wide, 8 << 10, 8 << 10, 2048, 2048},
+		{"a transfer", resilience.Transfer, wide, 1000, 40 << 10, 409, 409},
+		{"a transfer of texts that were compressed", resilience.Transfer, wide, 80 << 10, 80 << 10, 204, 204},
+		{"a transfer of a plan that knew no more", resilience.Transfer, plain, 1000, 1100, 4925, 10_000},
+	} {
+		const rows = 50_000
+		one := resilience.Cluster{Heat: resilience.Warm, Directory: resilience.Directory{Rows: rows, Bytes: rows * c.text}}
+		g := resilience.Decide([]resilience.Cluster{one}, resilience.Circumstances{Physics: c.physics, Costs: costs(0.02), Transfer: c.kind == resilience.Transfer})[0]
+		require.Equal(t, c.size, g.BatchSize, c.name)
+		require.Equal(t, c.most, g.Start(1000).Servo.Most, c.name)
+		plan := resilience.Plan{Kind: c.kind, Moves: rows, Bytes: rows * c.text, Physics: c.physics}
+		require.Equal(t, c.bytes, plan.RowBytes(), c.name)
+	}
+}
+
 func TestEachSituationHasItsWay(t *testing.T) {
 	t.Parallel()
 	plain := resilience.Physics{Rows: 100_000, PathIndexes: []string{"p"}}

@@ -27,6 +27,7 @@ func Ways() []Way { return []Way{Update, Turns, Trickle, AliasOnly, Rebuild} }
 type Physics struct {
 	Rows          int64    `json:"rows"`           // of the table, as the planner believes
 	RowBytes      int64    `json:"row_bytes"`      // in the heap, without what is stored out of line; 0: not known
+	StoredBytes   int64    `json:"stored_bytes"`   // of a row with that, where rows come from
 	PathIndexes   []string `json:"path_indexes"`   // that hold the path, or an expression over its column, whatever their kind
 	GINIndexes    []string `json:"gin_indexes"`    // written by every update that is not HOT, whether they hold the path or not
 	VectorIndexes []string `json:"vector_indexes"` // HNSW or IVFFlat, by name

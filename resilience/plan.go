@@ -153,6 +153,16 @@ type Plan struct {
 	DurationMS int64         `json:"duration_ms"` // creation to the end
 }
 
+// RowBytes is what a batch writes of each row: of one that is copied all of it, and else
+// not what is stored out of line.
+func (p Plan) RowBytes() int64 {
+	bytes := max(p.Physics.RowBytes, p.Bytes/max(1, p.Moves))
+	if p.Kind == Transfer {
+		bytes = max(bytes, p.Physics.StoredBytes)
+	}
+	return bytes
+}
+
 // Policy is what the operator asked of a plan. It is stored with the plan and
 // read from there; no later phase reads a default again.
 type Policy struct {

@@ -33,24 +33,14 @@ func lookAtPhysics(ctx context.Context, tx pgx.Tx, t table) (resilience.Physics,
 	if err != nil {
 		return resilience.Physics{}, err
 	}
-	rowBytes, onPages, err := body.sample(ctx, tx)
+	rowBytes, stored, onPages, err := body.sample(ctx, tx)
 	if err != nil {
 		return resilience.Physics{}, err
 	}
 	p := resilience.NewPhysics(indexes, resilience.Room(onPages, rowBytes))
-	p.Rows, p.RowBytes = body.rows(onPages), rowBytes
+	p.Rows, p.RowBytes, p.StoredBytes = body.rows(onPages), rowBytes, stored
 	p.MayRebuild = body.Owned && len(p.VectorIndexes) > 0
 	return p, nil
-}
-
-// rowBytes is what a row of a table takes in the heap; 0 where there is none.
-func rowBytes(ctx context.Context, tx pgx.Tx, t table) (int64, error) {
-	body, err := measure(ctx, tx, t)
-	if err != nil {
-		return 0, err
-	}
-	bytes, _, err := body.sample(ctx, tx)
-	return bytes, err
 }
 
 // indexesOf lists the indexes of a table. One on an expression or with a
@@ -135,43 +125,46 @@ func (b body) rows(onPages []int64) int64 {
 // pagesSampled of a table tell how full its pages are.
 const pagesSampled = 16
 
-// sample looks at some pages of the largest part: what a row takes in the heap,
-// and how many there are on each page that has any; nothing where none has.
-func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes int64, onPages []int64, err error) {
+// sample looks at some pages of the largest part: what a row takes in the heap, and with
+// what is stored elsewhere, and how many there are on each page that has any; nothing
+// where none has.
+func (b body) sample(ctx context.Context, tx pgx.Tx) (rowBytes, stored int64, onPages []int64, err error) {
 	if b.LargestPages == 0 {
-		return 0, nil, nil
+		return 0, 0, nil, nil
 	}
 	columns, err := b.columns(ctx, tx)
 	if err != nil || len(columns) == 0 {
-		return 0, nil, err
+		return 0, 0, nil, err
 	}
 	widths := make([]string, len(columns))
 	sizes := make([]string, len(columns))
+	whole := make([]string, len(columns))
 	for i, c := range columns {
 		widths[i] = fmt.Sprintf("coalesce(avg(w%d), 0)::float8", i)
 		sizes[i] = fmt.Sprintf("coalesce(%s, 0) AS w%d", c.size(), i)
+		whole[i] = fmt.Sprintf("coalesce(%s, 0)::bigint", c.stored())
 	}
 	pages := make([]string, min(b.LargestPages, pagesSampled))
 	for i := range pages { // spread evenly; each is a range of addresses, so nothing else is read
 		page := b.LargestPages * int64(i) / int64(len(pages))
-		pages[i] = fmt.Sprintf("SELECT %[1]d AS page, %[2]s FROM %[3]s t WHERE ctid >= '(%[1]d,0)' AND ctid < '(%[4]d,0)'", page, strings.Join(sizes, ", "), b.Largest, page+1)
+		pages[i] = fmt.Sprintf("SELECT %[1]d AS page, %[2]s, %[5]s AS stored FROM %[3]s t WHERE ctid >= '(%[1]d,0)' AND ctid < '(%[4]d,0)'", page, strings.Join(sizes, ", "), b.Largest, page+1, strings.Join(whole, " + "))
 	}
 	query := fmt.Sprintf(`
 		WITH sampled AS MATERIALIZED (%s)
-		SELECT ARRAY[%s], (SELECT coalesce(array_agg(n), '{}') FROM (SELECT count(*) AS n FROM sampled GROUP BY page) p) FROM sampled`,
+		SELECT ARRAY[%s], coalesce(avg(stored), 0)::bigint, (SELECT coalesce(array_agg(n), '{}') FROM (SELECT count(*) AS n FROM sampled GROUP BY page) p) FROM sampled`,
 		strings.Join(pages, " UNION ALL "), strings.Join(widths, ", "))
 	var means []float64
-	if err := tx.QueryRow(ctx, query).Scan(&means, &onPages); err != nil {
-		return 0, nil, err
+	if err := tx.QueryRow(ctx, query).Scan(&means, &stored, &onPages); err != nil {
+		return 0, 0, nil, err
 	}
 	if len(onPages) == 0 {
-		return 0, nil, nil
+		return 0, 0, nil, nil
 	}
-	stored := make([]resilience.ColumnWidth, len(columns))
+	heap := make([]resilience.ColumnWidth, len(columns))
 	for i, c := range columns {
-		stored[i] = resilience.ColumnWidth{Bytes: means[i], Movable: c.Movable}
+		heap[i] = resilience.ColumnWidth{Bytes: means[i], Movable: c.Movable}
 	}
-	return resilience.HeapWidth(stored), onPages, nil
+	return resilience.HeapWidth(heap), stored, onPages, nil
 }
 
 // heapColumn is a column that our role may measure.
@@ -183,12 +176,15 @@ type heapColumn struct {
 // size is what a value takes in the heap. One that is larger than a row may be
 // there is certainly elsewhere, where it can be.
 func (c heapColumn) size() string {
-	size := fmt.Sprintf("pg_column_size(t.%s)", quote(c.Name))
+	size := c.stored()
 	if !c.Movable {
 		return size
 	}
 	return fmt.Sprintf("CASE WHEN %[1]s > %[2]d THEN %[3]d ELSE %[1]s END", size, resilience.ToastTarget, resilience.ToastPointer)
 }
+
+// stored is what a value takes, wherever it is.
+func (c heapColumn) stored() string { return fmt.Sprintf("pg_column_size(t.%s)", quote(c.Name)) }
 
 // columns lists those of the largest part. What we may not read is taken for
 // nothing.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -34,10 +35,12 @@ func (s *Store) Facts(ctx context.Context, p resilience.Plan) (resilience.Facts,
 		if p.Kind != resilience.Rename { // new rows go into every index
 			f.Physics.HOT, f.Physics.HOTShare = false, 0
 		}
-		if p.Kind == resilience.Transfer && f.Physics.RowBytes == 0 { // the first rows of a table are about as wide as where they come from
-			if f.Physics.RowBytes, err = rowBytes(ctx, tx, from); err != nil {
+		if p.Kind == resilience.Transfer { // rows are about as wide as where they come from
+			home, err := lookAtPhysics(ctx, tx, from)
+			if err != nil {
 				return err
 			}
+			f.Physics.RowBytes, f.Physics.StoredBytes = cmp.Or(f.Physics.RowBytes, home.RowBytes), home.StoredBytes
 		}
 		if f.Load, err = lookAtLoad(ctx, tx, to); err != nil {
 			return err

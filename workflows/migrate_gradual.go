@@ -118,8 +118,7 @@ func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
 		return err
 	}
 	g.Hours = plan.Policy.Hours
-	bytes := max(plan.Physics.RowBytes, plan.Bytes/max(1, plan.Moves))
-	g.Servo = resilience.NewServo(resilience.GradualAim, bytes, plan.Physics.Class() == resilience.VectorClass)
+	g.Servo = resilience.NewServo(resilience.GradualAim, plan.RowBytes(), plan.Physics.Class() == resilience.VectorClass)
 	g.Stage = resilience.StageAt(g.at.Last, g.at.Total)
 	return nil
 }
