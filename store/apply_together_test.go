@@ -106,7 +106,7 @@ func TestNothingFollowsABatchThatFails(t *testing.T) {
 		says string // of the batch; else the plan goes on, and
 		left int    // rows stay behind
 	}{
-		"AChangedText": {`NEW.content = upper(NEW.content); RETURN NEW;`, "rows 7 to 9: the chunks are not what they were", 0},
+		"AChangedText": {`NEW.content = upper(NEW.content); RETURN NEW;`, "rows 7 to 9: 1 chunks are not what they were", 0},
 		"ARowKept":     {`RETURN NULL;`, "rows 7 to 9: 3 chunks should have moved and 2 did", 0},
 		"APoisonedRow": {`RAISE 'this one is cursed';`, "", 1},
 		"ASecondTry":   {`IF nextval('public.tries') = 1 THEN RAISE 'try again' USING ERRCODE = '40001'; END IF; RETURN NEW;`, "", 0},
