@@ -39,13 +39,17 @@ func (o TransferOrder) Lasts() time.Duration {
 	return time.Duration(o.Soak.Seconds() * float64(time.Second))
 }
 
-// Check refuses an order that cannot be right.
-func (o TransferOrder) Check(memory string) error {
+// Check refuses an order that cannot be right. Copies go one way only, so a plan that was
+// asked to go another would not be what a person wanted.
+func (o TransferOrder) Check(memory string, way Way) error {
 	if o.To == memory {
 		return fmt.Errorf("memory %s cannot be transferred to itself; name another with --to-memory, or move files inside it with --rename", memory)
 	}
 	if o.Soak != nil && (*o.Soak < 0 || *o.Soak != *o.Soak) {
 		return fmt.Errorf("soak of %v seconds: want 0 or more", float64(*o.Soak))
+	}
+	if way != "" && way != Update {
+		return fmt.Errorf("way %s: a transfer cannot go by it, since its rows are copied to another table; leave --way out, and bound its pace with --rate", way)
 	}
 	return nil
 }

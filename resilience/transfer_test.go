@@ -90,7 +90,16 @@ func TestTransferOrders(t *testing.T) {
 	require.Equal(t, resilience.DefaultSoak, resilience.TransferOrder{}.Lasts())
 	require.Zero(t, resilience.TransferOrder{Soak: &none}.Lasts())
 	require.Equal(t, 90*time.Second, resilience.TransferOrder{Soak: &some}.Lasts())
-	require.NoError(t, resilience.TransferOrder{To: "b", Soak: &none}.Check("a"))
-	require.Error(t, resilience.TransferOrder{To: "a"}.Check("a"))
-	require.Error(t, resilience.TransferOrder{To: "b", Soak: &bad}.Check("a"))
+	require.NoError(t, resilience.TransferOrder{To: "b", Soak: &none}.Check("a", ""))
+	require.Error(t, resilience.TransferOrder{To: "a"}.Check("a", ""))
+	require.Error(t, resilience.TransferOrder{To: "b", Soak: &bad}.Check("a", ""))
+	for _, way := range resilience.Ways() {
+		err := resilience.TransferOrder{To: "b"}.Check("a", way)
+		if way == resilience.Update {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, "way "+string(way))
+		require.ErrorContains(t, err, "--rate")
+	}
 }

@@ -123,7 +123,7 @@ func (s *session) migrate(ctx context.Context, order migrateOrder) error {
 		PlanOnly: order.planOnly, Approve: order.approve, Tuning: s.tuning,
 	}
 	in.Policy.Author = author()
-	if in.TransferOrder, err = order.transfer.order(ctx, s, memory.Name); err != nil {
+	if in.TransferOrder, err = order.transfer.order(ctx, s, memory.Name, order.policy.Way); err != nil {
 		return err
 	}
 	t := task{

@@ -38,7 +38,7 @@ rows go to quarantine; those that changed meanwhile are copied again first.`
 }
 
 // order is what the flags ask for; nothing when chunks stay in their memory.
-func (f *transferFlags) order(ctx context.Context, s *session, memory string) (resilience.TransferOrder, error) {
+func (f *transferFlags) order(ctx context.Context, s *session, memory string, way resilience.Way) (resilience.TransferOrder, error) {
 	var order resilience.TransferOrder
 	if f.to == "" {
 		if f.prefix != "" {
@@ -55,7 +55,7 @@ func (f *transferFlags) order(ctx context.Context, s *session, memory string) (r
 		}
 		order.Prefix = prefix
 	}
-	if err := order.Check(memory); err != nil {
+	if err := order.Check(memory, way); err != nil {
 		return order, fail(exitUsage, "%w", err)
 	}
 	_, err := s.data.Memory(ctx, f.to)

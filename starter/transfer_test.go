@@ -26,6 +26,7 @@ func TestTransferFromTheCommandLine(t *testing.T) {
 		{"migrate --to-memory nope", exitNotFound, `there is no memory "nope"`},
 		{"migrate --to-memory archive --prefix ../x", exitUsage, "has a .. in it"},
 		{"migrate --to-memory archive --soak -1s", exitUsage, "want 0 or more"},
+		{"migrate --to-memory archive --strategy intelligent --way trickle", exitUsage, "bound its pace with --rate"},
 		{"migrate --rename a=b --prefix guide", exitUsage, "name it with --to-memory"},
 		{"migrate --to-memory archive --rename a=b", exitUsage, "none of the others can be"},
 		{"migrate --to-memory archive --prefix nothing", exitNotFound, "no chunk at or under nothing"},

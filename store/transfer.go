@@ -80,11 +80,8 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	if p.Transfer.To == "" {
 		return nil
 	}
-	if err := p.Transfer.Check(p.Memory); err != nil {
+	if err := p.Transfer.Check(p.Memory, p.Policy.Way); err != nil {
 		return problem(ErrInvalid, "%v", err)
-	}
-	if way := p.Policy.Way; way == resilience.AliasOnly || way == resilience.Rebuild || way == resilience.Turns {
-		return problem(ErrInvalid, "a transfer cannot go by %s: its rows have to be copied", way)
 	}
 	source, err := s.Memory(ctx, p.Memory)
 	if err != nil {
