@@ -15,19 +15,20 @@ import (
 
 // Mover carries out the moves of one plan, a batch in each transaction.
 type Mover struct {
-	store  *Store
-	plan   string
-	args   pgx.NamedArgs
-	apply  *move
-	revert *move
-	knots  spans         // rows that go in one transaction, each
-	aside  spans         // rows that make room for others
-	before string        // said before each batch
-	apart  string        // said before a batch whose rows are told apart; empty: nothing
-	lock   string        // locks the rows of a batch; empty: there is no need
-	took   time.Duration // of the last step
-	done   int           // batches of the last step
-	onward time.Duration // how long they may follow each other in a step
+	store   *Store
+	plan    string
+	args    pgx.NamedArgs
+	apply   *move
+	revert  *move
+	knots   spans         // rows that go in one transaction, each
+	aside   spans         // rows that make room for others
+	before  string        // said before each batch
+	apart   string        // said before a batch whose rows are told apart; empty: nothing
+	lock    string        // locks the rows of a batch; empty: there is no need
+	changed string        // why no batch may go on, but back; empty: it may
+	took    time.Duration // of the last step
+	done    int           // batches of the last step
+	onward  time.Duration // how long they may follow each other in a step
 }
 
 // move is how rows of a plan go in one direction.
@@ -132,6 +133,9 @@ const goal = `least(g.total, coalesce(nullif(@until::bigint, 0), g.total))`
 // plan (a pause, an abort, another attempt), nothing is done and the present state is
 // returned.
 func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	if m.changed != "" {
+		return at, problem(ErrChanged, "%s", m.changed)
+	}
 	return m.step(ctx, at, b, m.apply, `
 		UPDATE rehome.migration_progress g
 		SET last = least(`+goal+`, g.last + `+rows+`),

@@ -21,7 +21,8 @@ const driftAllowed = 0.01
 // ago, and says why it has to be approved again: its journal is not what was hashed, too
 // many of its rows are not where they were or too many others came to be there, an
 // approval is too old, or something came to be at a target. It is empty when the plan may
-// begin.
+// begin. A transfer whose tables are not what it was planned for is ErrChanged: no approval
+// mends that.
 func (s *Store) Recheck(ctx context.Context, plan string) (string, error) {
 	var why string
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
@@ -106,6 +107,9 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if err := j.compareHash(ctx, expected); err != nil {
+		return "", err
+	}
+	if err := j.checkSignature(ctx); err != nil {
 		return "", err
 	}
 	found, err := j.surprises(ctx)

@@ -23,6 +23,8 @@ type transfer struct {
 	prefix string
 	total  int64 // rows of the origin's journal
 
+	signature *resilience.Signature // nil: an earlier version planned it
+
 	// Known to what writes copies, and takes them away:
 	beside beside
 	acts   bool // triggers of the target act after rows are written
@@ -32,13 +34,13 @@ type transfer struct {
 func readTransfer(ctx context.Context, q querier, plan string) (*transfer, error) {
 	t := &transfer{plan: plan}
 	err := q.QueryRow(ctx, `
-		SELECT o.number, x.origin, x.back, p.memory, x.target, x.prefix, p.mapping, x.mapping, x.fit, coalesce(x.prints, CASE WHEN x.hash64 THEN 'row' ELSE 'sha256' END), coalesce(g.total, 0)
+		SELECT o.number, x.origin, x.back, p.memory, x.target, x.prefix, p.mapping, x.mapping, x.fit, coalesce(x.prints, CASE WHEN x.hash64 THEN 'row' ELSE 'sha256' END), x.signature, coalesce(g.total, 0)
 		FROM rehome.migration_transfers x
 		JOIN rehome.migration_plans p USING (plan_id)
 		JOIN rehome.migration_plans o ON o.plan_id = x.origin
 		LEFT JOIN rehome.migration_progress g ON g.plan_id = x.origin
 		WHERE x.plan_id = $1`, plan).
-		Scan(&t.number, &t.origin, &t.back, &t.source, &t.target, &t.prefix, &t.from.m, &t.to.m, &t.fit, &t.prints, &t.total)
+		Scan(&t.number, &t.origin, &t.back, &t.source, &t.target, &t.prefix, &t.from.m, &t.to.m, &t.fit, &t.prints, &t.signature, &t.total)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -91,14 +93,14 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	if err != nil {
 		return err
 	}
-	fit, err := s.fit(ctx, tx, source, target)
+	fit, signature, err := s.fit(ctx, tx, source, target)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `
 		WITH kind AS (UPDATE rehome.migration_plans SET kind = $6 WHERE plan_id = $1)
-		INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak) VALUES ($1, $1, false, $2, $3, $4, $5, NULL, $8, $7)`,
-		p.ID, target.Name, p.Transfer.Prefix, target.Mapping, fit, resilience.Transfer, p.Transfer.Lasts().Seconds(), byColumns)
+		INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak, signature) VALUES ($1, $1, false, $2, $3, $4, $5, NULL, $8, $7, $9)`,
+		p.ID, target.Name, p.Transfer.Prefix, target.Mapping, fit, resilience.Transfer, p.Transfer.Lasts().Seconds(), byColumns, signature)
 	if err != nil {
 		return err
 	}
@@ -109,8 +111,8 @@ func (s *Store) openTransfer(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	_, err := tx.Exec(ctx, `
 		WITH turned AS (
-			INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak)
-			SELECT $1, origin, NOT back, target, prefix, mapping, fit, hash64, prints, soak FROM rehome.migration_transfers WHERE plan_id = $2
+			INSERT INTO rehome.migration_transfers (plan_id, origin, back, target, prefix, mapping, fit, hash64, prints, soak, signature)
+			SELECT $1, origin, NOT back, target, prefix, mapping, fit, hash64, prints, soak, signature FROM rehome.migration_transfers WHERE plan_id = $2
 			RETURNING plan_id)
 		UPDATE rehome.migration_plans p SET kind = $3 FROM turned t WHERE p.plan_id = t.plan_id`, p.ID, p.Undoes, resilience.Transfer)
 	return err
@@ -133,34 +135,30 @@ func claimPlaces(ctx context.Context, tx pgx.Tx, p NewPlan, t table) error {
 }
 
 // fit matches the tables as they are now, and refuses what could not be
-// carried out to its end, or not be undone.
-func (s *Store) fit(ctx context.Context, tx pgx.Tx, source, target resilience.Memory) (resilience.Fit, error) {
-	from, err := shape(ctx, tx, source)
+// carried out to its end, or not be undone. The signature is what that rests on.
+func (s *Store) fit(ctx context.Context, tx pgx.Tx, source, target resilience.Memory) (fit resilience.Fit, signature resilience.Signature, err error) {
+	from, to, err := shapes(ctx, tx, source, target)
 	if err != nil {
-		return resilience.Fit{}, err
+		return fit, signature, err
 	}
-	to, err := shape(ctx, tx, target)
+	fit, err = resilience.FitTables(from, to)
 	if err != nil {
-		return resilience.Fit{}, err
-	}
-	fit, err := resilience.FitTables(from, to)
-	if err != nil {
-		return fit, problem(ErrUnfit, "%v", err)
+		return fit, signature, problem(ErrUnfit, "%v", err)
 	}
 	_, around, err := s.Examine(ctx, source.Mapping)
 	if err != nil {
-		return fit, err
+		return fit, signature, err
 	}
 	if why := around.CleanupRefusal(); why != "" {
-		return fit, problem(ErrRefused, "chunks cannot leave memory %s: %s. Nothing was moved", source.Name, why)
+		return fit, signature, problem(ErrRefused, "chunks cannot leave memory %s: %s. Nothing was moved", source.Name, why)
 	}
 	if _, around, err = s.Examine(ctx, target.Mapping); err != nil {
-		return fit, err
+		return fit, signature, err
 	}
 	for _, right := range []string{"INSERT", "UPDATE", "DELETE"} {
 		if slices.Contains(around.MissingRights, right) {
-			return fit, problem(ErrRights, "rehome's role may not %s in the table of memory %s; grant it. Nothing was moved", right, target.Name)
+			return fit, signature, problem(ErrRights, "rehome's role may not %s in the table of memory %s; grant it. Nothing was moved", right, target.Name)
 		}
 	}
-	return fit, nil
+	return fit, resilience.Sign(from, to, fit), nil
 }

@@ -22,8 +22,12 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if t.beside, err = t.readBeside(ctx, s.pool); err != nil {
 		return nil, fmt.Errorf("look at the columns of %s: %w", t.to.name(), interpret(err))
 	}
+	changed, err := t.changed(ctx, s.pool)
+	if err != nil {
+		return nil, err
+	}
 	m := &Mover{
-		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
+		store: s, plan: t.plan, changed: changed, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
 		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
 	}
 	copies := m.apply

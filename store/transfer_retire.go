@@ -19,6 +19,7 @@ type Retirer struct {
 	store    *Store
 	transfer *transfer
 	memories map[string]resilience.Memory
+	changed  string        // why no batch may go on, but back; empty: it may
 	took     time.Duration // of the last step
 }
 
@@ -53,6 +54,9 @@ func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at columns and triggers of %s: %w", t.to.name(), interpret(err))
 	}
+	if r.changed, err = t.changed(ctx, s.pool); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -86,6 +90,9 @@ var (
 
 // Apply does the next batch; see Mover.Apply.
 func (r *Retirer) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
+	if r.changed != "" {
+		return at, problem(ErrChanged, "%s", r.changed)
+	}
 	return r.step(ctx, at, b, false)
 }
 

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,28 +14,69 @@ import (
 // What people do to the table in the middle of a run. Like any statement that
 // wants the table for itself it gets it when the batch at the gate gives up.
 
-// TestAColumnIsAddedInTheMiddle: that is nobody's business, and what is written to
-// it stays with its chunk.
+// TestAColumnIsAddedInTheMiddle: of a rename that is nobody's business, and what is written
+// to it stays with its chunk. The copies of a transfer have no such column, so it pauses
+// until that is gone again.
 func TestAColumnIsAddedInTheMiddle(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 40, func(j *journey) {
-		g := j.shut(away)
-		j.depart()
-		g.waiting()
-		j.exec(`ALTER TABLE rehome.chunks ADD extra int NOT NULL DEFAULT 7`)
+		j.getsAColumn()
 		j.exec(`UPDATE rehome.chunks SET extra = ordinal WHERE ordinal IN (1, 239)`) // one has moved, unless all move at once; one has not
-		extra := func(memory string) int {
-			return j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND extra = CASE WHEN ordinal IN (1, 239) THEN ordinal ELSE 7 END`, memory, travellers)
+		extra := func() int {
+			return j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND ordinal <= $1 AND extra = CASE WHEN ordinal IN (1, 239) THEN ordinal ELSE 7 END`, travellers)
 		}
-		g.open()
+		if j.way.transfer {
+			j.waitsForItsTable()
+			require.Equal(j, travellers, extra(), "all are at home still")
+			j.exec(`ALTER TABLE rehome.chunks DROP extra`)
+			j.told(j.run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+			j.thereAndBack()
+			return
+		}
 		j.completes()
-		if !j.way.transfer { // it was planned without that column
-			require.Equal(j, travellers, extra("docs"))
-		}
+		require.Equal(j, travellers, extra())
 		j.goesHome()
 		j.returned()
-		require.Equal(j, travellers, extra("docs"))
+		require.Equal(j, travellers, extra())
 	})
+}
+
+// TestATransferWhoseTableGotAColumnIsAborted: nothing keeps it from going back, and what was
+// written to the column stays with its chunk.
+func TestATransferWhoseTableGotAColumnIsAborted(t *testing.T) {
+	t.Parallel()
+	ways := slices.DeleteFunc(waysFor(41), func(w way) bool { return !w.transfer })
+	if len(ways) == 0 {
+		ways = []way{{name: "transfer", strategy: resilience.Batch, transfer: true}}
+	}
+	eachOf(t, ways, func(j *journey) {
+		j.getsAColumn()
+		j.exec(`UPDATE rehome.chunks SET extra = ordinal WHERE memory = 'docs'`)
+		j.waitsForItsTable()
+		j.told(j.run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+		require.Contains(j, j.fails(), "aborted by ana")
+		require.Equal(j, travellers, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND extra = ordinal AND ordinal <= $1`, travellers))
+	})
+}
+
+// getsAColumn departs, and adds a column in the middle.
+func (j *journey) getsAColumn() {
+	j.Helper()
+	g := j.shut(away)
+	j.depart()
+	g.waiting()
+	j.exec(`ALTER TABLE rehome.chunks ADD extra int NOT NULL DEFAULT 7`)
+	g.open()
+}
+
+// waitsForItsTable waits until a transfer has paused by itself, since a column was added.
+func (j *journey) waitsForItsTable() {
+	j.Helper()
+	require.Eventually(j, func() bool { return j.progress(j.run).Phase == "Paused" }, patience, tick)
+	plan := j.plan(j.id)
+	require.Equal(j, resilience.Paused, plan.Status)
+	require.Equal(j, `a batch failed: migration `+j.id+` was planned before column "extra" of table rehome.chunks was added; put the table back as it was and resume, or abort and plan it anew`, plan.Reason)
+	j.undisturbed()
 }
 
 // TestThePathColumnIsRenamedInTheMiddle: the plan pauses where it is, and says what is
@@ -83,8 +125,9 @@ func (j *journey) losesItsColumn() (moved int64) {
 	j.exec(`ALTER TABLE rehome.chunks RENAME path TO source`)
 	moved = j.watermark()
 	g.open()
-	j.pausedByItself(j.id, j.run, 1, int(moved), "does not exist")
-	require.Contains(j, j.plan(j.id).Reason, "put back what is missing and resume, or abort")
+	j.pausedByItself(j.id, j.run, 1, int(moved), "path")
+	require.Regexp(j, "does not exist|was dropped or renamed", j.plan(j.id).Reason, "a batch of a transfer meets that, or the next slice sees it")
+	require.Contains(j, j.plan(j.id).Reason, "; put the table back as it was and resume, or abort and plan it anew")
 	j.undisturbed()
 	return moved
 }

@@ -213,7 +213,7 @@ func tableChanged(ctx workflow.Context, cause error) bool {
 func (m *migration) entrust(ctx workflow.Context, what string, cause error) error {
 	reason := what + ": " + message(cause)
 	if kind(cause) == activities.Changed {
-		reason += "; put back what is missing and resume, or abort"
+		reason += "; put the table back as it was and resume, or abort and plan it anew"
 	}
 	err := m.halt(ctx, reason)
 	if err != nil && m.aborted != nil {

@@ -1,0 +1,62 @@
+package resilience
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Signature is what a transfer depends on, as it was when it was planned: columns with
+// their types. What is written to a column that its fit knows nothing of would leave with
+// the source row and be in no copy; of another type, copies would look written to.
+type Signature struct {
+	Source map[string]string `json:"source"` // all columns of its table
+	Target map[string]string `json:"target"` // those that copies fill, and those watched beside them
+}
+
+// Sign is the signature of a transfer with this fit.
+func Sign(from, to Shape, fit Fit) Signature {
+	s := Signature{Source: map[string]string{}, Target: map[string]string{}}
+	for _, c := range from.Columns {
+		s.Source[c.Name] = c.Full
+	}
+	for _, c := range to.Columns {
+		filled := slices.ContainsFunc(fit.Fills, func(f Fill) bool { return f.Column == c.Name })
+		if filled || slices.Contains(fit.Beside, c.Name) {
+			s.Target[c.Name] = c.Full
+		}
+	}
+	return s
+}
+
+// Changes says what was done to the tables since. A column that was added to the target is
+// nobody's business: copies leave it to its default.
+func (s Signature) Changes(from, to Shape) []string {
+	all := from.changes(s.Source)
+	for _, c := range from.Columns {
+		if _, known := s.Source[c.Name]; !known {
+			all = append(all, fmt.Sprintf("column %q of table %s was added", c.Name, from.table()))
+		}
+	}
+	for _, c := range to.changes(s.Target) {
+		if !slices.Contains(all, c) { // both memories may be over one table
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// changes says which of these columns are gone, or of another type.
+func (s Shape) changes(was map[string]string) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		switch c, ok := s.column(name); {
+		case !ok:
+			all = append(all, fmt.Sprintf("column %q of table %s was dropped or renamed", name, s.table()))
+		case c.Full != was[name]:
+			all = append(all, fmt.Sprintf("column %q of table %s became %s from %s", name, s.table(), c.Full, was[name]))
+		}
+	}
+	return all
+}
+
+func (s Shape) table() string { return s.Mapping.Schema + "." + s.Mapping.Table }

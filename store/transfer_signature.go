@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"rehome/resilience"
+)
+
+// shapes reads the columns of both tables of a transfer.
+func shapes(ctx context.Context, q querier, source, target resilience.Memory) (from, to resilience.Shape, err error) {
+	if from, err = shape(ctx, q, source); err == nil {
+		to, err = shape(ctx, q, target)
+	}
+	return from, to, err
+}
+
+// changed says why a transfer cannot go on with the tables as they are now: they are not
+// those that its fit is of. It is empty where they are, where nobody knows what they were,
+// and of one that goes back, which a column that was added must not keep from that. Whoever
+// prepares a slice asks.
+func (t *transfer) changed(ctx context.Context, q querier) (string, error) {
+	if t.back || t.signature == nil {
+		return "", nil
+	}
+	from, to, err := shapes(ctx, q, resilience.Memory{Name: t.source, Mapping: t.from.m}, resilience.Memory{Name: t.target, Mapping: t.to.m})
+	if err != nil {
+		return "", fmt.Errorf("look at the columns of %s and %s: %w", t.from.name(), t.to.name(), interpret(err))
+	}
+	changes := t.signature.Changes(from, to)
+	if len(changes) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("migration %s was planned before %s", t.plan, strings.Join(changes, " and ")), nil
+}
+
+// checkSignature refuses to begin a transfer whose tables are not what it was planned for.
+func (j *journal) checkSignature(ctx context.Context) error {
+	if j.transfer == nil {
+		return nil
+	}
+	changed, err := j.transfer.changed(ctx, j.tx)
+	if err == nil && changed != "" {
+		err = problem(ErrChanged, "%s. Nothing was moved; plan it anew", changed)
+	}
+	return err
+}
