@@ -66,16 +66,24 @@ func (j *journal) takenIDs() string {
 
 // checkRows refuses chunks that could not be copied as they are, or not leave.
 func (j *journal) checkRows(ctx context.Context) error {
-	if err := j.checkValues(ctx); err != nil {
+	unfit, err := j.unfitValues(ctx)
+	if err != nil {
 		return err
+	}
+	broken, err := j.brokenChecks(ctx)
+	if err != nil {
+		return err
+	}
+	if unfit = append(unfit, broken...); len(unfit) > 0 {
+		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
 	}
 	return j.checkPointers(ctx)
 }
 
-// checkValues refuses rows with a value that the target cannot take, by the
-// names of the columns and how many rows there are. It looks at the paths again, in
-// place of the journal: one that came since would be swept.
-func (j *journal) checkValues(ctx context.Context) error {
+// unfitValues says which values the target cannot take, by the names of the columns and
+// how many rows there are. It looks at the paths again, in place of the journal: one that
+// came since would be swept.
+func (j *journal) unfitValues(ctx context.Context) ([]string, error) {
 	c := j.transfer.carriage
 	var names, counts []string
 	count := func(why, condition string) {
@@ -104,7 +112,7 @@ func (j *journal) checkValues(ctx context.Context) error {
 		count(fmt.Sprintf("have a value in %q, for which the target has neither a column nor metadata", column), condition)
 	}
 	if len(counts) == 0 {
-		return nil
+		return nil, nil
 	}
 	found := make([]int64, len(counts))
 	into := make([]any, len(counts))
@@ -112,7 +120,7 @@ func (j *journal) checkValues(ctx context.Context) error {
 		into[i] = &found[i]
 	}
 	if err := j.tx.QueryRow(ctx, "SELECT "+strings.Join(counts, ", ")+" "+j.atSources("", "TRUE"), j.args(nil)).Scan(into...); err != nil {
-		return err
+		return nil, err
 	}
 	var unfit []string
 	for i, n := range found {
@@ -120,10 +128,7 @@ func (j *journal) checkValues(ctx context.Context) error {
 			unfit = append(unfit, fmt.Sprintf("%d chunks %s", n, names[i]))
 		}
 	}
-	if len(unfit) > 0 {
-		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
-	}
-	return nil
+	return unfit, nil
 }
 
 // checkPointers refuses chunks that other rows point to by a foreign key: they could
