@@ -88,20 +88,34 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 		policy      resilience.Policy
 		transfer    bool
 	}{
-		"TheSweep": {"SweepMigration", `ALTER TABLE rehome.chunks RENAME path TO source`, `ALTER TABLE rehome.chunks RENAME source TO path`,
-			"the look at all chunks failed: ", resilience.Policy{}, false}, // whatever the policy
-		"TheLook": {"VerifyMigration", `WITH gone AS (DELETE FROM rehome.migration_runs WHERE last = (SELECT max(last) FROM rehome.migration_runs) RETURNING *) INSERT INTO public.kept SELECT * FROM gone`,
-			`INSERT INTO rehome.migration_runs SELECT * FROM public.kept; TRUNCATE public.kept`, "the look at all chunks failed: ", resilience.Policy{OnFailure: resilience.UndoGroup}, false},
-		"TheIndexes": {"BuildIndexes", `UPDATE rehome.migration_indexes SET definition = replace(definition, 'near_ops', 'far_ops')`, `UPDATE rehome.migration_indexes SET definition = replace(definition, 'far_ops', 'near_ops')`,
-			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop, Way: resilience.Rebuild}, false},
-		"TheSwitch": {"SwitchAliases", refuse("version_aliases", ""), `DROP TRIGGER refuse ON rehome.version_aliases`,
-			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, false},
-		"TheEnd": {"CompleteMigration", refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`,
-			"a step failed: ", resilience.Policy{OnFailure: resilience.UndoGroup}, false},
-		"TheReferences": {"SwitchReferences", refuse("chunk_references", "WHEN (NEW.memory = 'archive')"), `DROP TRIGGER refuse ON rehome.chunk_references`,
-			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, true},
-		"TheEndOfATransfer": {"CompleteMigration", refuse("migration_plans", "WHEN (NEW.status = 'completed')"), `DROP TRIGGER refuse ON rehome.migration_plans`,
-			"a step failed: ", resilience.Policy{OnFailure: resilience.Stop}, true},
+		"TheSweep": {
+			meets: "SweepMigration", cause: `ALTER TABLE rehome.chunks RENAME path TO source`, mend: `ALTER TABLE rehome.chunks RENAME source TO path`,
+			reason: "the look at all chunks failed: ", // whatever the policy
+		},
+		"TheLook": {
+			meets: "VerifyMigration", cause: `WITH gone AS (DELETE FROM rehome.migration_runs WHERE last = (SELECT max(last) FROM rehome.migration_runs) RETURNING *) INSERT INTO public.kept SELECT * FROM gone`,
+			mend: `INSERT INTO rehome.migration_runs SELECT * FROM public.kept; TRUNCATE public.kept`, reason: "the look at all chunks failed: ", policy: resilience.Policy{OnFailure: resilience.UndoGroup},
+		},
+		"TheIndexes": {
+			meets: "BuildIndexes", cause: `UPDATE rehome.migration_indexes SET definition = replace(definition, 'near_ops', 'far_ops')`, mend: `UPDATE rehome.migration_indexes SET definition = replace(definition, 'far_ops', 'near_ops')`,
+			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.Stop, Way: resilience.Rebuild},
+		},
+		"TheSwitch": {
+			meets: "SwitchAliases", cause: refuse("version_aliases", ""), mend: `DROP TRIGGER refuse ON rehome.version_aliases`,
+			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.Stop},
+		},
+		"TheEnd": {
+			meets: "CompleteMigration", cause: refuse("migration_plans", "WHEN (NEW.status = 'completed')"), mend: `DROP TRIGGER refuse ON rehome.migration_plans`,
+			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.UndoGroup},
+		},
+		"TheReferences": {
+			meets: "SwitchReferences", cause: refuse("chunk_references", "WHEN (NEW.memory = 'archive')"), mend: `DROP TRIGGER refuse ON rehome.chunk_references`,
+			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.Stop}, transfer: true,
+		},
+		"TheEndOfATransfer": {
+			meets: "CompleteMigration", cause: refuse("migration_plans", "WHEN (NEW.status = 'completed')"), mend: `DROP TRIGGER refuse ON rehome.migration_plans`,
+			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.Stop}, transfer: true,
+		},
 	} {
 		for _, abort := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/abort=%t", name, abort), func(t *testing.T) {

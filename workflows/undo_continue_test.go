@@ -24,7 +24,7 @@ import (
 
 // inManyRuns goes through a course whose histories are all too long, and returns how often
 // it continued in a fresh one, and how the last ended. each is given the rehearsal of a run.
-func inManyRuns(t *testing.T, c course, k *keeper, database any, each func(env *testsuite.TestWorkflowEnvironment, run int)) (runs int, err error) {
+func inManyRuns(t *testing.T, c course, database any, each func(env *testsuite.TestWorkflowEnvironment, run int)) (runs int, err error) {
 	t.Helper()
 	var again *workflow.ContinueAsNewError
 	for now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC); ; runs++ {
@@ -81,7 +81,7 @@ func TestAnUndoGoesOnInManyRuns(t *testing.T) {
 				if name == "fails" {
 					k.fails[c.breaks] = errInjected
 				}
-				runs, err := inManyRuns(t, c, k, k, func(env *testsuite.TestWorkflowEnvironment, _ int) {
+				runs, err := inManyRuns(t, c, k, func(env *testsuite.TestWorkflowEnvironment, _ int) {
 					approving(t, env, c.breaks, func() {
 						switch name {
 						case "is aborted":
@@ -140,7 +140,7 @@ func TestARollbackOfATerminatedRunGoesOnInManyRuns(t *testing.T) {
 				k.retired = k.at.Total
 			}
 			c.undoes = true
-			runs, err := inManyRuns(t, c, k, &orphan{k}, func(*testsuite.TestWorkflowEnvironment, int) {})
+			runs, err := inManyRuns(t, c, &orphan{k}, func(*testsuite.TestWorkflowEnvironment, int) {})
 			require.NoError(t, err)
 			require.Greater(t, runs, 1)
 			require.Equal(t, resilience.RolledBack, k.status)
@@ -163,7 +163,7 @@ func TestAStuckUndoGoesOnInManyRuns(t *testing.T) {
 	notNow := errors.New("not now")
 	k.fails[c.breaks], k.fails["UndoSwitchAliases"], k.fails["RevertSlice"] = errInjected, notNow, notNow
 	left := 0 // how often it was tried to move back all but the rows that cannot
-	_, err := inManyRuns(t, c, k, k, func(env *testsuite.TestWorkflowEnvironment, _ int) {
+	_, err := inManyRuns(t, c, k, func(env *testsuite.TestWorkflowEnvironment, _ int) {
 		env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
 			switch info.ActivityType.Name {
 			case "RequestApproval":
