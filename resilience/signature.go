@@ -3,6 +3,7 @@ package resilience
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 )
 
@@ -10,20 +11,29 @@ import (
 // their types. What is written to a column that its fit knows nothing of would leave with
 // the source row and be in no copy; of another type, copies would look written to.
 type Signature struct {
-	Source map[string]string `json:"source"` // all columns of its table
+	Source map[string]string `json:"source"` // the columns of its table that transfers take along
 	Target map[string]string `json:"target"` // those that copies fill, and those watched beside them
 }
+
+// qualified is the schema of a type, which is said only where a session does not look for
+// types there by itself.
+var qualified = regexp.MustCompile(`^("(?:[^"]|"")+"|[^"\s.(]+)\.`)
+
+// signed is the type of a column, whatever the search path.
+func (c Column) signed() string { return qualified.ReplaceAllString(c.Full, "") }
 
 // Sign is the signature of a transfer with this fit.
 func Sign(from, to Shape, fit Fit) Signature {
 	s := Signature{Source: map[string]string{}, Target: map[string]string{}}
 	for _, c := range from.Columns {
-		s.Source[c.Name] = c.Full
+		if c.travels() {
+			s.Source[c.Name] = c.signed()
+		}
 	}
 	for _, c := range to.Columns {
 		filled := slices.ContainsFunc(fit.Fills, func(f Fill) bool { return f.Column == c.Name })
 		if filled || slices.Contains(fit.Beside, c.Name) {
-			s.Target[c.Name] = c.Full
+			s.Target[c.Name] = c.signed()
 		}
 	}
 	return s
@@ -34,7 +44,7 @@ func Sign(from, to Shape, fit Fit) Signature {
 func (s Signature) Changes(from, to Shape) []string {
 	all := from.changes(s.Source)
 	for _, c := range from.Columns {
-		if _, known := s.Source[c.Name]; !known {
+		if _, known := s.Source[c.Name]; !known && c.travels() {
 			all = append(all, fmt.Sprintf("column %q of table %s was added", c.Name, from.table()))
 		}
 	}
@@ -52,8 +62,8 @@ func (s Shape) changes(was map[string]string) (all []string) {
 		switch c, ok := s.column(name); {
 		case !ok:
 			all = append(all, fmt.Sprintf("column %q of table %s was dropped or renamed", name, s.table()))
-		case c.Full != was[name]:
-			all = append(all, fmt.Sprintf("column %q of table %s became %s from %s", name, s.table(), c.Full, was[name]))
+		case c.signed() != was[name]:
+			all = append(all, fmt.Sprintf("column %q of table %s became %s from %s", name, s.table(), c.signed(), was[name]))
 		}
 	}
 	return all

@@ -66,7 +66,11 @@ type Column struct {
 	Default   string // expression; empty: none
 	Readable  bool
 	Insert    bool // rehome's role may name it in an INSERT
+	Domain    bool // its type is one, which may have a default of its own
 }
+
+// travels says whether a transfer takes along what stands in a column of its source.
+func (c Column) travels() bool { return !c.Generated && c.Readable }
 
 // Shape is a memory with the columns of its table.
 type Shape struct {
@@ -319,7 +323,7 @@ func (f *fitting) sameNames() {
 // leftOver finds a place for what is left of the source.
 func (f *fitting) leftOver() {
 	for _, c := range f.from.Columns {
-		if f.held[c.Name] || c.Generated || !c.Readable {
+		if f.held[c.Name] || !c.travels() {
 			continue
 		}
 		f.held[c.Name] = true

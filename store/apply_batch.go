@@ -362,6 +362,14 @@ func (r *batchResult) scan(row pgx.Row) error {
 	return row.Scan(&r.planned, &r.present, &r.here, &r.moved, &r.whole, &r.verified, &r.wrong)
 }
 
+// chunks says how many are wrong, where that is known row by row.
+func (r batchResult) chunks() string {
+	if len(r.wrong) == 0 {
+		return "chunks"
+	}
+	return fmt.Sprintf("%d chunks", len(r.wrong))
+}
+
 // sparing is what to do about a table that meddles with its rows.
 const sparing = "let it spare updates of the path (a WHEN condition), or disable it meanwhile, and then migrate again, or resume the migration where it is paused"
 
@@ -373,7 +381,7 @@ func (r batchResult) check(lo, hi int64, which string) error {
 	case r.moved != r.here:
 		return problem(ErrVerify, "rows %d to %d: %d chunks should have moved and %d did%s; a trigger or a rule on the table keeps rows from being updated; "+sparing, lo+1, hi, r.here, r.moved, which)
 	case !r.verified:
-		return problem(ErrVerify, "rows %d to %d: %d chunks are not what they were, their path apart%s; a trigger or a generated column of the table changes more than the path; "+sparing, lo+1, hi, len(r.wrong), which)
+		return problem(ErrVerify, "rows %d to %d: %s are not what they were, their path apart%s; a trigger or a generated column of the table changes more than the path; "+sparing, lo+1, hi, r.chunks(), which)
 	}
 	return nil
 }

@@ -115,7 +115,10 @@ func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 			SELECT $1, origin, NOT back, target, prefix, mapping, fit, hash64, prints, soak, signature FROM rehome.migration_transfers WHERE plan_id = $2
 			RETURNING plan_id)
 		UPDATE rehome.migration_plans p SET kind = $3 FROM turned t WHERE p.plan_id = t.plan_id`, p.ID, p.Undoes, resilience.Transfer)
-	return err
+	if err != nil {
+		return err
+	}
+	return checkAgain(ctx, tx, p.ID)
 }
 
 // claimPlaces notes the places whose chunks the plan owns while it is live, as

@@ -70,11 +70,21 @@ func (j *journal) brokenChecks(ctx context.Context) ([]string, error) {
 		switch pg, ok := errors.AsType[*pgconn.PgError](err); {
 		case err == nil && rows > 0:
 			broken = append(broken, fmt.Sprintf("%d chunks break its CHECK %s, %s, chunk %s for one", rows, c.Name, c.Expression, example))
-		case err != nil && !rowRefused(err) && !(ok && pg.Code[:2] == "42"):
+		case err != nil && !(ok && failsForItself(pg)):
 			return nil, err
 		}
 	}
 	return broken, nil
+}
+
+// failsForItself says of an error that an expression makes it, and not the server or the
+// network.
+func failsForItself(pg *pgconn.PgError) bool {
+	switch pg.Code[:2] { // connection, transaction state, rollback, resources, locks, operator, system
+	case "08", "25", "40", "53", "55", "57", "58":
+		return false
+	}
+	return true
 }
 
 // constant is a default that is the same for every row, as Postgres writes it.
@@ -95,7 +105,7 @@ func (t *transfer) checked(c check, target resilience.Shape) (values []string, k
 				return nil, false
 			}
 			value = asKept(f, fmt.Sprintf("(%s)::%s", t.value(f), f.Type))
-		case column < 0 || c.Mended:
+		case column < 0 || c.Mended || target.Columns[column].Domain:
 			return nil, false
 		default:
 			o := target.Columns[column]

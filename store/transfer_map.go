@@ -19,8 +19,9 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 			a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false),
 			CASE WHEN a.attgenerated <> '' THEN '' WHEN a.attidentity <> ''
 				THEN format('nextval(%L::regclass)', pg_get_serial_sequence($1::text, a.attname)) ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
-			has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'INSERT')
-		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+			has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'INSERT'),
+			y.typtype = 'd'
+		FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
 	rows, err := q.Query(ctx, query, quote(memory.Mapping.Schema, memory.Mapping.Table))
 	if err != nil {

@@ -213,7 +213,7 @@ func (r *Retirer) freshen(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, un
 		return err
 	}
 	if changed != updated || !verified {
-		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies could be brought up to date%s; a trigger of memory %s changes what is written", changed, changed-int64(len(wrong)), which, r.transfer.target)
+		return problem(ErrVerify, "%d chunks changed since they were copied and %d copies were brought up to date%s; a trigger of memory %s changes what is written", changed, updated, which, r.transfer.target)
 	}
 	_, err = tx.Exec(ctx, checkAtOnce)
 	return err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"rehome/resilience"
 )
 
@@ -33,6 +35,20 @@ func (t *transfer) changed(ctx context.Context, q querier) (string, error) {
 		return "", nil
 	}
 	return fmt.Sprintf("migration %s was planned before %s", t.plan, strings.Join(changes, " and ")), nil
+}
+
+// checkAgain refuses to make the copies of a transfer again, once they went back, of tables
+// that are not what it was planned for.
+func checkAgain(ctx context.Context, tx pgx.Tx, plan string) error {
+	t, err := readTransfer(ctx, tx, plan)
+	if err != nil || t == nil {
+		return err
+	}
+	changed, err := t.changed(ctx, tx)
+	if err == nil && changed != "" {
+		err = problem(ErrRefused, "%s. Nothing was moved; transfer the chunks anew: `starter migrate --to-memory %s`", changed, t.target)
+	}
+	return err
 }
 
 // checkSignature refuses to begin a transfer whose tables are not what it was planned for.

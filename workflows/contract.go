@@ -127,6 +127,7 @@ type Resume struct {
 	Carrying  *carrying      `json:"carrying,omitempty"` // of a transfer
 	Shown     shown          `json:"shown,omitzero"`
 	Way       resilience.Way `json:"way,omitempty"`
+	Switched  bool           `json:"switched,omitempty"` // the old paths of a rename lead to the new ones
 	Homeward  *homeward      `json:"homeward,omitempty"` // of an undo
 }
 

@@ -121,6 +121,7 @@ type migration struct {
 	orders    int                 // to pause or resume, so far
 	next      resilience.Strategy // a person asked to go on by it
 	aborted   *Order
+	switched  bool  // the old paths of a rename lead to the new ones
 	cause     error // why it is undone; nil: that is what was asked for
 	turned    bool  // the plan was turned round
 	saga      Saga
@@ -213,6 +214,12 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	if m.carrying != nil {
 		return m.carryOver(ctx)
 	}
+	if m.switched { // the run before came that far
+		if err := m.moveOn(ctx); err != nil {
+			return err
+		}
+		return m.complete(ctx)
+	}
 	// 1. Rows move; then those that appeared at the old paths meanwhile.
 	if err := m.takeIndexes(ctx); err != nil {
 		return err
@@ -237,7 +244,12 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 	if m.aborted != nil {
 		return m.abortion()
 	}
-	// 3. Every row is accounted for.
+	m.switched = true
+	return m.complete(ctx)
+}
+
+// complete accounts for every row.
+func (m *migration) complete(ctx workflow.Context) error {
 	m.phase = completing
 	m.tell(ctx)
 	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), m.moveNoMore)

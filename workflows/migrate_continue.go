@@ -54,7 +54,7 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,
-		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown, Way: m.way,
+		Epoch: m.epoch, Sweeps: m.sweeps, Paused: m.paused, Resuming: m.resuming, Saga: m.saga, Carrying: m.carrying, Shown: m.shown, Way: m.way, Switched: m.switched,
 	}
 	if m.phase == undoing {
 		next.Resume.Homeward = &homeward{Cause: endingOf(m.cause), Stuck: m.stuck, Leave: m.leave, Home: m.home}
@@ -72,7 +72,7 @@ func (m *migration) takeUp(r Resume) {
 	}
 	m.phase, m.hash, m.admission, m.epoch, m.sweeps, m.paused, m.saga = r.Phase, r.Hash, r.Admission, r.Epoch, r.Sweeps, r.Paused, r.Saga
 	m.resuming, m.shown, m.way = r.Resuming, r.Shown, r.Way
-	m.carrying = r.Carrying
+	m.carrying, m.switched = r.Carrying, r.Switched
 	if h := r.Homeward; h != nil {
 		m.turned, m.cause, m.stuck, m.leave, m.home = true, h.Cause.err(), h.Stuck, h.Leave, h.Home
 	}

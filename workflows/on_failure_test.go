@@ -172,18 +172,57 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 }
 
 // TestWhatAppearsAfterTheSwitchStays: a plan whose end failed waits for a person, and
-// meanwhile somebody writes a new file where the old one was.
+// meanwhile somebody writes a new file where the old one was. The run may be another by then.
 func TestWhatAppearsAfterTheSwitchStays(t *testing.T) {
 	t.Parallel()
+	for _, next := range []resilience.Strategy{resilience.Batch, resilience.Intelligent} {
+		t.Run(string(next), func(t *testing.T) {
+			t.Parallel()
+			in := newInstallation(t)
+			in.fill("guide/a.md", 60)
+			in.faults.inject("CompleteMigration", fault{times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, rule("guide", "manual"))
+			in.pausedByItself(id, run, 1, 60, "a step failed: ")
+			in.fill("guide/new.md", 3)
+			if next != resilience.Batch {
+				in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: next, Author: "ana"})
+			}
+			require.Eventually(t, func() bool {
+				_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+				return err == nil
+			}, wait, tick)
+			require.Empty(t, ends(t, run, nil))
+			require.Equal(t, 3, in.count("guide"))
+			require.Equal(t, 60, in.count("manual"))
+		})
+	}
+}
+
+// TestATransferThatRetiresGoesOnWithThat in another run, and copies what came meanwhile
+// neither then nor in place of it.
+func TestATransferThatRetiresGoesOnWithThat(t *testing.T) {
+	t.Parallel()
 	in := newInstallation(t)
+	in.withArchive()
 	in.fill("guide/a.md", 60)
-	in.faults.inject("CompleteMigration", fault{times: 1})
-	id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, rule("guide", "manual"))
-	in.pausedByItself(id, run, 1, 60, "a step failed: ")
+	in.faults.inject("RetireSlice", fault{times: 1})
+	soak := resilience.Seconds(0)
+	order := planned()
+	order.Origin, order.Migration, order.Policy = activities.Origin{Installation: in.id}, "m-1", resilience.Policy{BatchSize: 20, OnFailure: resilience.Stop}
+	order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
+	run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Batch), order)
+	require.Eventually(t, func() bool { return in.progress(run).Phase == "Paused" }, wait, tick)
 	in.fill("guide/new.md", 3)
-	in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-	require.Empty(t, ends(t, run, nil))
-	require.Equal(t, 3, in.count("guide"))
+	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Immediate, Author: "ana"})
+	require.Eventually(t, func() bool {
+		_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+		return err == nil
+	}, wait, tick)
+	var plan resilience.Plan
+	require.Empty(t, ends(t, run, &plan))
+	require.Equal(t, []int64{60, 60}, []int64{plan.Moves, plan.Moved})
+	require.Equal(t, 3, in.of("docs"))
+	require.Equal(t, 60, in.of("archive"))
 }
 
 // TestWhatKeepsComingBackWaitsForAPerson: an application puts a chunk back each time all

@@ -87,6 +87,9 @@ func (m *migration) carryOver(ctx workflow.Context) error {
 	if m.carrying.Back {
 		steps = []func(workflow.Context) error{m.retireAll, m.switchOver, m.copyAll}
 	}
+	if m.carrying.Retiring && !m.carrying.Back && workflow.GetVersion(ctx, retiresOn, workflow.DefaultVersion, 1) == 1 { // the run before came that far
+		steps = steps[len(steps)-1:]
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -98,6 +101,10 @@ func (m *migration) carryOver(ctx workflow.Context) error {
 	m.phase = completing
 	return m.whileExecuting(ctx, m.then(closing, database.CompleteMigration), steps[len(steps)-1])
 }
+
+// retiresOn is the change by which a transfer that retires goes on with that in a fresh
+// history, where it took the copying for the retiring.
+const retiresOn = "retires-on"
 
 // copyAll makes the copies, or takes them away, as the plan's strategy says.
 func (m *migration) copyAll(ctx workflow.Context) error {
@@ -145,12 +152,12 @@ func (m *migration) soak(ctx workflow.Context) error {
 
 // retireAll takes the source rows out of their memory, or brings them back.
 func (m *migration) retireAll(ctx workflow.Context) error {
+	m.carrying.Retiring = true
+	defer func() { m.carrying.Retiring = false }()
 	if err := m.begin(ctx, "retire"); err != nil {
 		return err
 	}
 	m.saga.owe(unretire)
-	m.carrying.Retiring = true
-	defer func() { m.carrying.Retiring = false }()
 	return m.moveOn(ctx)
 }
 
