@@ -15,20 +15,19 @@ import (
 
 // Mover carries out the moves of one plan, a batch in each transaction.
 type Mover struct {
-	store   *Store
-	plan    string
-	args    pgx.NamedArgs
-	apply   *move
-	revert  *move
-	knots   spans         // rows that go in one transaction, each
-	aside   spans         // rows that make room for others
-	before  string        // said before each batch
-	apart   string        // said before a batch whose rows are told apart; empty: nothing
-	lock    string        // locks the rows of a batch; empty: there is no need
-	changed string        // why no batch may go on, but back; empty: it may
-	took    time.Duration // of the last step
-	done    int           // batches of the last step
-	onward  time.Duration // how long they may follow each other in a step
+	store  *Store
+	plan   string
+	args   pgx.NamedArgs
+	apply  *move
+	revert *move
+	knots  spans         // rows that go in one transaction, each
+	aside  spans         // rows that make room for others
+	before string        // said before each batch
+	apart  string        // said before a batch whose rows are told apart; empty: nothing
+	lock   string        // locks the rows of a batch; empty: there is no need
+	took   time.Duration // of the last step
+	done   int           // batches of the last step
+	onward time.Duration // how long they may follow each other in a step
 }
 
 // move is how rows of a plan go in one direction.
@@ -37,6 +36,7 @@ type move struct {
 	undoing   bool       // the last rows go first
 	aside     *stepping  // where some make room for others
 	aftermath *aftermath // how they are looked at once more; nil: there is no need
+	changed   string     // why it cannot be done with the tables as they are; empty: it can
 }
 
 // Took is how long the last step took, done or not, without the wait for a connection:
@@ -133,9 +133,6 @@ const goal = `least(g.total, coalesce(nullif(@until::bigint, 0), g.total))`
 // plan (a pause, an abort, another attempt), nothing is done and the present state is
 // returned.
 func (m *Mover) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
-	if m.changed != "" {
-		return at, problem(ErrChanged, "%s", m.changed)
-	}
 	return m.step(ctx, at, b, m.apply, `
 		UPDATE rehome.migration_progress g
 		SET last = least(`+goal+`, g.last + `+rows+`),
@@ -207,6 +204,9 @@ func (b Bounds) politely(ctx context.Context, try func(patient bool) error) erro
 
 func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, move *move, advance string) (resilience.Watermark, error) {
 	var next resilience.Watermark
+	if move.changed != "" {
+		return at, problem(ErrChanged, "%s", move.changed)
+	}
 	knotted := m.knotted(at, b, move.undoing)
 	if !knotted {
 		b = m.shortOfKnot(at, b, move.undoing)

@@ -52,7 +52,7 @@ func problem(kind error, format string, args ...any) error {
 }
 
 // ours is our schema, or something of it, in whatever language and quotes an error has it.
-var ours = regexp.MustCompile(`(^|[^\w.])rehome([^\w]|$)`)
+var ours = regexp.MustCompile(`(^|[^\w.-])rehome([^\w-]|$)`)
 
 // changed reports whether a statement of ours names what is not there, or not of that
 // type. What a trigger of the table fails at has a context, and is the trigger's.
@@ -86,7 +86,7 @@ func interpret(err error) error {
 	switch {
 	case pg.Code == "42501": // insufficient_privilege
 		return fmt.Errorf("%w: %s; grant it to the role rehome connects with: %w", ErrRights, pg.Message, err)
-	case ours.MatchString(pg.Message) && (pg.Code == "3F000" || pg.Code == "42P01" || pg.Code == "42883"): // invalid_schema_name, undefined_table, undefined_function
+	case (pg.Code == "3F000" || pg.Code == "42P01") && ours.MatchString(pg.Message): // invalid_schema_name, undefined_table
 		return fmt.Errorf("%w: %w", ErrSchema, err)
 	case pg.Code[:2] == "08" || pg.Code[:3] == "57P": // connection_exception, server going down
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)

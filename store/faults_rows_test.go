@@ -388,6 +388,25 @@ func TestDDLInTheMiddle(t *testing.T) {
 	require.Equal(t, start, m.rows("public.docs"))
 }
 
+// TestADocumentOfAnotherTypeInTheMiddle: the table is not what it was, whichever function
+// finds that.
+func TestADocumentOfAnotherTypeInTheMiddle(t *testing.T) {
+	t.Parallel()
+	m := jsonTable(t)
+	start := m.rows("public.data_docs")
+	id, err := m.plan("", rule("guide", "manual"))
+	require.NoError(t, err)
+	mover, at := m.mover(id)
+	m.exec(`ALTER TABLE public.data_docs ALTER metadata_ TYPE jsonb`)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 3})
+	require.ErrorIs(t, err, store.ErrChanged)
+	require.NotErrorIs(t, err, store.ErrSchema)
+	m.exec(`ALTER TABLE public.data_docs ALTER metadata_ TYPE json`)
+	_, err = mover.Apply(t.Context(), at, store.Bounds{Batch: 3})
+	require.NoError(t, err)
+	require.Len(t, m.rows("public.data_docs"), len(start))
+}
+
 // TestFault18OneBatchIsDoneBesideWriters: a batch of all rows meets a write of
 // one of them each time it tries, and is done all the same.
 func TestFault18OneBatchIsDoneBesideWriters(t *testing.T) {

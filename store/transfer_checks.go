@@ -80,8 +80,8 @@ func (j *journal) brokenChecks(ctx context.Context) ([]string, error) {
 // failsForItself says of an error that an expression makes it, and not the server or the
 // network.
 func failsForItself(pg *pgconn.PgError) bool {
-	switch pg.Code[:2] { // connection, transaction state, rollback, resources, locks, operator, system
-	case "08", "25", "40", "53", "55", "57", "58":
+	switch pg.Code[:2] { // connection, transaction state, rollback, resources, operator, system
+	case "08", "25", "40", "53", "57", "58":
 		return false
 	}
 	return true

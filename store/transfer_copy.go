@@ -27,13 +27,14 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 		return nil, err
 	}
 	m := &Mover{
-		store: s, plan: t.plan, changed: changed, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
+		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
 		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
 	}
 	copies := m.apply
 	if t.back {
 		copies = &move{statement: t.copyStatement(true), undoing: true}
 	}
+	copies.changed = changed
 	if t.acts {
 		copies.aftermath = t.afterCopies(t.back)
 	}

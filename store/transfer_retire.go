@@ -19,7 +19,7 @@ type Retirer struct {
 	store    *Store
 	transfer *transfer
 	memories map[string]resilience.Memory
-	changed  string        // why no batch may go on, but back; empty: it may
+	changed  string        // why no source row may leave; empty: they may
 	took     time.Duration // of the last step
 }
 
@@ -90,9 +90,6 @@ var (
 
 // Apply does the next batch; see Mover.Apply.
 func (r *Retirer) Apply(ctx context.Context, at resilience.Watermark, b Bounds) (resilience.Watermark, error) {
-	if r.changed != "" {
-		return at, problem(ErrChanged, "%s", r.changed)
-	}
 	return r.step(ctx, at, b, false)
 }
 
@@ -103,6 +100,9 @@ func (r *Retirer) Revert(ctx context.Context, at resilience.Watermark, b Bounds)
 
 func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (resilience.Watermark, error) {
 	var next resilience.Watermark
+	if r.changed != "" && r.transfer.back == undoing {
+		return at, problem(ErrChanged, "%s", r.changed)
+	}
 	b.Patient = b.Patient || b.Leave != nil // what is left out because it is locked is left for good
 	err := b.politely(ctx, func(patient bool) (err error) {
 		b.Patient = patient

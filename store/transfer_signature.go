@@ -18,12 +18,12 @@ func shapes(ctx context.Context, q querier, source, target resilience.Memory) (f
 	return from, to, err
 }
 
-// changed says why a transfer cannot go on with the tables as they are now: they are not
-// those that its fit is of. It is empty where they are, where nobody knows what they were,
-// and of one that goes back, which a column that was added must not keep from that. Whoever
-// prepares a slice asks.
+// changed says why chunks of a transfer cannot go to its target with the tables as they
+// are now: they are not those that its fit is of. It is empty where they are, and where
+// nobody knows what they were. Whoever prepares a slice asks; a column that was added must
+// not keep chunks from coming home.
 func (t *transfer) changed(ctx context.Context, q querier) (string, error) {
-	if t.back || t.signature == nil {
+	if t.signature == nil {
 		return "", nil
 	}
 	from, to, err := shapes(ctx, q, resilience.Memory{Name: t.source, Mapping: t.from.m}, resilience.Memory{Name: t.target, Mapping: t.to.m})
@@ -34,14 +34,14 @@ func (t *transfer) changed(ctx context.Context, q querier) (string, error) {
 	if len(changes) == 0 {
 		return "", nil
 	}
-	return fmt.Sprintf("migration %s was planned before %s", t.plan, strings.Join(changes, " and ")), nil
+	return fmt.Sprintf("migration %s was planned before %s", t.origin, strings.Join(changes, " and ")), nil
 }
 
 // checkAgain refuses to make the copies of a transfer again, once they went back, of tables
 // that are not what it was planned for.
 func checkAgain(ctx context.Context, tx pgx.Tx, plan string) error {
 	t, err := readTransfer(ctx, tx, plan)
-	if err != nil || t == nil {
+	if err != nil || t == nil || t.back {
 		return err
 	}
 	changed, err := t.changed(ctx, tx)
@@ -53,7 +53,7 @@ func checkAgain(ctx context.Context, tx pgx.Tx, plan string) error {
 
 // checkSignature refuses to begin a transfer whose tables are not what it was planned for.
 func (j *journal) checkSignature(ctx context.Context) error {
-	if j.transfer == nil {
+	if j.transfer == nil || j.transfer.back {
 		return nil
 	}
 	changed, err := j.transfer.changed(ctx, j.tx)

@@ -130,3 +130,33 @@ func TestAColumnThatWasAddedKeepsNothingFromComingHome(t *testing.T) {
 		})
 	}
 }
+
+// TestATransferThatCameHomeIsNotCopiedAgainWithoutAColumn: its undo is turned round, after
+// an application had written to a column that the copies would not have. The undo of that
+// is stuck with the reason, and goes on without the column.
+func TestATransferThatCameHomeIsNotCopiedAgainWithoutAColumn(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
+	m.fill(20, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.finish(id)
+	home := m.turning("docs", id)
+	m.apply(home, -1)
+	m.exec(`ALTER TABLE rehome.chunks ADD extra int`)
+	_, err = m.store.BeginUndo(t.Context(), home, "ana", "a test")
+	require.NoError(t, err)
+	mover, err := m.store.Mover(t.Context(), home)
+	require.NoError(t, err)
+	at, err := m.store.Watermark(t.Context(), home)
+	require.NoError(t, err)
+	_, err = mover.Revert(t.Context(), at, store.Bounds{})
+	require.ErrorIs(t, err, store.ErrChanged)
+	require.ErrorContains(t, err, "migration "+id+` was planned before column "extra"`)
+	require.Empty(t, m.ids("notes"))
+	m.exec(`ALTER TABLE rehome.chunks DROP extra`)
+	m.putBack(home)
+	require.Len(t, m.ids("notes"), 20)
+}

@@ -75,7 +75,7 @@ func (j *journey) waitsForItsTable() {
 	require.Eventually(j, func() bool { return j.progress(j.run).Phase == "Paused" }, patience, tick)
 	plan := j.plan(j.id)
 	require.Equal(j, resilience.Paused, plan.Status)
-	require.Equal(j, `a batch failed: migration `+j.id+` was planned before column "extra" of table rehome.chunks was added; put the table back as it was and resume, or abort and plan it anew`, plan.Reason)
+	require.Equal(j, `a batch failed: migration `+j.id+` was planned before column "extra" of table rehome.chunks was added; put the table back as it was, then resume or abort`, plan.Reason)
 	j.undisturbed()
 }
 
@@ -127,7 +127,7 @@ func (j *journey) losesItsColumn() (moved int64) {
 	g.open()
 	j.pausedByItself(j.id, j.run, 1, int(moved), "path")
 	require.Regexp(j, "does not exist|was dropped or renamed", j.plan(j.id).Reason, "a batch of a transfer meets that, or the next slice sees it")
-	require.Contains(j, j.plan(j.id).Reason, "; put the table back as it was and resume, or abort and plan it anew")
+	require.Contains(j, j.plan(j.id).Reason, "; put the table back as it was, then resume or abort")
 	j.undisturbed()
 	return moved
 }

@@ -215,6 +215,9 @@ func (m *migration) carryOut(ctx workflow.Context) error {
 		return m.carryOver(ctx)
 	}
 	if m.switched { // the run before came that far
+		if err := m.begin(ctx, "switch"); err != nil {
+			return err
+		}
 		if err := m.moveOn(ctx); err != nil {
 			return err
 		}

@@ -196,7 +196,7 @@ func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, caus
 // back: its policy may say so, and where its table, or a column of it, is not there any
 // more, nothing can go back either. Else all of it is undone.
 func (m *migration) entrusts(ctx workflow.Context, cause error) bool {
-	if m.aborted != nil || ctx.Err() != nil || temporal.IsCanceledError(cause) || workflow.IsContinueAsNewError(cause) || kind(cause) == activities.Fenced {
+	if m.aborted != nil || temporal.IsCanceledError(cause) || workflow.IsContinueAsNewError(cause) || kind(cause) == activities.Fenced {
 		return false
 	}
 	return cmp.Or(m.in.Policy.OnFailure, resilience.UndoAll) != resilience.UndoAll || tableChanged(ctx, cause)
@@ -213,7 +213,7 @@ func tableChanged(ctx workflow.Context, cause error) bool {
 func (m *migration) entrust(ctx workflow.Context, what string, cause error) error {
 	reason := what + ": " + message(cause)
 	if kind(cause) == activities.Changed {
-		reason += "; put the table back as it was and resume, or abort and plan it anew"
+		reason += "; put the table back as it was, then resume or abort"
 	}
 	err := m.halt(ctx, reason)
 	if err != nil && m.aborted != nil {

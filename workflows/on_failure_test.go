@@ -194,6 +194,10 @@ func TestWhatAppearsAfterTheSwitchStays(t *testing.T) {
 			require.Empty(t, ends(t, run, nil))
 			require.Equal(t, 3, in.count("guide"))
 			require.Equal(t, 60, in.count("manual"))
+			d, err := in.temporal.DescribeWorkflow(t.Context(), run.GetID(), "")
+			require.NoError(t, err)
+			phase, _ := d.TypedSearchAttributes.GetKeyword(workflows.PhaseAttribute)
+			require.Equal(t, "switch", phase, "not paused any more")
 		})
 	}
 }
