@@ -4,6 +4,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"rehome/activities"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -51,6 +52,14 @@ func failureScenarios() map[string]scenario {
 			_, _ = in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"}) // as it is played today
 			return run
 		},
+		"migrate-switched": func(in *installation) client.WorkflowRun { // goes on after the switch, by another strategy
+			in.faults.inject("CompleteMigration", fault{times: 1})
+			id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, theGuide)
+			in.pausedByItself(id, run, 1, 60, "injected")
+			return in.continued(run)
+		},
+		"transfer-retires-on":        retiresOn,
+		"transfer-retires-on-before": retiresOn, // and copied nothing more, when it took the one for the other
 		"migrate-group-put-back": func(in *installation) client.WorkflowRun {
 			in.faults.inject("MoveSlice", fault{after: true, times: 1})
 			id, run := in.migrate(resilience.Policy{OnFailure: resilience.UndoGroup, GroupSize: 25}, theGuide)
@@ -76,4 +85,31 @@ func failureScenarios() map[string]scenario {
 			return run
 		},
 	}
+}
+
+// retiresOn is a transfer that goes on with its last step by another strategy.
+func retiresOn(in *installation) client.WorkflowRun {
+	in.withArchive()
+	in.faults.inject("RetireSlice", fault{times: 1})
+	soak := resilience.Seconds(0)
+	run := in.start(workflows.MigrateID(in.id, "docs", "t-1"), workflows.MigrateName(resilience.Batch), workflows.MigrateInput{
+		Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: "t-1", Approve: true, Tuning: quick(),
+		TransferOrder: resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}, Policy: resilience.Policy{BatchSize: 10, OnFailure: resilience.Stop},
+	})
+	require.Eventually(in, func() bool { return in.progress(run).Phase == "Paused" }, wait, tick)
+	return in.continued(run)
+}
+
+// continued lets a paused run go on by another strategy, in the run that it returns.
+func (in *installation) continued(run client.WorkflowRun) client.WorkflowRun {
+	in.Helper()
+	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+	require.Eventually(in, func() bool {
+		_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+		return err == nil
+	}, wait, tick)
+	d, err := in.temporal.DescribeWorkflow(in.Context(), run.GetID(), "")
+	require.NoError(in, err)
+	require.NotEqual(in, run.GetRunID(), d.WorkflowExecution.RunID)
+	return in.temporal.GetWorkflow(in.Context(), run.GetID(), d.WorkflowExecution.RunID)
 }
