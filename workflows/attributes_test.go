@@ -104,7 +104,7 @@ func keptFromWork() map[string]phasing {
 			env.ExecuteWorkflow(batch(), planned())
 			require.NoError(t, env.GetWorkflowError())
 			return said
-		}, []string{"plan", "move", "switch", "paused", "move", "switch"}},
+		}, []string{"plan", "move", "switch", "paused", "switch"}},
 	}
 }
 
