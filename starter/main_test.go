@@ -115,3 +115,22 @@ func TestTemporalOfTheStack(t *testing.T) {
 		require.Equal(t, c.want, s.site)
 	}
 }
+
+// TestAnOrderIsSentAgainWhileTheRunIsNotReady, as one that goes on in a fresh history, and
+// not for longer than somebody waits.
+func TestAnOrderIsSentAgainWhileTheRunIsNotReady(t *testing.T) {
+	t.Parallel()
+	unready := serviceerror.NewWorkflowNotReady("a workflow task failed")
+	sent := 0
+	require.NoError(t, insist(t.Context(), func() error {
+		if sent++; sent < 3 {
+			return unready
+		}
+		return nil
+	}))
+	require.Equal(t, 3, sent)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, insist(ended, func() error { return unready }), unready)
+	require.ErrorIs(t, insist(t.Context(), func() error { return io.EOF }), io.EOF)
+}

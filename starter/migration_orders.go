@@ -193,16 +193,20 @@ func (s *session) order(ctx context.Context, plan resilience.Plan, update string
 	if err := s.checkWorkers(ctx, false); err != nil {
 		return answer, err
 	}
+	id := newID(update)                // however often it is sent, it is one order
 	const answering = 30 * time.Second // a worker may be busy; a workflow task times out after 10 s and is tried again
 	timed, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()
-	handle, err := engine.UpdateWorkflow(timed, client.UpdateWorkflowOptions{
-		UpdateID: newID(update), WorkflowID: plan.WorkflowID, UpdateName: update,
-		Args: []any{arg}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	err = insist(timed, func() error {
+		handle, err := engine.UpdateWorkflow(timed, client.UpdateWorkflowOptions{
+			UpdateID: id, WorkflowID: plan.WorkflowID, UpdateName: update,
+			Args: []any{arg}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		})
+		if err != nil {
+			return err
+		}
+		return handle.Get(timed, &answer)
 	})
-	if err == nil {
-		err = handle.Get(timed, &answer)
-	}
 	if _, gone := errors.AsType[*serviceerror.NotFound](err); gone {
 		return answer, fail(exitConflict, "migration %s is %s, and %w; bring it back to its start with `starter migration rollback %s`", plan.ID, plan.Status, errClosed, plan.ID)
 	}
@@ -210,6 +214,23 @@ func (s *session) order(ctx context.Context, plan resilience.Plan, update string
 		return answer, fail(exitUnreachable, "%s did not answer within %s; see its worker's log and `starter migration show %s`", plan.WorkflowID, answering, plan.ID)
 	}
 	return answer, err
+}
+
+// insist sends an order again while the run is not ready for it: it has just gone on in a
+// fresh history, say.
+func insist(ctx context.Context, send func() error) error {
+	const between = 100 * time.Millisecond
+	for {
+		err := send()
+		if _, unready := errors.AsType[*serviceerror.WorkflowNotReady](err); !unready {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(between):
+		}
+	}
 }
 
 // hours says a time of whole hours.

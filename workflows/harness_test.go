@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -136,11 +138,15 @@ func (in *installation) start(id, workflow string, input any) client.WorkflowRun
 func (in *installation) update(run client.WorkflowRun, name string, arg any) (workflows.Answer, error) {
 	in.Helper()
 	var answer workflows.Answer
-	handle, err := in.temporal.UpdateWorkflow(in.Context(), updateOf(run.GetID(), name, arg))
-	if err == nil {
-		err = handle.Get(in.Context(), &answer)
+	for {
+		handle, err := in.temporal.UpdateWorkflow(in.Context(), updateOf(run.GetID(), name, arg))
+		if err == nil {
+			err = handle.Get(in.Context(), &answer)
+		}
+		if _, unready := errors.AsType[*serviceerror.WorkflowNotReady](err); !unready || in.Context().Err() != nil {
+			return answer, err // else it has just gone on in a fresh history, say
+		}
 	}
-	return answer, err
 }
 
 func (in *installation) plan(id string) resilience.Plan {
