@@ -12,7 +12,8 @@ import (
 // the source row and be in no copy; of another type, copies would look written to.
 type Signature struct {
 	Source map[string]string `json:"source"` // the columns of its table that transfers take along
-	Target map[string]string `json:"target"` // those that copies fill, and those watched beside them
+	Target map[string]string `json:"target"` // those that copies fill
+	Beside map[string]string `json:"beside"` // those of the target that are watched beside them
 }
 
 // qualified is the schema of a type, which is said only where a session does not look for
@@ -24,23 +25,25 @@ func (c Column) signed() string { return qualified.ReplaceAllString(c.Full, "") 
 
 // Sign is the signature of a transfer with this fit.
 func Sign(from, to Shape, fit Fit) Signature {
-	s := Signature{Source: map[string]string{}, Target: map[string]string{}}
+	s := Signature{Source: map[string]string{}, Target: map[string]string{}, Beside: map[string]string{}}
 	for _, c := range from.Columns {
 		if c.travels() {
 			s.Source[c.Name] = c.signed()
 		}
 	}
 	for _, c := range to.Columns {
-		filled := slices.ContainsFunc(fit.Fills, func(f Fill) bool { return f.Column == c.Name })
-		if filled || slices.Contains(fit.Beside, c.Name) {
+		switch {
+		case slices.ContainsFunc(fit.Fills, func(f Fill) bool { return f.Column == c.Name }):
 			s.Target[c.Name] = c.signed()
+		case slices.Contains(fit.Beside, c.Name):
+			s.Beside[c.Name] = c.signed()
 		}
 	}
 	return s
 }
 
 // Changes says what was done to the tables since. A column that was added to the target is
-// nobody's business: copies leave it to its default.
+// nobody's business: copies leave it to its default; nor is one that was watched and is gone.
 func (s Signature) Changes(from, to Shape) []string {
 	all := from.changes(s.Source)
 	for _, c := range from.Columns {
@@ -48,7 +51,9 @@ func (s Signature) Changes(from, to Shape) []string {
 			all = append(all, fmt.Sprintf("column %q of table %s was added", c.Name, from.table()))
 		}
 	}
-	for _, c := range to.changes(s.Target) {
+	beside := maps.Clone(s.Beside)
+	maps.DeleteFunc(beside, func(name, _ string) bool { _, ok := to.column(name); return !ok })
+	for _, c := range slices.Concat(to.changes(s.Target), to.changes(beside)) {
 		if !slices.Contains(all, c) { // both memories may be over one table
 			all = append(all, c)
 		}

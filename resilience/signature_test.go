@@ -30,6 +30,7 @@ func TestChangesOfTheTablesOfATransferAreNamed(t *testing.T) {
 		"watched, and of another type": {nothing, func(s *resilience.Shape) { s.Columns[5].Full = "bigint" }, []string{`column "rank" of table public.bag became bigint from integer`}},
 		"generated in the source":      {func(s *resilience.Shape) { add(s); s.Columns[len(s.Columns)-1].Generated = true }, nothing, nil},
 		"another search path":          {func(s *resilience.Shape) { s.Columns[1].Full = `"My types".text` }, func(s *resilience.Shape) { s.Columns[5].Full = "pg_catalog.integer" }, nil},
+		"watched, and gone":            {nothing, func(s *resilience.Shape) { s.Columns = slices.Delete(s.Columns, 5, 6) }, nil},
 		"nobody's work":                {nothing, func(s *resilience.Shape) { s.Columns[6].Full = "bigint" }, nil},
 		"all at once": {func(s *resilience.Shape) { add(s); drop(s) }, retype, []string{
 			`column "author" of table public.wiki was dropped or renamed`, `column "more" of table public.wiki was added`, `column "text" of table public.bag became character varying(9) from character varying`,
