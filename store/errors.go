@@ -54,9 +54,9 @@ func problem(kind error, format string, args ...any) error {
 // ours is our schema, or something of it, in whatever language and quotes an error has it.
 var ours = regexp.MustCompile(`(^|[^\w.-])rehome([^\w-]|$)`)
 
-// changed reports whether a statement of ours names what is not there, or not of that
+// misses reports whether a statement of ours names what is not there, or not of that
 // type. What a trigger of the table fails at has a context, and is the trigger's.
-func changed(pg *pgconn.PgError) bool {
+func misses(pg *pgconn.PgError) bool {
 	switch pg.Code { // invalid_schema_name, undefined_table, undefined_column, undefined_function, datatype_mismatch
 	case "3F000", "42P01", "42703", "42883", "42804":
 		return pg.Where == "" && pg.InternalQuery == ""
@@ -92,7 +92,7 @@ func interpret(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case pg.Code[:2] == "23": // integrity_constraint_violation
 		return fmt.Errorf("%w: %w", ErrConflict, err)
-	case changed(pg):
+	case misses(pg):
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	case pg.Code[:2] == "22" || pg.Code[:2] == "42": // data_exception, undefined column and the like
 		return fmt.Errorf("%w: %w", ErrUnfit, err)

@@ -109,7 +109,7 @@ func (j *journal) recheck(ctx context.Context) (string, error) {
 	if err := j.compareHash(ctx, expected); err != nil {
 		return "", err
 	}
-	if err := j.checkSignature(ctx); err != nil {
+	if err := j.transfer.refuseChanged(ctx, j.tx, ErrChanged, "plan it anew"); err != nil {
 		return "", err
 	}
 	found, err := j.surprises(ctx)

@@ -118,7 +118,11 @@ func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 	if err != nil {
 		return err
 	}
-	return checkAgain(ctx, tx, p.ID)
+	t, err := readTransfer(ctx, tx, p.ID)
+	if err != nil || t == nil {
+		return err
+	}
+	return t.refuseChanged(ctx, tx, ErrRefused, fmt.Sprintf("transfer the chunks anew: `starter migrate --to-memory %s`", t.target)) // where they came home from
 }
 
 // claimPlaces notes the places whose chunks the plan owns while it is live, as

@@ -104,7 +104,7 @@ func (t *transfer) checked(c check, target resilience.Shape) (values []string, k
 			if f.Means == resilience.MeansID || f.Means == resilience.MeansOrdinal { // chosen later
 				return nil, false
 			}
-			value = asKept(f, fmt.Sprintf("(%s)::%s", t.value(f), f.Type))
+			value = t.kept(f)
 		case column < 0 || c.Mended || target.Columns[column].Domain:
 			return nil, false
 		default:

@@ -76,11 +76,7 @@ func TestATriggerMayGiveWhatACheckWants(t *testing.T) {
 // TestACheckThatCameLateIsFound, when the plan is looked at again.
 func TestACheckThatCameLateIsFound(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
-	m.fill(5, "guide/a.md")
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
-	require.NoError(t, err)
+	m, id := toNotes(t, 5)
 	m.exec(`ALTER TABLE public.notes ADD CONSTRAINT never CHECK (team <> 'blue')`)
 	require.Equal(t, "memory notes cannot take them: 5 chunks break its CHECK never, (team <> 'blue'::text), chunk 1 of guide/a.md for one. Nothing was moved", m.recheck(id))
 }

@@ -104,8 +104,8 @@ const passedRows = `
 			{skipped}`
 
 // copyStatement makes the copies of a batch, notes what they are, and accounts
-// for every row. Every copy is read as it was written, after the triggers that come before
-// that: it is what it was meant to be where the sums before and after are the same.
+// for every row. What the insert returns of every copy, as the triggers before it left it, is
+// what it was meant to be where the sums before and after are the same.
 func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH planned AS NOT MATERIALIZED (` + passedRows + `),

@@ -275,8 +275,8 @@ func copied(t *testing.T, chunks, batches int) (m *migrations, id string) {
 	return m, id
 }
 
-// TestAnEditThatIsHardToSeeIsSeen: a key of the metadata comes out of an object, a number
-// swaps its halves. What is edited in the source is copied again, what is edited in a copy
+// TestAnEditThatIsHardToSeeIsSeen: a key of the metadata comes out of an object, say. What
+// is edited in the source is copied again, what is edited in a copy
 // stays when the transfer is turned round.
 func TestAnEditThatIsHardToSeeIsSeen(t *testing.T) {
 	t.Parallel()

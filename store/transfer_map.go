@@ -37,7 +37,7 @@ func shape(ctx context.Context, q querier, memory resilience.Memory) (resilience
 type carriage struct {
 	from, to table
 	fit      resilience.Fit
-	prints   string
+	prints   string // how they are made
 }
 
 // args are the parameters of both sides.
@@ -79,19 +79,29 @@ func (c carriage) values() string {
 // other, an array is in memory.
 func (c carriage) valuesAtHand() string {
 	return c.valued(func(f resilience.Fill, value string) string {
-		if f.Means != resilience.MeansVector || !strings.HasSuffix(f.Type, "[]") {
-			return value
+		if ofNumbers(f) {
+			return "array_cat(" + value + ", NULL)"
 		}
-		return "array_cat(" + value + ", NULL)"
+		return value
 	})
 }
 
 func (c carriage) valued(as func(resilience.Fill, string) string) string {
 	var all []string
 	for i, f := range c.fit.Fills[1:] {
-		all = append(all, fmt.Sprintf("%s AS f%d", asKept(f, as(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type))), i+1))
+		all = append(all, fmt.Sprintf("%s AS f%d", as(f, c.kept(f)), i+1))
 	}
 	return strings.Join(all, ", ")
+}
+
+// ofNumbers says whether a column has embeddings as arrays.
+func ofNumbers(f resilience.Fill) bool {
+	return f.Means == resilience.MeansVector && strings.HasSuffix(f.Type, "[]")
+}
+
+// kept is what a column gets, as it will have it.
+func (c carriage) kept(f resilience.Fill) string {
+	return asKept(f, fmt.Sprintf("(%s)::%s", c.value(f), f.Type))
 }
 
 func (c carriage) value(f resilience.Fill) string {

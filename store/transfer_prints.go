@@ -35,25 +35,26 @@ func (c carriage) markExpected(alias string) string {
 func (c carriage) mark(name func(int, resilience.Fill) string) string {
 	var hashes, others []string
 	for i, f := range c.fit.Fills {
-		column, typ := name(i, f), f.Type
 		if f.Means == resilience.MeansAccess {
 			continue
 		}
+		column, hash := name(i, f), ""
 		if f.Means == resilience.MeansDocument {
 			column = c.withoutAccess(column)
 		}
-		numbers := f.Means == resilience.MeansVector && strings.HasSuffix(typ, "[]")
-		switch hash := hashOf(column, typ, i+1); {
-		case c.prints == byColumns && numbers:
-			hashes = append(hashes, fmt.Sprintf("coalesce(hash_array_extended(%s, %d), 0)", column, i+1))
-		case c.prints == byColumns && hash != "":
-			hashes = append(hashes, "coalesce("+hash+", 0)")
-		case c.prints == byRow && numbers:
-			others = append(others, "hash_array_extended("+column+", 1)") // with 0 the number 0 is as one that is missing
-		case c.prints == bySHA256 && numbers:
-			others = append(others, "hash_array_extended("+column+", 0)")
-		default:
+		switch {
+		case ofNumbers(f): // to send them takes three times that
+			hash = fmt.Sprintf("hash_array_extended(%s, %d)", column, c.seed(i))
+		case c.prints == byColumns:
+			hash = hashOf(column, f.Type, c.seed(i))
+		}
+		switch {
+		case hash == "":
 			others = append(others, column)
+		case c.prints == byColumns:
+			hashes = append(hashes, "coalesce("+hash+", 0)")
+		default:
+			others = append(others, hash)
 		}
 	}
 	sent := "record_send(ROW(" + strings.Join(others, ", ") + "))"
@@ -64,6 +65,17 @@ func (c carriage) mark(name func(int, resilience.Fill) string) string {
 		hashes = append(hashes, "hash_array_extended(ARRAY["+sent+"], 0)") // no function of SQL hashes bytes by themselves
 	}
 	return "(" + strings.Join(hashes, " # ") + ")"
+}
+
+// seed of the hash of a column, by its place. With 0 the number 0 is as one that is missing.
+func (c carriage) seed(place int) int {
+	switch c.prints {
+	case bySHA256:
+		return 0
+	case byRow:
+		return 1
+	}
+	return place + 1
 }
 
 // hashOf is a hash of 64 bits of a value of a type that has one which tells apart all that

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"rehome/resilience"
 )
 
@@ -37,28 +35,15 @@ func (t *transfer) changed(ctx context.Context, q querier) (string, error) {
 	return fmt.Sprintf("migration %s was planned before %s", t.origin, strings.Join(changes, " and ")), nil
 }
 
-// checkAgain refuses to make the copies of a transfer again, once they went back, of tables
-// that are not what it was planned for.
-func checkAgain(ctx context.Context, tx pgx.Tx, plan string) error {
-	t, err := readTransfer(ctx, tx, plan)
-	if err != nil || t == nil || t.back {
-		return err
-	}
-	changed, err := t.changed(ctx, tx)
-	if err == nil && changed != "" {
-		err = problem(ErrRefused, "%s. Nothing was moved; transfer the chunks anew: `starter migrate --to-memory %s`", changed, t.target)
-	}
-	return err
-}
-
-// checkSignature refuses to begin a transfer whose tables are not what it was planned for.
-func (j *journal) checkSignature(ctx context.Context) error {
-	if j.transfer == nil || j.transfer.back {
+// refuseChanged refuses to make the copies of a transfer of tables that are not what it was
+// planned for, and says what to do.
+func (t *transfer) refuseChanged(ctx context.Context, q querier, kind error, next string) error {
+	if t == nil || t.back {
 		return nil
 	}
-	changed, err := j.transfer.changed(ctx, j.tx)
+	changed, err := t.changed(ctx, q)
 	if err == nil && changed != "" {
-		err = problem(ErrChanged, "%s. Nothing was moved; plan it anew", changed)
+		err = problem(kind, "%s. Nothing was moved; %s", changed, next)
 	}
 	return err
 }

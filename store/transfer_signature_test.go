@@ -109,11 +109,7 @@ func TestAColumnThatWasAddedKeepsNothingFromComingHome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMigrations(t, resilience.BuiltinMapping("docs"))
-			m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
-			m.fill(20, "guide/a.md")
-			id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
-			require.NoError(t, err)
+			m, id := toNotes(t, 20)
 			until(m, id)
 			m.exec(adds)
 			if name != "at the end" {
@@ -136,17 +132,13 @@ func TestAColumnThatWasAddedKeepsNothingFromComingHome(t *testing.T) {
 // is stuck with the reason, and goes on without the column.
 func TestATransferThatCameHomeIsNotCopiedAgainWithoutAColumn(t *testing.T) {
 	t.Parallel()
-	m := newMigrations(t, resilience.BuiltinMapping("docs"))
-	m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
-	m.fill(20, "guide/a.md")
-	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
-	require.NoError(t, err)
+	m, id := toNotes(t, 20)
 	m.apply(id, -1)
 	m.finish(id)
 	home := m.turning("docs", id)
 	m.apply(home, -1)
 	m.exec(`ALTER TABLE rehome.chunks ADD extra int`)
-	_, err = m.store.BeginUndo(t.Context(), home, "ana", "a test")
+	_, err := m.store.BeginUndo(t.Context(), home, "ana", "a test")
 	require.NoError(t, err)
 	mover, err := m.store.Mover(t.Context(), home)
 	require.NoError(t, err)

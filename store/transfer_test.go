@@ -22,6 +22,17 @@ func notes(m *migrations, idType, idDefault string) resilience.Mapping {
 	}
 }
 
+// toNotes is a transfer of so many chunks to a table of notes, planned.
+func toNotes(t *testing.T, chunks int) (m *migrations, id string) {
+	t.Helper()
+	m = newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
+	m.fill(chunks, "guide/a.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "notes"})
+	require.NoError(t, err)
+	return m, id
+}
+
 func (m *migrations) memory(name string, mapping resilience.Mapping) {
 	m.Helper()
 	require.NoError(m, m.store.AddMemory(m.Context(), resilience.Memory{Name: name, Root: m.TempDir(), Builtin: mapping.Schema == "rehome", Mapping: mapping}))

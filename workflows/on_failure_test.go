@@ -53,10 +53,7 @@ func TestAPlanThatFailsInTheMiddleWaitsForAPerson(t *testing.T) {
 			}
 			in.exec(`DROP TRIGGER cause ON rehome.chunks`)
 			if c.abort {
-				in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
-				require.Equal(t, workflows.Aborted, ends(t, run, nil))
-				require.Equal(t, resilience.RolledBack, in.plan(id).Status)
-				require.Equal(t, start, in.checksum())
+				in.goesBack(id, run, start)
 				return
 			}
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
@@ -73,21 +70,20 @@ func TestAPlanThatFailsInTheMiddleWaitsForAPerson(t *testing.T) {
 	}
 }
 
-// TestWhatIsFoundAfterTheBatchesWaitsForAPerson: the look at all chunks, or a step that
-// follows the moves, fails for good, and again when a person says too early that it is to
-// go on.
-func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
-	t.Parallel()
+// lateCause is why what comes after the batches fails.
+type lateCause struct {
+	meets       string // the activity before which it comes
+	cause, mend string
+	reason      string
+	policy      resilience.Policy
+	transfer    bool
+}
+
+func lateCauses() map[string]lateCause {
 	refuse := func(table, when string) string {
 		return fmt.Sprintf(`CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON rehome.%s FOR EACH ROW %s EXECUTE FUNCTION public.refuse()`, table, when)
 	}
-	for name, c := range map[string]struct {
-		meets       string // the activity before which the cause comes
-		cause, mend string
-		reason      string
-		policy      resilience.Policy
-		transfer    bool
-	}{
+	return map[string]lateCause{
 		"TheSweep": {
 			meets: "SweepMigration", cause: `ALTER TABLE rehome.chunks RENAME path TO source`, mend: `ALTER TABLE rehome.chunks RENAME source TO path`,
 			reason: "the look at all chunks failed: ", // whatever the policy
@@ -116,7 +112,49 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 			meets: "CompleteMigration", cause: refuse("migration_plans", "WHEN (NEW.status = 'completed')"), mend: `DROP TRIGGER refuse ON rehome.migration_plans`,
 			reason: "a step failed: ", policy: resilience.Policy{OnFailure: resilience.Stop}, transfer: true,
 		},
-	} {
+	}
+}
+
+// meetsLate starts a migration that meets the cause.
+func (in *installation) meetsLate(c lateCause) client.WorkflowRun {
+	in.Helper()
+	if c.policy.Way == resilience.Rebuild {
+		devtest.StandInForPgvector(in.T, in.pool)
+		in.exec(`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
+	}
+	in.exec(`CREATE TABLE public.kept (LIKE rehome.migration_runs)`)
+	in.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'not at this time'; END $$`)
+	in.faults.inject(c.meets, fault{times: 1, meets: func(int) { in.exec(c.cause) }})
+	order, strategy := planned(), resilience.Batch
+	order.Origin, order.Approve, order.Policy = activities.Origin{Installation: in.id}, true, c.policy
+	order.Policy.BatchSize = 20
+	if c.transfer {
+		soak := resilience.Seconds(0)
+		order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
+	} else {
+		order.Renames = []resilience.RenameRule{theGuide}
+	}
+	if c.policy.Way == resilience.Rebuild {
+		strategy = resilience.Intelligent
+	}
+	return in.start(workflows.MigrateID(in.id, "docs", order.Migration), workflows.MigrateName(strategy), order)
+}
+
+// goesBack aborts a migration, after which everything is as it was.
+func (in *installation) goesBack(id string, run client.WorkflowRun, start string) {
+	in.Helper()
+	in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
+	require.Equal(in, workflows.Aborted, ends(in.T, run, nil))
+	require.Equal(in, resilience.RolledBack, in.plan(id).Status)
+	require.Equal(in, start, in.checksum())
+}
+
+// TestWhatIsFoundAfterTheBatchesWaitsForAPerson: the look at all chunks, or a step that
+// follows the moves, fails for good, and again when a person says too early that it is to
+// go on.
+func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	for name, c := range lateCauses() {
 		for _, abort := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/abort=%t", name, abort), func(t *testing.T) {
 				t.Parallel()
@@ -124,40 +162,15 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 				in.withArchive()
 				in.fill("guide/a.md", 60)
 				in.fill("other.md", 5)
-				devtest.StandInForPgvector(t, in.pool)
-				if c.policy.Way == resilience.Rebuild {
-					in.exec(`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
-				}
 				in.exec(`INSERT INTO rehome.chunk_references (memory, chunk_id, referrer, last_referenced_at, reference_count) SELECT memory, id::text, 'agent', now(), 1 FROM rehome.chunks WHERE ordinal = 7`)
-				in.exec(`CREATE TABLE public.kept (LIKE rehome.migration_runs)`)
-				in.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'not at this time'; END $$`)
 				start := in.checksum()
-				in.faults.inject(c.meets, fault{times: 1, meets: func(int) { in.exec(c.cause) }})
-				order := planned()
-				order.Origin, order.Migration, order.Approve = activities.Origin{Installation: in.id}, "m-1", true
-				order.Policy = c.policy
-				order.Policy.BatchSize = 20
-				strategy := resilience.Batch
-				switch {
-				case c.transfer:
-					soak := resilience.Seconds(0)
-					order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
-				case c.policy.Way == resilience.Rebuild:
-					strategy = resilience.Intelligent
-					fallthrough
-				default:
-					order.Renames = []resilience.RenameRule{theGuide}
-				}
-				run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(strategy), order)
+				run := in.meetsLate(c)
 				in.pausedByItself("m-1", run, 1, 60, c.reason)
 				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"}) // too early
 				in.pausedByItself("m-1", run, 2, 60, c.reason)
 				in.exec(c.mend)
 				if abort {
-					in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
-					require.Equal(t, workflows.Aborted, ends(t, run, nil))
-					require.Equal(t, resilience.RolledBack, in.plan("m-1").Status)
-					require.Equal(t, start, in.checksum())
+					in.goesBack("m-1", run, start)
 					return
 				}
 				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
@@ -169,6 +182,31 @@ func TestWhatIsFoundAfterTheBatchesWaitsForAPerson(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestGroupsThatCannotBeFoundWaitForAPerson: a paused plan is to go on by intelligent, whose
+// look at the chunks fails.
+func TestGroupsThatCannotBeFoundWaitForAPerson(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 400)
+	policy := slowly()
+	policy.OnFailure = resilience.Stop
+	id, run := in.migrate(policy, theGuide)
+	in.moving(id)
+	in.told(run, workflows.PauseUpdate, workflows.Order{Author: "ana"})
+	in.faults.inject("AnalyseMigration", fault{times: 1})
+	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+	resumes := func() bool {
+		_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+		return err == nil
+	}
+	require.Eventually(t, resumes, wait, tick)
+	require.Eventually(t, func() bool { return in.progress(run).Phase == "Paused" }, wait, tick)
+	require.Contains(t, in.plan(id).Reason, "what comes next could not be found out: injected into AnalyseMigration")
+	require.Eventually(t, resumes, wait, tick)
+	require.Empty(t, ends(t, in.temporal.GetWorkflow(t.Context(), run.GetID(), ""), nil))
+	require.Equal(t, 400, in.count("manual"))
 }
 
 // TestWhatAppearsAfterTheSwitchStays: a plan whose end failed waits for a person, and
@@ -184,13 +222,11 @@ func TestWhatAppearsAfterTheSwitchStays(t *testing.T) {
 			id, run := in.migrate(resilience.Policy{OnFailure: resilience.Stop}, rule("guide", "manual"))
 			in.pausedByItself(id, run, 1, 60, "a step failed: ")
 			in.fill("guide/new.md", 3)
-			if next != resilience.Batch {
-				in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: next, Author: "ana"})
+			if next == resilience.Intelligent {
+				run = in.continued(run)
+			} else {
+				in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
 			}
-			require.Eventually(t, func() bool {
-				_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-				return err == nil
-			}, wait, tick)
 			require.Empty(t, ends(t, run, nil))
 			require.Equal(t, 3, in.count("guide"))
 			require.Equal(t, 60, in.count("manual"))
@@ -207,21 +243,10 @@ func TestWhatAppearsAfterTheSwitchStays(t *testing.T) {
 func TestATransferThatRetiresGoesOnWithThat(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
-	in.withArchive()
 	in.fill("guide/a.md", 60)
-	in.faults.inject("RetireSlice", fault{times: 1})
-	soak := resilience.Seconds(0)
-	order := planned()
-	order.Origin, order.Migration, order.Policy = activities.Origin{Installation: in.id}, "m-1", resilience.Policy{BatchSize: 20, OnFailure: resilience.Stop}
-	order.TransferOrder = resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}
-	run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Batch), order)
-	require.Eventually(t, func() bool { return in.progress(run).Phase == "Paused" }, wait, tick)
+	run := in.failsToRetire()
 	in.fill("guide/new.md", 3)
-	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Immediate, Author: "ana"})
-	require.Eventually(t, func() bool {
-		_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-		return err == nil
-	}, wait, tick)
+	run = in.continued(run)
 	var plan resilience.Plan
 	require.Empty(t, ends(t, run, &plan))
 	require.Equal(t, []int64{60, 60}, []int64{plan.Moves, plan.Moved})

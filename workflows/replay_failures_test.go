@@ -88,7 +88,11 @@ func failureScenarios() map[string]scenario {
 }
 
 // retiresOn is a transfer that goes on with its last step by another strategy.
-func retiresOn(in *installation) client.WorkflowRun {
+func retiresOn(in *installation) client.WorkflowRun { return in.continued(in.failsToRetire()) }
+
+// failsToRetire is a transfer that has paused in its last step.
+func (in *installation) failsToRetire() client.WorkflowRun {
+	in.Helper()
 	in.withArchive()
 	in.faults.inject("RetireSlice", fault{times: 1})
 	soak := resilience.Seconds(0)
@@ -97,19 +101,21 @@ func retiresOn(in *installation) client.WorkflowRun {
 		TransferOrder: resilience.TransferOrder{To: "archive", Prefix: "guide", Soak: &soak}, Policy: resilience.Policy{BatchSize: 10, OnFailure: resilience.Stop},
 	})
 	require.Eventually(in, func() bool { return in.progress(run).Phase == "Paused" }, wait, tick)
-	return in.continued(run)
+	return run
 }
 
 // continued lets a paused run go on by another strategy, in the run that it returns.
 func (in *installation) continued(run client.WorkflowRun) client.WorkflowRun {
 	in.Helper()
 	in.told(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Intelligent, Author: "ana"})
+	var next string
 	require.Eventually(in, func() bool {
-		_, err := in.update(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
-		return err == nil
+		d, err := in.temporal.DescribeWorkflow(in.Context(), run.GetID(), "")
+		if err == nil {
+			next = d.WorkflowExecution.RunID
+		}
+		return err == nil && next != run.GetRunID()
 	}, wait, tick)
-	d, err := in.temporal.DescribeWorkflow(in.Context(), run.GetID(), "")
-	require.NoError(in, err)
-	require.NotEqual(in, run.GetRunID(), d.WorkflowExecution.RunID)
-	return in.temporal.GetWorkflow(in.Context(), run.GetID(), d.WorkflowExecution.RunID)
+	in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
+	return in.temporal.GetWorkflow(in.Context(), run.GetID(), next)
 }

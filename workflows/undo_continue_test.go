@@ -200,12 +200,8 @@ func TestAStuckUndoGoesOnInManyRuns(t *testing.T) {
 func TestACancelledUndoGoesOnInAFreshHistory(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
-	in.fill("guide/a.md", 60)
-	in.faults.inject("SwitchAliases", fault{times: -1, err: errLost})
-	id, run := in.migrate(resilience.Policy{}, theGuide)
-	in.shows(run, "Letting the old paths lead to the new ones")
-	in.exec(`UPDATE rehome.migration_progress SET rate = 0.1`)
-	require.NoError(t, in.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	id, run := in.inTheSwitch()
+	in.cancelledInTheSwitch(run)
 	in.moving(id)
 	first := run.GetRunID()
 	latest := func() client.WorkflowRun { return in.temporal.GetWorkflow(t.Context(), run.GetID(), "") }
