@@ -62,7 +62,8 @@ func TestModelWalks(t *testing.T) {
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
 	did := map[model.Transaction]bool{}
 	ends, all := map[resilience.Status]int{}, 0
-	for walk := range walks {
+	for walk := 0; walk < walks || ends[resilience.Completed] == 0 || ends[resilience.RolledBack] == 0; walk++ { // by chance a few do not end in both
+		require.Less(t, walk, 10*walks, "of which none ends in one of the two: %v", ends)
 		r := m.replica(fmt.Sprintf("walk%d", walk))
 		var way []string
 		steps, broken := model.New(model.Limits{Writes: 2, Faults: 4, Pauses: 2, Fails: 1}).Walk(chance)
@@ -79,8 +80,5 @@ func TestModelWalks(t *testing.T) {
 		require.Empty(t, broken, strings.Join(way, "\n"))
 		ends[r.read().Status]++
 	}
-	t.Logf("%d walks, %d transactions, %d of them different; ends: %v", walks, all, len(did), ends)
-	for _, end := range []resilience.Status{resilience.Completed, resilience.RolledBack} {
-		require.NotZero(t, ends[end], end)
-	}
+	t.Logf("%d transactions, %d of them different; ends: %v", all, len(did), ends)
 }
