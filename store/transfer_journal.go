@@ -70,11 +70,11 @@ func (j *journal) checkRows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	broken, err := j.brokenChecks(ctx)
+	refused, err := j.refuses(ctx)
 	if err != nil {
 		return err
 	}
-	if unfit = append(unfit, broken...); len(unfit) > 0 {
+	if unfit = append(unfit, refused...); len(unfit) > 0 {
 		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
 	}
 	return j.checkPointers(ctx)

@@ -241,3 +241,8 @@ func (c carriage) chosenID(row string) string {
 	}
 	return "CASE" + choice.String() + " END"
 }
+
+// soleID is the id of a copy of the source's row t where it can have no other than that row.
+func (c carriage) soleID() (id string, known bool) {
+	return fmt.Sprintf("(%s)::%s", c.from.id(), c.to.m.IDType), c.fit.KeepID && c.fit.FreshID == ""
+}
