@@ -56,7 +56,10 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p95 \| .* ms \| .* ms \| .* \| ≤ \+3.0 ms \| not judged`,
 			`300 transactions a second beside gradual, 1200 of 8000 chunks: p99 \| .* \| ≤ \+10.0 ms \| not judged`,
 		)
-		for _, kind := range []string{"renames by batch at 1000", "undos of renames by batch at 1000", "renames by immediate", "renames by intelligent", "renames by gradual", "renames by intelligent of chunks in use", "transfers by batch at 1000"} {
+		for _, kind := range []string{
+			"renames by batch at 1000", "undos of renames by batch at 1000", "renames by immediate", "renames by intelligent", "renames by gradual", "renames by intelligent of chunks in use",
+			"transfers by batch at 1000", "undos of transfers by batch at 1000", "transfers by immediate", "transfers back by intelligent", "transfers by gradual",
+		} {
 			lines = append(lines,
 				`estimates of 10 `+kind+`, after 3: off the p50, in the median \| \| \d+ % \| \| \| ≤ 25 % \| not judged`,
 				`estimates of 10 `+kind+`, after 3: within the p90 \| \| \d+ \| \| \| ≥ 9 \| not judged`,
