@@ -34,22 +34,44 @@ var (
 	IntelligentAim = Aim{Target: 100 * time.Millisecond, Most: 10_000}
 )
 
-// Timing is one batch as it was measured: how long the try that succeeded took,
-// without the wait for a connection. A row that others have locked and leave as it
-// is is waited for within it, for a quarter of a second, and for two where it had to be
-// for long or a batch is dear to begin anew.
+// Timing is one batch as it was measured: how long the server was at work in the try
+// that succeeded, without the waits for a connection and for locks. A row that others
+// have locked and leave as it is is waited for, for a quarter of a second, and for two
+// where it had to be for long or a batch is dear to begin anew; that says something of
+// them, and nothing of the size. Of such a wait up to some hundredths of a second are not
+// seen, and count as work.
 type Timing struct {
-	Rows int64   `json:"rows"`
-	MS   float64 `json:"ms"`
+	Rows     int64   `json:"rows"`
+	MS       float64 `json:"ms"`
+	LockMS   float64 `json:"lock_ms,omitempty"`   // that it waited for locks beside
+	WALBytes int64   `json:"wal_bytes,omitempty"` // that the server's log grew by meanwhile: the batch wrote no more; 0: nobody looked
 }
 
 // Of is what so many rows would have taken of a batch that had more than it was to have,
-// since they go together.
+// since they go together. It waits for locks as the batch did.
 func (t Timing) Of(size int) Timing {
 	if most := int64(size); size > 0 && t.Rows > most {
-		return Timing{Rows: most, MS: t.MS * float64(most) / float64(t.Rows)}
+		part := float64(most) / float64(t.Rows)
+		t.Rows, t.MS, t.WALBytes = most, t.MS*part, int64(math.Ceil(float64(t.WALBytes)*part))
 	}
 	return t
+}
+
+// fits is how many rows write no more than a batch may of the server's log, where they
+// write as many bytes each as these did; more than there are where it wrote nothing.
+func (t Timing) fits() float64 {
+	return float64(t.Rows) * mostWAL / float64(t.WALBytes)
+}
+
+// allFit is how many rows fit by the batch that wrote most for each.
+func allFit(batches []Timing) float64 {
+	most := math.Inf(1)
+	for _, b := range batches {
+		if b.WALBytes > 0 {
+			most = min(most, b.fits())
+		}
+	}
+	return most
 }
 
 // Adjustment is a change of the batch size, and why. The zero value is none.
@@ -84,6 +106,7 @@ const LeastRows = 20
 const (
 	firstBytes    = 4 << 20  // of the first batch
 	mostBytes     = 16 << 20 // of any batch of more than one row
+	mostWAL       = 32 << 20 // bytes that one writes to the server's log
 	servoWindow   = 10       // batches between two looks
 	servoMemory   = 0.75     // weight of a batch against the one after it
 	servoGrowth   = 1.5      // at most, in one look
@@ -110,14 +133,12 @@ func NewServo(aim Aim, rowBytes int64, reindexes bool) Servo {
 
 // After takes a batch into account. The size grows only while all is calm: no
 // health signal was near its limit for a while. A batch of fewer rows than asked
-// for says nothing, unless it was slow.
+// for says nothing, unless it was slow or wrote too much.
 func (s Servo) After(b Timing, calm bool) (Servo, Adjustment) {
-	switch {
-	case b.MS > farTooSlow*s.TargetMS:
-		return s.resized(float64(s.Size)/10, b.MS, fmt.Sprintf("a batch took %.0f ms, more than 5 times the %.0f wanted", b.MS, s.TargetMS))
-	case b.MS > tooSlow*s.TargetMS:
-		return s.resized(float64(s.Size)/2, b.MS, fmt.Sprintf("a batch took %.0f ms, more than twice the %.0f wanted", b.MS, s.TargetMS))
-	case b.Rows < int64(s.Size):
+	if size, why := s.over(b); why != "" {
+		return s.resized(size, b.MS, why)
+	}
+	if b.Rows < int64(s.Size) {
 		return s, Adjustment{}
 	}
 	s.Window = append(slices.Clone(s.Window), b)
@@ -127,16 +148,32 @@ func (s Servo) After(b Timing, calm bool) (Servo, Adjustment) {
 	return s.look(calm)
 }
 
-// look decides on the size by the batches of a full window.
+// over is the size after a batch that is too much by itself, and why; no reason: it is not.
+func (s Servo) over(b Timing) (size float64, why string) {
+	size = float64(s.Size)
+	switch {
+	case b.MS > farTooSlow*s.TargetMS:
+		size, why = size/10, fmt.Sprintf("a batch took %.0f ms, more than 5 times the %.0f wanted", b.MS, s.TargetMS)
+	case b.MS > tooSlow*s.TargetMS:
+		size, why = size/2, fmt.Sprintf("a batch took %.0f ms, more than twice the %.0f wanted", b.MS, s.TargetMS)
+	}
+	if b.WALBytes > mostWAL && b.fits() < size {
+		size, why = b.fits(), fmt.Sprintf("a batch wrote %.0f MiB of WAL, and %d are the most", math.Ceil(float64(b.WALBytes)/(1<<20)), mostWAL>>20)
+	}
+	return size, why
+}
+
+// look decides on the size by the batches of a full window. It grows to what their WAL
+// leaves room for, and not at all where that is little, so that it comes to rest.
 func (s Servo) look(calm bool) (Servo, Adjustment) {
-	p90, rate := p90(s.Window), s.rate()
+	p90, rate, room := p90(s.Window), s.rate(), allFit(s.Window)
 	s.Window = nil
 	if p90 >= deadBandBelow*s.TargetMS && p90 <= deadBandAbove*s.TargetMS {
 		return s, Adjustment{}
 	}
 	size := float64(s.Size)
-	next := min(rate*s.TargetMS, size*s.TargetMS/p90, math.Ceil(size*servoGrowth))
-	if next > size && !calm {
+	next := min(rate*s.TargetMS, size*s.TargetMS/p90, math.Ceil(size*servoGrowth), room)
+	if next > size && (!calm || room*deadBandBelow < size) {
 		return s, Adjustment{}
 	}
 	return s.resized(next, p90, fmt.Sprintf("9 of 10 batches took %.1f ms or less, and %.0f are wanted", p90, s.TargetMS))

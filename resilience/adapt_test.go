@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -27,6 +28,19 @@ func TestWhatPartOfABatchTook(t *testing.T) {
 	require.Equal(t, whole, whole.Of(1000))
 	require.Equal(t, whole, whole.Of(0), "it had no size")
 	require.Zero(t, resilience.Timing{}.Of(50))
+	whole.LockMS, whole.WALBytes = 30, 1001
+	require.Equal(t, resilience.Timing{Rows: 50, MS: 10, LockMS: 30, WALBytes: 101}, whole.Of(50), "fewer rows wait for as long")
+	for timing, kept := range map[resilience.Timing]string{
+		{Rows: 500, MS: 100}: `{"rows":500,"ms":100}`, // as in histories from before there was more
+		whole:                `{"rows":500,"ms":100,"lock_ms":30,"wal_bytes":1001}`,
+	} {
+		text, err := json.Marshal(timing)
+		require.NoError(t, err)
+		require.JSONEq(t, kept, string(text))
+		var back resilience.Timing
+		require.NoError(t, json.Unmarshal(text, &back))
+		require.Equal(t, timing, back)
+	}
 }
 
 func TestAServoStartsByTheRowsBytes(t *testing.T) {
@@ -79,6 +93,71 @@ func TestAServoFollowsWhatItMeasures(t *testing.T) {
 	} {
 		s, _ := batches(start, c.n, c.ms, c.calm)
 		require.Equal(t, c.want, s.Size, c.name)
+	}
+}
+
+// TestABatchWritesABoundedLog: one that wrote more than 32 MiB is followed by smaller ones
+// at once, and no size is grown to that would write as much.
+func TestABatchWritesABoundedLog(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	start := resilience.NewServo(resilience.GradualAim, 4000, false) // 1000 rows, 50 ms
+	for _, c := range []struct {
+		name string
+		n    int
+		b    resilience.Timing
+		want int
+		why  string
+	}{
+		{"in proportion", 1, resilience.Timing{Rows: 1000, MS: 50, WALBytes: 40 * mib}, 800, "a batch wrote 40 MiB of WAL, and 32 are the most"},
+		{"a byte more is more", 1, resilience.Timing{Rows: 1000, MS: 50, WALBytes: 32*mib + 1}, 999, "a batch wrote 33 MiB of WAL, and 32 are the most"},
+		{"as much as it may", 10, resilience.Timing{Rows: 1000, MS: 50, WALBytes: 32 * mib}, 1000, ""},
+		{"a short one, too", 1, resilience.Timing{Rows: 100, MS: 5, WALBytes: 64 * mib}, 50, "a batch wrote 64 MiB of WAL, and 32 are the most"},
+		{"slow, and that makes it smaller", 1, resilience.Timing{Rows: 1000, MS: 101, WALBytes: 40 * mib}, 500, "a batch took 101 ms, more than twice the 50 wanted"},
+		{"slow, and its log makes it smaller", 1, resilience.Timing{Rows: 1000, MS: 101, WALBytes: 128 * mib}, 250, "a batch wrote 128 MiB of WAL, and 32 are the most"},
+		{"down to the floor", 1, resilience.Timing{Rows: 1000, MS: 50, WALBytes: 1 << 40}, 20, "a batch wrote 1048576 MiB of WAL, and 32 are the most"},
+		{"growth to what there is room for", 10, resilience.Timing{Rows: 1000, MS: 10, WALBytes: 25 * mib}, 1280, "9 of 10 batches took 10.0 ms or less, and 50 are wanted"},
+		{"none where there is little", 10, resilience.Timing{Rows: 1000, MS: 10, WALBytes: 26 * mib}, 1000, ""},
+		{"growth where there is much", 10, resilience.Timing{Rows: 1000, MS: 10, WALBytes: mib}, 1500, "9 of 10 batches took 10.0 ms or less, and 50 are wanted"},
+		{"a slow window, though there is room", 10, resilience.Timing{Rows: 1000, MS: 80, WALBytes: mib}, 625, "9 of 10 batches took 80.0 ms or less, and 50 are wanted"},
+	} {
+		s, a := start, resilience.Adjustment{}
+		for range c.n {
+			s, a = s.After(c.b, true)
+		}
+		require.Equal(t, c.want, s.Size, c.name)
+		require.Equal(t, c.why, a.Why, c.name)
+	}
+	s := start
+	for i := range 10 { // the one that wrote most decides
+		s, _ = s.After(resilience.Timing{Rows: 1000, MS: 10, WALBytes: int64(1+i%2*24) * mib}, true)
+	}
+	require.Equal(t, 1280, s.Size)
+	huge := resilience.NewServo(resilience.GradualAim, 20<<20, false)
+	alone, a := huge.After(resilience.Timing{Rows: 1, MS: 50, WALBytes: 50 * mib}, true)
+	require.Equal(t, 1, alone.Size, "a row over the bound goes alone")
+	require.Zero(t, a)
+}
+
+// TestTheLogComesToRest: whatever a row writes, the size settles within the bound, and is
+// not told of again and again.
+func TestTheLogComesToRest(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(100) {
+		chance := rand.New(rand.NewPCG(seed, 3))
+		each := 1 + chance.Int64N(1<<20)
+		s := resilience.NewServo(resilience.IntelligentAim, 1000, false)
+		changes := 0
+		for n := range 600 {
+			written := int64(float64(each*int64(s.Size)) * (0.9 + 0.1*chance.Float64()))
+			var a resilience.Adjustment
+			if s, a = s.After(resilience.Timing{Rows: int64(s.Size), MS: 1, WALBytes: written}, true); n >= 300 && a.Why != "" {
+				changes++
+			}
+		}
+		require.LessOrEqual(t, changes, 3, "seed %d", seed)
+		require.LessOrEqual(t, 0.9*float64(each)*float64(s.Size), float64(32<<20), "seed %d", seed)
+		require.True(t, s.Size == s.Most || float64(each)*float64(s.Size) > 20<<20, "seed %d: %d rows of %d bytes", seed, s.Size, each)
 	}
 }
 
@@ -156,7 +235,7 @@ func TestAServoKeepsItsPromises(t *testing.T) {
 				s, a = s.Eased(troubles[chance.IntN(len(troubles))])
 				require.LessOrEqual(t, s.Size, before.Size)
 			} else {
-				s, a = s.After(resilience.Timing{Rows: int64(s.Size), MS: chance.ExpFloat64() * 40}, calm)
+				s, a = s.After(resilience.Timing{Rows: int64(s.Size), MS: chance.ExpFloat64() * 40, WALBytes: chance.Int64N(40 << 20)}, calm)
 			}
 			require.True(t, s.Size >= s.Least && s.Size <= s.Most)
 			require.LessOrEqual(t, float64(s.Size), float64(before.Size)*1.5+1)

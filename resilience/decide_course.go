@@ -106,22 +106,43 @@ func (c Course) String() string {
 // After takes a batch into account. It returns what there is to tell, if
 // anything: another size, a forecast that is off, or one that is right again.
 func (c Course) After(b Timing, calm bool) (Course, string) {
-	if b.Rows < int64(c.Size()) && b.MS <= tooSlow*c.Servo.TargetMS {
+	if b.Rows < int64(c.Size()) && b.MS <= tooSlow*c.Servo.TargetMS && b.WALBytes <= mostWAL {
 		return c, "" // the rest of something: it says nothing
 	}
 	expected := c.Forecast.Of(b.Rows, b.Rows)
 	c.Errors = last(c.Errors, forecastWindow, math.Abs(b.MS-expected)/max(expected, forecastGrain))
 	c.Measured = last(c.Measured, forecastMemory, b)
+	if smaller, why := c.within(b); why != "" {
+		return smaller, why
+	}
 	if c.Fallen > 0 {
 		return c.climb(calm)
 	}
-	if len(c.Errors) == forecastWindow && share(c.Errors, 0.9) > forecastError && (calm || c.Default <= c.Servo.Size) {
+	if len(c.Errors) == forecastWindow && share(c.Errors, 0.9) > forecastError && (calm || c.Default <= c.Servo.Size) && float64(c.Default) <= allFit(c.Measured) {
 		return c.fall()
 	}
 	var a Adjustment
 	if c.Servo, a = c.Servo.After(b, calm); a == (Adjustment{}) {
 		return c, ""
 	}
+	return c, a.String()
+}
+
+// within makes the batches smaller after one that wrote too much WAL, also where they went
+// by the plan's own size: that one is too large then.
+func (c Course) within(b Timing) (Course, string) {
+	if b.WALBytes <= mostWAL {
+		return c, ""
+	}
+	servo, size := c.Servo, c.Size()
+	servo.Size = size
+	servo, a := servo.After(b, false)
+	if a == (Adjustment{}) || a.To > size { // it is as small as they get
+		return c, ""
+	}
+	servo.Size = min(servo.Size, c.Servo.Size) // with which it was content before the forecast was off
+	a.To = servo.Size
+	c.Servo, c.Fallen = servo, 0
 	return c, a.String()
 }
 
@@ -156,7 +177,7 @@ func (c Course) climb(calm bool) (Course, string) {
 	}
 	c.Forecast = c.Forecast.learned(c.Measured)
 	c.Errors, c.Servo.Window = nil, nil
-	size := min(c.Servo.Most, c.Forecast.SizeFor(c.Servo.TargetMS, 0))
+	size := int(min(float64(c.Servo.Most), float64(c.Forecast.SizeFor(c.Servo.TargetMS, 0)), allFit(c.Measured)))
 	if !calm {
 		size = min(size, c.Default)
 	}

@@ -103,6 +103,46 @@ func TestTroubleEndsAFall(t *testing.T) {
 	}
 }
 
+// TestACourseKeepsToTheLogsBound: by its servo, by the plan's own size, which ends the
+// fall, and when it goes on with what was measured.
+func TestACourseKeepsToTheLogsBound(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	c, said := course(0.02).After(resilience.Timing{Rows: 1000, MS: 20, WALBytes: 64 * mib}, true)
+	require.Equal(t, 500, c.Size())
+	require.Equal(t, "1000 to 500 rows a batch: a batch wrote 64 MiB of WAL, and 32 are the most", said)
+	c, said = course(0.02).After(resilience.Timing{Rows: 500, MS: 10, WALBytes: 64 * mib}, true)
+	require.Equal(t, 250, c.Size(), "the rest of a group, too")
+	require.NotEmpty(t, said)
+
+	fallen := func(plan int, each int64) resilience.Course {
+		c := course(0.02)
+		c.Default = plan
+		for n := 0; c.Fallen == 0 && n < 100; n++ {
+			c, _ = c.After(resilience.Timing{Rows: int64(c.Size()), MS: 90, WALBytes: int64(c.Size()) * each}, true)
+		}
+		return c
+	}
+	require.Zero(t, fallen(4000, 32<<10).Fallen, "the plan's own size would write too much")
+	c = fallen(400, 32<<10)
+	require.Equal(t, 400, c.Size())
+	c, said = c.After(resilience.Timing{Rows: 400, MS: 8, WALBytes: 64 * mib}, true)
+	require.Equal(t, 200, c.Size())
+	require.Equal(t, "400 to 200 rows a batch: a batch wrote 64 MiB of WAL, and 32 are the most", said)
+	c = fallen(10, 32<<10)
+	left := c.Fallen
+	c, said = c.After(resilience.Timing{Rows: 10, MS: 8, WALBytes: 64 * mib}, true)
+	require.Equal(t, 10, c.Size(), "it is smaller than any that is adapted")
+	require.Equal(t, left-1, c.Fallen)
+	require.Empty(t, said)
+
+	c = fallen(50, 32<<10)
+	for c.Fallen > 0 {
+		c, _ = c.After(resilience.Timing{Rows: 50, MS: 2, WALBytes: 50 * 80 << 10}, true)
+	}
+	require.Equal(t, 409, c.Size(), "80 KiB a row")
+}
+
 // TestACourseGrowsOnlyWhileAllIsCalm: neither step by step, nor when it has
 // measured that it could.
 func TestACourseGrowsOnlyWhileAllIsCalm(t *testing.T) {
