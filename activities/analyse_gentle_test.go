@@ -101,3 +101,46 @@ func TestABatchOfAGroupThatTakesCareGivesWay(t *testing.T) {
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), groups[0].Course.Waits.Last, 10*time.Second, "the next slice knows that somebody waited")
 }
+
+// TestAWaitForALockMakesNoBatchSmaller: an application holds a row for longer than three
+// times what a batch is to take. The course goes on as it was, and what was measured does
+// not have the wait.
+func TestAWaitForALockMakesNoBatchSmaller(t *testing.T) {
+	t.Parallel()
+	w := inUse(t)
+	require.NoError(t, w.a.Store.Steer(t.Context(), "m-1", 0, resilience.Course{
+		Servo: resilience.Servo{TargetMS: 200, Least: 5, Most: 20, Size: 20}, Forecast: resilience.Forecast{BatchMS: 1.5, RowMS: 0.02}, Default: 20,
+	}, nil))
+	application, err := pgx.Connect(t.Context(), w.pool.Config().ConnString())
+	require.NoError(t, err)
+	defer application.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the test is over
+	tx, err := application.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = content`)
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.env.ExecuteActivity(w.a.MoveSlice, activities.SliceInput{
+			Migration: "m-1", Epoch: 1, Adapt: true, Bounds: store.Bounds{Patient: true}, Slice: activities.Slice{Time: 1},
+		})
+		ended <- err
+	}()
+	require.Eventually(t, func() bool {
+		var long bool
+		require.NoError(t, w.pool.QueryRow(t.Context(), `
+			SELECT coalesce(max(clock_timestamp() - waitstart) > '600ms', false) FROM pg_locks JOIN pg_stat_activity a USING (pid)
+			WHERE NOT granted AND a.datname = current_database()`).Scan(&long))
+		return long
+	}, 20*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, <-ended)
+	groups, err := w.a.Store.Groups(t.Context(), "m-1")
+	require.NoError(t, err)
+	measured := groups[0].Course.Measured
+	require.Len(t, measured, 1)
+	require.Greater(t, measured[0].LockMS, 300.0)
+	require.Less(t, measured[0].MS, measured[0].LockMS)
+	size, said := w.sized()
+	require.Equal(t, 20, size)
+	require.Empty(t, said)
+}

@@ -107,7 +107,7 @@ func (s *steering) next(ctx context.Context, at resilience.Watermark, b store.Bo
 }
 
 // stepping makes steps of the size in force, and learns from them.
-func (s *steering) stepping(step stepFunc, took func() time.Duration) stepFunc {
+func (s *steering) stepping(step stepFunc, took func() store.Took) stepFunc {
 	return func(ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 		b, err := s.next(ctx, at, b)
 		if err != nil {

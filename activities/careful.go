@@ -143,7 +143,7 @@ func (c *careful) mind(check resilience.HealthCheck) {
 
 // stepping makes steps careful. One in trouble is not an error until it was tried
 // often: the batch gets smaller, and a while passes.
-func (c *careful) stepping(step stepFunc, took func() time.Duration) stepFunc {
+func (c *careful) stepping(step stepFunc, took func() store.Took) stepFunc {
 	return func(ctx context.Context, at resilience.Watermark, b store.Bounds) (resilience.Watermark, error) {
 		b, err := c.sizes.next(ctx, at, b)
 		if err != nil {
@@ -176,10 +176,11 @@ func (c *careful) learn(t resilience.Timing, size int, trouble resilience.Troubl
 	}
 	c.mine = false
 	asked := t.Of(size)
-	c.took = append(c.took, asked)
+	c.took = append(c.took, resilience.Timing{Rows: asked.Rows, MS: asked.MS + asked.LockMS}) // who waits for locks is not well either
 	c.pulse.Batches++
 	c.pulse.Rows += t.Rows
 	c.pulse.ActiveMS += t.MS
+	c.pulse.LockMS += t.LockMS
 	c.pulse.Trouble = cmp.Or(trouble, c.pulse.Trouble)
 	c.pulse.Adjusted = cmp.Or(c.sizes.learn(asked, trouble, c.calm), c.pulse.Adjusted)
 }

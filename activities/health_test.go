@@ -194,6 +194,7 @@ func TestARowThatOthersHoldIsWaitedFor(t *testing.T) {
 	require.Equal(t, resilience.LockTimeout, at.Pulse.Trouble)
 	require.Less(t, at.Pulse.Servo.Size, 20)
 	require.Contains(t, at.Pulse.Adjusted.Why, "rows that others hold")
+	require.Positive(t, at.Pulse.LockMS, "what they waited is told beside what they took")
 	check := w.check(activities.HealthInput{Before: healthy, Pulse: at.Pulse})
 	require.Len(t, check.Shut, 1)
 	require.Equal(t, resilience.OwnGate, check.Shut[0].Name)
@@ -210,6 +211,21 @@ func TestARowThatOthersHoldIsWaitedFor(t *testing.T) {
 	require.Equal(t, 2, at.Pulse.Batches)
 	require.Positive(t, at.Pulse.ActiveMS)
 	require.EqualValues(t, 30, w.slice(time.Minute).Last, "again, and nothing is left to do")
+}
+
+// TestABatchThatWritesTooMuchIsFollowedBySmallerOnes: each row writes 3 MiB to the
+// server's log.
+func TestABatchThatWritesTooMuchIsFollowedBySmallerOnes(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	w.exec(`CREATE FUNCTION public.chatter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_logical_emit_message(true, 'x', repeat('x', 3 << 20)); RETURN new; END $$`)
+	w.exec(`CREATE TRIGGER chatter BEFORE UPDATE ON rehome.chunks FOR EACH ROW EXECUTE FUNCTION public.chatter()`)
+	at := w.order(activities.SliceInput{
+		Slice: activities.Slice{Time: 1}, Servo: &resilience.Servo{TargetMS: 60_000, Least: 1, Most: 2000, Size: 20},
+	})
+	require.EqualValues(t, 20, at.Last)
+	require.LessOrEqual(t, at.Pulse.Servo.Size, 10) // others write to the log, too
+	require.Contains(t, at.Pulse.Adjusted.Why, "MiB of WAL, and 32 are the most")
 }
 
 // writeOnceHeld writes to a chunk as soon as a batch holds it.

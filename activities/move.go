@@ -73,7 +73,7 @@ func (a *Database) move(ctx context.Context, in SliceInput, wish resilience.Wish
 	order := sliceOrder{wish: wish, end: end, step: mover.Revert, took: mover.Took, done: func(rows int64) {
 		metrics.Counter(movedMetric).Inc(rows)
 		for range mover.Batches() { // of those that went together the mean is known
-			metrics.Timer(batchMetric).Record(mover.Took() / time.Duration(mover.Batches()))
+			metrics.Timer(batchMetric).Record(latency(mover.Took()) / time.Duration(mover.Batches()))
 		}
 	}}
 	if wish == resilience.WishRun {
@@ -105,8 +105,8 @@ type sliceOrder struct {
 	wish  resilience.Wish
 	end   func(resilience.Watermark) bool
 	step  stepFunc
-	took  func() time.Duration // the last step, of the server's time
-	done  func(rows int64)     // tells the metrics of a step
+	took  func() store.Took // the last step
+	done  func(rows int64)  // tells the metrics of a step
 	sizes sizer
 	seen  func(ms float64) // hears of each look at who waits for a batch; nil: nobody does
 }
@@ -141,10 +141,14 @@ func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Wat
 		if err != nil {
 			return at, false, err
 		}
-		did := timing(at, next, order.took())
+		took := order.took()
+		if took.Unseen != nil {
+			activity.GetLogger(ctx).Warn("cannot see for how long a batch waits for locks; that counts as its work", "migration", in.Migration, "error", took.Unseen)
+		}
+		did := timing(at, next, took)
 		order.done(did.Rows)
 		at = next
-		return at, false, a.pace(ctx, in, at, batch{did.Rows, began, order.took()}, watch.nice(in.Nice))
+		return at, false, a.pace(ctx, in, at, batch{did.Rows, began, took}, watch.nice(in.Nice))
 	})
 	if err == nil {
 		at.Check, err = watch.last(ctx, done || order.end(at))
@@ -153,22 +157,28 @@ func (a *Database) slice(ctx context.Context, in SliceInput, from resilience.Wat
 }
 
 // timing is what a step from one watermark to another, or back, took.
-func timing(from, to resilience.Watermark, took time.Duration) resilience.Timing {
-	return resilience.Timing{Rows: max(to.Last-from.Last, from.Last-to.Last), MS: float64(took) / float64(time.Millisecond)}
+func timing(from, to resilience.Watermark, took store.Took) resilience.Timing {
+	return resilience.Timing{
+		Rows: max(to.Last-from.Last, from.Last-to.Last), MS: milliseconds(took.Time), LockMS: milliseconds(took.Waited), WALBytes: took.WAL,
+	}
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// latency is how long a step was under way, at work or not.
+func latency(t store.Took) time.Duration { return t.Time + t.Waited }
 
 // batch is what a rest after it goes by.
 type batch struct {
 	rows  int64
 	began time.Time
-	took  time.Duration // of the server's time
+	took  store.Took
 }
 
-// lasts is how long the batch and the rest after it take: as many times the
-// server's time as it is to be nice, and as the rate in force wants, where there
-// is one.
+// lasts is how long the batch and the rest after it take: as many times what it was at
+// work as it is to be nice, and as the rate in force wants, where there is one.
 func (b batch) lasts(nice, rate float64) time.Duration {
-	lasts := time.Duration((1 + nice) * float64(b.took))
+	lasts := latency(b.took) + time.Duration(nice*float64(b.took.Time))
 	if rate > 0 {
 		lasts = max(lasts, time.Duration(float64(b.rows)/rate*float64(time.Second)))
 	}

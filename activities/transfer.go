@@ -32,7 +32,7 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 	metrics := activity.GetMetricsHandler(ctx)
 	order := sliceOrder{
 		wish: wish, end: func(w resilience.Watermark) bool { return w.Last == w.Total }, step: retirer.Apply,
-		took: retirer.Took, done: func(int64) { metrics.Timer(batchMetric).Record(retirer.Took()) },
+		took: retirer.Took, done: func(int64) { metrics.Timer(batchMetric).Record(latency(retirer.Took())) },
 	}
 	if wish == resilience.WishUndo {
 		order.end, order.step = func(w resilience.Watermark) bool { return w.Last == 0 }, retirer.Revert

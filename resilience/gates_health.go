@@ -11,7 +11,8 @@ type Pulse struct {
 	Batches   int        `json:"batches"`
 	Rows      int64      `json:"rows"`
 	ActiveMS  float64    `json:"active_ms"`            // server time of all batches, failed ones too
-	P95MS     float64    `json:"p95_ms"`               // of one batch, in the stretch between two looks in which that was most
+	LockMS    float64    `json:"lock_ms,omitempty"`    // that they waited for locks beside, as far as it was seen
+	P95MS     float64    `json:"p95_ms"`               // of one batch with its waits for locks, in the stretch between two looks in which that was most
 	Blocked   int        `json:"blocked,omitempty"`    // most sessions that waited for a batch at once
 	BlockedMS float64    `json:"blocked_ms,omitempty"` // longest such wait
 	Trouble   Trouble    `json:"trouble,omitempty"`    // of the last batch that failed
@@ -23,7 +24,7 @@ type Pulse struct {
 func (p Pulse) And(later Pulse) Pulse {
 	return Pulse{
 		Batches: p.Batches + later.Batches, Rows: p.Rows + later.Rows, ActiveMS: p.ActiveMS + later.ActiveMS,
-		P95MS: max(p.P95MS, later.P95MS), Blocked: max(p.Blocked, later.Blocked), BlockedMS: max(p.BlockedMS, later.BlockedMS),
+		LockMS: p.LockMS + later.LockMS, P95MS: max(p.P95MS, later.P95MS), Blocked: max(p.Blocked, later.Blocked), BlockedMS: max(p.BlockedMS, later.BlockedMS),
 		Trouble: cmp.Or(later.Trouble, p.Trouble), Adjusted: cmp.Or(later.Adjusted, p.Adjusted), Servo: later.Servo,
 	}
 }

@@ -40,10 +40,10 @@ func TestHealthTravelsFromLookToLook(t *testing.T) {
 func TestStretchesOfASliceAddUp(t *testing.T) {
 	t.Parallel()
 	shrunk := resilience.Adjustment{From: 200, To: 100, Why: "a lock"}
-	one := resilience.Pulse{Batches: 2, Rows: 20, ActiveMS: 90, P95MS: 50, Blocked: 1, BlockedMS: 300, Trouble: resilience.LockTimeout, Adjusted: shrunk}
-	two := resilience.Pulse{Batches: 3, Rows: 30, ActiveMS: 60, P95MS: 20, Blocked: 2, BlockedMS: 100, Servo: resilience.Servo{Size: 100}}
+	one := resilience.Pulse{Batches: 2, Rows: 20, ActiveMS: 90, LockMS: 5, P95MS: 50, Blocked: 1, BlockedMS: 300, Trouble: resilience.LockTimeout, Adjusted: shrunk}
+	two := resilience.Pulse{Batches: 3, Rows: 30, ActiveMS: 60, LockMS: 2, P95MS: 20, Blocked: 2, BlockedMS: 100, Servo: resilience.Servo{Size: 100}}
 	require.Equal(t, resilience.Pulse{
-		Batches: 5, Rows: 50, ActiveMS: 150, P95MS: 50, Blocked: 2, BlockedMS: 300,
+		Batches: 5, Rows: 50, ActiveMS: 150, LockMS: 7, P95MS: 50, Blocked: 2, BlockedMS: 300,
 		Trouble: resilience.LockTimeout, Adjusted: shrunk, Servo: resilience.Servo{Size: 100},
 	}, one.And(two))
 }

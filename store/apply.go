@@ -25,7 +25,8 @@ type Mover struct {
 	before string        // said before each batch
 	apart  string        // said before a batch whose rows are told apart; empty: nothing
 	lock   string        // locks the rows of a batch; empty: there is no need
-	took   time.Duration // of the last step
+	alone  bool          // whoever sizes the batches learns from each
+	took   Took          // of the last step
 	done   int           // batches of the last step
 	onward time.Duration // how long they may follow each other in a step
 }
@@ -39,9 +40,8 @@ type move struct {
 	changed   string     // why it cannot be done with the tables as they are; empty: it can
 }
 
-// Took is how long the last step took, done or not, without the wait for a connection:
-// by the server's clock where it was one batch, and else as long as the worker waited.
-func (m *Mover) Took() time.Duration { return m.took }
+// Took is what the last step took, done or not.
+func (m *Mover) Took() Took { return m.took }
 
 // Batches is how many batches the last step did.
 func (m *Mover) Batches() int { return m.done }
@@ -213,6 +213,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	}
 	m.args["until"], m.args["floor"], m.args["batch"], m.args["partial"], m.args["rate"] = b.Until, b.Floor, b.Batch, b.Partial, b.Rate
 	m.args["gentle"], m.args["batch_lock"], m.args["onward"] = b.Gentle, batchLock, m.onward
+	m.alone = !b.Together
 	// What is left out because it is locked is left for good.
 	b.Patient = b.Patient || knotted || b.Batch > resilience.MaxBatchSize || b.Leave != nil
 	err := b.politely(ctx, func(patient bool) (err error) {
@@ -271,7 +272,7 @@ func (m *Mover) couple() int {
 	if m.done == 0 {
 		return 1
 	}
-	each := max(m.took/time.Duration(m.done), 1)
+	each := max(m.took.Time/time.Duration(m.done), 1)
 	return min(max(int(m.onward/each), 1), mostTogether)
 }
 

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,13 +25,14 @@ import (
 // journal's order, whatever the planner believes of a journal it has no statistics of,
 // without compiling the statement first; what it gathers of them stays in memory. The
 // advisory lock tells whoever looks at pg_locks that the session is a batch of this plan.
+// Where the log of the server ends is kept for elapsed.
 var batchGuards = `SELECT pg_advisory_xact_lock_shared(@batch_lock::integer, hashtext(@plan)),
 	set_config('lock_timeout', CASE WHEN @patient THEN '2s' ELSE '250ms' END, true),
 	set_config('statement_timeout', CASE WHEN @gentle AND NOT @batch::bigint BETWEEN 1 AND ` + strconv.Itoa(resilience.LeastRows) + ` THEN '5s' WHEN @batch::bigint > 100000 THEN '8min' ELSE '60s' END, true),
 	set_config('idle_in_transaction_session_timeout', '60s', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true),
 	set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
-	set_config('plan_cache_mode', 'force_generic_plan', true)`
+	set_config('plan_cache_mode', 'force_generic_plan', true), set_config('rehome.wal', pg_current_wal_insert_lsn()::text, true)`
 
 // unawaited lets a batch commit without waiting for the disk. The watermark is in
 // the batch's transaction, so a server that crashes before it is written has both
@@ -84,23 +84,20 @@ func movesOf(plan, lo, hi string) string {
 // application wrote. One that holds its rows locks them first instead, and then sees
 // what is there.
 func (m *Mover) batch(ctx context.Context, at resilience.Watermark, how manner, together int, move *move, advance string) (resilience.Watermark, error) {
-	m.took, m.done = 0, 0
+	m.took, m.done = Took{}, 0
 	step := passage{m: m, next: at, move: move, advance: advance}
 	conn, err := m.store.pool.Acquire(ctx)
 	if err != nil {
 		return at, err
 	}
 	defer conn.Release()
-	began := time.Now() // the wait for a connection is over
+	step.watch = m.store.start(ctx, conn, m.alone)
 	if how == (manner{}) && move.aftermath == nil {
 		err = step.swift(ctx, conn, together)
 	} else {
 		err = step.careful(ctx, conn, how)
 	}
-	m.took, m.done = time.Since(began), step.done
-	if m.done == 1 && step.took > 0 { // a clock that is put forward says more than was waited for
-		m.took = min(m.took, step.took)
-	}
+	m.took, m.done = step.watch.stop(step.done == 1), step.done
 	return step.next, err
 }
 
@@ -111,7 +108,7 @@ type passage struct {
 	advance string
 	next    resilience.Watermark // where the last batch that is done came to
 	done    int
-	took    time.Duration // by the server's clock, of one that goes alone
+	watch   *stopwatch
 }
 
 // passed is what an advance passes.
@@ -135,7 +132,7 @@ func (p *passage) swift(ctx context.Context, conn *pgxpool.Conn, batches int) er
 		p.queue(all, n == 0, &by)
 		all.Queue(move, p.m.args).QueryRow(r.scan)
 		if batches == 1 {
-			all.Queue(elapsed).QueryRow(p.clock)
+			all.Queue(elapsed).QueryRow(p.watch.read)
 		}
 		all.Queue(`commit`).Exec(func(pgconn.CommandTag) error {
 			if by.some() {
@@ -197,7 +194,7 @@ func (p *passage) careful(ctx context.Context, conn *pgxpool.Conn, how manner) e
 		if err != nil {
 			return err
 		}
-		return p.clock(tx.QueryRow(ctx, elapsed))
+		return p.watch.read(tx.QueryRow(ctx, elapsed))
 	})
 	if err == nil {
 		p.account(by, r)
@@ -224,19 +221,6 @@ func (p *passage) queue(batch *pgx.Batch, known bool, by *passed) {
 		}
 		return err
 	})
-}
-
-// elapsed is how long a transaction has been at work, in milliseconds. A statement of its
-// own knows of the triggers that the move fired.
-const elapsed = `SELECT (1000 * extract(epoch FROM clock_timestamp() - transaction_timestamp()))::float8`
-
-// clock takes the time of a batch from the server: what sizes batches is not to learn
-// from a slow network, or from a worker that is short of time.
-func (p *passage) clock(row pgx.Row) error {
-	var ms float64
-	err := row.Scan(&ms)
-	p.took = time.Duration(ms * float64(time.Millisecond))
-	return err
 }
 
 // account takes a batch that is committed into what is known: also what stayed where

@@ -39,5 +39,5 @@ func (m *Mover) Join(batches int) { m.JoinWithin(time.Minute, batches) }
 // JoinWithin lets the next step of a mover be of that many batches, if none of them
 // begins later than that after the first.
 func (m *Mover) JoinWithin(onward time.Duration, batches int) {
-	m.onward, m.took, m.done = onward, onward/time.Duration(batches), 1
+	m.onward, m.took, m.done = onward, Took{Time: onward / time.Duration(batches)}, 1
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,12 +18,12 @@ type Retirer struct {
 	store    *Store
 	transfer *transfer
 	memories map[string]resilience.Memory
-	changed  string        // why no source row may leave; empty: they may
-	took     time.Duration // of the last step
+	changed  string // why no source row may leave; empty: they may
+	took     Took   // of the last step
 }
 
-// Took is how long the last step took, done or not, without the wait for a connection.
-func (r *Retirer) Took() time.Duration { return r.took }
+// Took is what the last step took, done or not.
+func (r *Retirer) Took() Took { return r.took }
 
 // Retirer prepares the last step of a transfer.
 func (s *Store) Retirer(ctx context.Context, plan string) (*Retirer, error) {
@@ -139,13 +138,13 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		advance = retireBack
 	}
 	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "patient": b.Patient, "batch_lock": batchLock})
-	r.took = 0
+	r.took = Took{}
 	conn, err := r.store.pool.Acquire(ctx)
 	if err != nil {
 		return at, err
 	}
 	defer conn.Release()
-	began := time.Now() // the wait for a connection is over
+	watch := r.store.start(ctx, conn, b.Gentle)
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, batchGuards, args); err != nil {
 			return err
@@ -160,16 +159,18 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 		}
 		if r.transfer.back != undoing {
 			args["lo"], args["hi"] = lo, hi
-			return r.bringBack(ctx, tx, args, undoing)
-		}
-		if l == nil {
+			err = r.bringBack(ctx, tx, args, undoing)
+		} else if l == nil {
 			_, err = r.rows(args, undoing)(ctx, tx, lo, hi)
 		} else {
 			_, err = l.without(ctx, tx, r.rows(args, undoing), lo, hi)
 		}
+		if err == nil && b.Gentle { // its size follows this
+			err = watch.read(tx.QueryRow(ctx, elapsed))
+		}
 		return err
 	})
-	r.took = time.Since(began)
+	r.took = watch.stop(err == nil)
 	return next, err
 }
 

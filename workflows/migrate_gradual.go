@@ -198,7 +198,11 @@ func (g *gradually) vitals() []Fact {
 		if p.Adjusted.Why != "" {
 			facts = append(facts, Fact{"Last change of it", p.Adjusted.String()})
 		}
-		facts = append(facts, Fact{"Last slice", fmt.Sprintf("%d batches, %d chunks, %.0f ms of server time, p95 of a batch %.0f ms", p.Batches, p.Rows, p.ActiveMS, p.P95MS)})
+		slice := fmt.Sprintf("%d batches, %d chunks, %.0f ms of server time, p95 of a batch %.0f ms", p.Batches, p.Rows, p.ActiveMS, p.P95MS)
+		if p.LockMS > 0 {
+			slice += fmt.Sprintf(", with waits for locks of %.0f ms in all", p.LockMS)
+		}
+		facts = append(facts, Fact{"Last slice", slice})
 	}
 	var absent []string
 	for _, gate := range g.Health.Gates {
