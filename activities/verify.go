@@ -14,7 +14,8 @@ type VerifyInput struct {
 	Origin
 	Migration string              `json:"migration"`
 	Slice     Slice               `json:"slice,omitzero"`
-	At        resilience.Verified `json:"at,omitzero"` // what the slice before returned
+	At        resilience.Verified `json:"at,omitzero"`    // what the slice before returned
+	Late      bool                `json:"late,omitempty"` // chunks that came to the old paths are swept no more
 }
 
 // VerifyMigration looks at every row of a plan after the last has moved, slice
@@ -33,6 +34,9 @@ func (a *Database) VerifyMigration(ctx context.Context, in VerifyInput) (resilie
 		}
 		err = beating(ctx, func(ctx context.Context) (err error) {
 			at.Foreign, err = a.Store.VerifyTargets(ctx, in.Migration)
+			if err == nil && in.Late {
+				_, err = a.Store.Late(ctx, in.Migration)
+			}
 			return err
 		})
 		at.Done = err == nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -106,4 +107,41 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 	})
 	j.inTheWay = int64(len(paths))
 	return paths, err
+}
+
+// errCounted takes back what was written to count something.
+var errCounted = errors.New("counted")
+
+// Late counts the chunks at the old paths of a plan that are not in its journal, and
+// records that they stay. It is for who looks for them no more.
+func (s *Store) Late(ctx context.Context, plan string) (late int64, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		j, err := openJournal(ctx, tx, plan)
+		if err != nil || j.undoes != "" {
+			return err
+		}
+		err = pgx.BeginFunc(ctx, tx, func(listing pgx.Tx) error {
+			if _, err := j.listPaths(ctx); err != nil {
+				return err
+			}
+			count := "SELECT count(*) " + j.atSources("AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = "+j.table.id()+")", "TRUE")
+			if err := listing.QueryRow(ctx, count, j.args(nil)).Scan(&late); err != nil {
+				return err
+			}
+			return errCounted
+		})
+		if !errors.Is(err, errCounted) {
+			return err
+		}
+		if late == 0 {
+			return nil
+		}
+		return recordOnce(ctx, tx, event{
+			Plan: plan, What: "left", Detail: fmt.Sprintf("%d chunks came to the old paths when they had been looked for five times; they stay there. Order the same again to take them along", late),
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look for late chunks of plan %s: %w", plan, err)
+	}
+	return late, nil
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -178,6 +179,37 @@ func TestSweepTakesRowsThatAppearedLate(t *testing.T) {
 	plan := m.complete(id)
 	require.EqualValues(t, 8, plan.Moved)
 	require.Equal(t, map[string]int{"e/a.md": 6, "e/new.md": 2}, m.at())
+}
+
+// TestChunksThatComeTooLateAreToldOf: nobody sweeps any more, so they stay, of both kinds.
+func TestChunksThatComeTooLateAreToldOf(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.fill(4, "d/a.md", "t/a.md")
+	renamed, err := m.plan("", rule("d", "e"))
+	require.NoError(t, err)
+	transferred, err := m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "t"})
+	require.NoError(t, err)
+	m.fill(2, "d/a.md", "d/new.md", "t/new.md")
+	for id, want := range map[string]int64{renamed: 4, transferred: 2} {
+		m.apply(id, -1)
+		listed := m.rows("rehome.migration_paths")
+		for range 2 {
+			late, err := m.store.Late(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, want, late)
+		}
+		require.Equal(t, listed, m.rows("rehome.migration_paths"), "they are not of the plan")
+		require.Equal(t, 1, m.count(`SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'left' AND detail LIKE $2`, id, fmt.Sprintf("%d chunks came%%", want)))
+		found, err := m.store.Sweep(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, want, found, "a person may look again")
+		m.apply(id, -1)
+		late, err := m.store.Late(t.Context(), id)
+		require.NoError(t, err)
+		require.Zero(t, late)
+	}
 }
 
 func TestStaleWritersAreFenced(t *testing.T) {

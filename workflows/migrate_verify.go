@@ -70,7 +70,7 @@ func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look 
 			return m.abortion()
 		}
 		m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks"})
-		in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice, At: *at}
+		in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice, At: *at, Late: m.sweeps == maxSweeps && m.phase != undoing}
 		var next resilience.Verified
 		err := workflow.ExecuteActivity(options, look, in).Get(ctx, &next)
 		switch {

@@ -32,6 +32,7 @@ type actor struct {
 	slice  int64 // rows that one slice moves
 	turned int64 // rows that had moved when it was turned round
 	sweeps []int64
+	late   bool            // the look at all chunks is to tell of those that are swept no more
 	comes  int64           // rows that come back to where they were while all are looked at
 	plan   resilience.Plan // as planning returns it
 	now    resilience.Plan // as it stands later
@@ -97,6 +98,7 @@ func (a *actor) VerifyMigration(_ context.Context, in activities.VerifyInput) (a
 		at = in.At
 		at.Total, at.Last = a.at.Total, a.at.Total
 		at.Done = true
+		a.late = in.Late
 	})
 	if a.comes > 0 {
 		a.sweeps, a.comes = append(a.sweeps, a.comes), 0
@@ -283,6 +285,7 @@ func TestSweepsEnd(t *testing.T) {
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	require.NoError(t, env.GetWorkflowError())
 	require.Len(t, a.sweeps, 4, "five rounds, however fast the application is")
+	require.True(t, a.late, "what comes after them is told of")
 	require.Equal(t, a.at.Total, a.at.Last, "what was swept was moved")
 }
 
@@ -293,6 +296,7 @@ func TestWhatComesBackDuringTheLastLookIsTakenAlong(t *testing.T) {
 	a.comes = 5
 	env.ExecuteWorkflow(workflows.MigrateName(resilience.Batch), planned())
 	require.NoError(t, env.GetWorkflowError())
+	require.False(t, a.late, "nothing comes any more")
 	require.Equal(t, []string{
 		"MoveSlice", "MoveSlice", "MoveSlice", "SweepMigration", "VerifyMigration", // it finds them
 		"ReadWatermark", "SweepMigration", "ReadWatermark", "MoveSlice", "SweepMigration", "VerifyMigration", "SwitchAliases", "CompleteMigration", "ReadMigration",
