@@ -36,7 +36,8 @@ type Conflict struct {
 
 // Explain words a conflict. What stands in the way is another path, for OtherPlan the
 // other migration, as for SharedTable, whose source is a memory, for TooLong the type of
-// the column, for Circle why they cannot, and for TakenID the id.
+// the column, for Circle why they cannot, for TakenID the id, and for NoSource what stayed
+// when it was renamed to there.
 func (c Conflict) Explain(inTheWay string) string {
 	stays := fmt.Sprintf("%s cannot go to %s", c.Source, c.Target)
 	if c.Source == c.Target { // a transfer keeps the path
@@ -56,6 +57,9 @@ func (c Conflict) Explain(inTheWay string) string {
 	case NoSource:
 		if c.Source == "" { // all of a memory was asked for
 			return "there is no chunk with a path"
+		}
+		if inTheWay != "" {
+			return fmt.Sprintf("there is no chunk at or under %s: those of %s stayed there when it was renamed by alias only; name them by that path", c.Source, inTheWay)
 		}
 		return "there is no chunk at or under " + c.Source
 	case NestedScope:

@@ -16,7 +16,7 @@ func TestConflictsAreExplained(t *testing.T) {
 		resilience.Lookalike:       "a.md cannot go to B.md: it is x but for case or Unicode form",
 		resilience.OtherPlan:       "a.md is being moved by migration x",
 		resilience.SharedTable:     "chunks of memory a.md, which is over the same table, are being moved by migration x; wait until it has ended, or roll it back",
-		resilience.NoSource:        "there is no chunk at or under a.md",
+		resilience.NoSource:        "there is no chunk at or under a.md: those of x stayed there when it was renamed by alias only; name them by that path",
 		resilience.NestedScope:     "a.md cannot go to B.md: one lies in the other",
 		resilience.SamePath:        "a.md would go to where it is",
 		resilience.Circle:          "a.md cannot go to B.md: files change places, and x; go by a free name, in three migrations: the first file there, the others, the first from there",
@@ -33,11 +33,11 @@ func TestConflictsOfATransferAreExplained(t *testing.T) {
 	for kind, says := range map[resilience.ConflictKind]string{
 		resilience.TargetTaken: "a.md cannot go to the other memory: the target is taken, there already are chunks of x",
 		resilience.Lookalike:   "a.md cannot go to the other memory: it is x but for case or Unicode form",
-		resilience.NoSource:    "there is no chunk at or under a.md",
 		resilience.TooLong:     "a.md cannot go to the other memory: that is too long for the column of paths, which is x",
 	} {
 		require.Equal(t, says, resilience.Conflict{Kind: kind, Source: "a.md", Target: "a.md"}.Explain("x"))
 	}
+	require.Equal(t, "there is no chunk at or under a.md", resilience.Conflict{Kind: resilience.NoSource, Source: "a.md", Target: "B.md"}.Explain(""))
 	require.Equal(t, "there is no chunk with a path", resilience.Conflict{Kind: resilience.NoSource}.Explain(""))
 }
 

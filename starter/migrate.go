@@ -46,7 +46,7 @@ When a batch, or what follows the batches, fails for good, --on-failure says wha
 becomes of what was done. On abort, everything is put back.`,
 		Example: `  starter migrate --rename guide=handbook
   starter migrate --rename a.md=b.md --rename b.md=c.md --rate 500
-  git diff -M --diff-filter=R --name-status HEAD~1 | awk -F'\t' '{print $2","$3}' | starter migrate --moves -
+  git -c core.quotePath=off diff -M --diff-filter=R --name-status HEAD~1 -- '*.md' | awk -F'\t' '{print $2","$3}' | starter migrate --moves -
   starter migrate --moves moves.jsonl --plan-only
   starter migrate --rename guide=handbook --strategy gradual --hours '22:00-06:00 Europe/Berlin' --detach
   starter migrate --memory docs --rename 'odd\=name.md=plain.md' --on-failure stop`,

@@ -221,6 +221,7 @@ func TestWhatMovedBeforeTheRestStaysGoesBack(t *testing.T) {
 func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
 	m.fill(600, "d/cold/x.md", "d/hot/a.md")
 	m.exec(`SELECT rehome.touch('docs', (SELECT array_agg(id::text) FROM rehome.chunks WHERE path LIKE 'd/hot/%'))`)
 	start := m.rows("rehome.chunks")
@@ -240,6 +241,17 @@ func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	var current string
 	require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT rehome.current_path('docs', 'd/cold/x.md')`).Scan(&current))
 	require.Equal(t, "e/cold/x.md", current)
+
+	// Their old path is what they are moved on by, and whoever names the other is told.
+	for _, order := range []func() (string, error){
+		func() (string, error) { return m.plan("", rule("e/cold", "f")) },
+		func() (string, error) { return m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "e/cold"}) },
+	} {
+		id, err := order()
+		require.Error(t, err)
+		require.ErrorContains(t, err, "no chunk at or under e/cold: those of d/cold/x.md stayed there when it was renamed by alias only")
+		require.Len(t, m.conflicts(id), 1)
+	}
 
 	// Undo has only the rows to move back that moved.
 	undo := m.migrate("p-1")

@@ -135,12 +135,27 @@ const misnamed = `
 			WHERE nth > 1)
 		SELECT kind, old_path, new_path, other, count(*) OVER () FROM bad ORDER BY ordinal LIMIT @kept`
 
-// unmatched lists the renames that no file is found for.
-const unmatched = `
-		SELECT 'no_source', old_path, new_path, '', count(*) OVER () FROM rehome.migration_renames r
-		WHERE plan_id = @plan AND NOT EXISTS (
-			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
-		ORDER BY ordinal LIMIT @kept`
+// unmatched lists the renames that no file is found for, and where one stays that was
+// renamed to there by alias only.
+var unmatched = `
+		SELECT 'no_source', old_path, new_path, coalesce((` + stayedAt("u.old_path") + `), ''), found
+		FROM (
+			SELECT ordinal, old_path, new_path, count(*) OVER () AS found FROM rehome.migration_renames r
+			WHERE plan_id = @plan AND NOT EXISTS (
+				SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
+			ORDER BY ordinal LIMIT @kept) u
+		ORDER BY ordinal`
+
+// stayedAt is the old path of a file whose chunks stayed when a plan of the memory renamed
+// it to a path, or below it.
+func stayedAt(path string) string {
+	return fmt.Sprintf(`
+			SELECT s.old_key FROM rehome.migration_plans o JOIN rehome.migration_paths s USING (plan_id)
+			WHERE o.memory = @memory AND o.status = 'completed' AND (o.way = 'alias_only' OR EXISTS (
+				SELECT FROM rehome.migration_groups g WHERE g.plan_id = o.plan_id AND g.way = 'alias_only'))
+				AND (s.new_key = %[1]s OR starts_with(s.new_key, %[1]s || '/'))
+			ORDER BY o.number DESC, s.old_key LIMIT 1`, path)
+}
 
 // twoToOne lists the files that would go where another goes.
 func twoToOne(fold folder) string {
