@@ -245,7 +245,9 @@ func TestRowsThatStayAreCountedAndNothingElse(t *testing.T) {
 	// Their old path is what they are moved on by, and whoever names the other is told.
 	for _, order := range []func() (string, error){
 		func() (string, error) { return m.plan("", rule("e/cold", "f")) },
-		func() (string, error) { return m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "e/cold"}) },
+		func() (string, error) {
+			return m.transfer("docs", "", resilience.TransferOrder{To: "other", Prefix: "e/cold"})
+		},
 	} {
 		id, err := order()
 		require.Error(t, err)

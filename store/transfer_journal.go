@@ -75,7 +75,7 @@ func (j *journal) checkRows(ctx context.Context) error {
 		return err
 	}
 	if unfit = append(unfit, refused...); len(unfit) > 0 {
-		return problem(ErrUnfit, "memory %s cannot take them: %s. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
+		return problem(ErrUnfit, "memory %s cannot take them: %s. Mend these rows or that table, or leave them out by --prefix. Nothing was moved", j.transfer.target, strings.Join(unfit, "; "))
 	}
 	return j.checkPointers(ctx)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type limits struct {
 	*journal
 	columns map[string]limited
 	mended  bool // triggers may give a row other values before it is looked at
+	acts    bool // triggers may do something to other rows
 }
 
 // limited is a column of the target.
@@ -31,6 +33,7 @@ type limited struct {
 	Default   string   // expression, of the column or of its domain; empty: none
 	Made      string   // expression of a generated column; empty: it is none
 	Of        []string // columns that it is made of
+	Parted    bool     // partitions may make it in ways of their own
 }
 
 // limit is one thing that the target wants of its rows.
@@ -50,22 +53,32 @@ func (j *journal) refuses(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the columns of %s: %w", j.transfer.to.name(), err)
 	}
-	var all []limit
-	for _, read := range []func(context.Context) ([]limit, error){l.checks, l.routes, l.domains, l.demands, l.keys, l.pointers} {
-		some, err := read(ctx)
+	var refused []string
+	for _, look := range []func(context.Context) ([]string, error){l.conditions, l.relations} {
+		some, err := look(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("look at the constraints of %s: %w", j.transfer.to.name(), err)
 		}
-		all = append(all, some...)
+		refused = append(refused, some...)
 	}
-	var refused []string
-	for _, each := range all {
-		why, err := l.broken(ctx, each)
+	return refused, nil
+}
+
+// relations says which rows would be refused for what other rows are.
+func (l *limits) relations(ctx context.Context) (refused []string, err error) {
+	for _, read := range []func(context.Context) ([]limit, error){l.keys, l.pointers} {
+		limits, err := read(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if why != "" && !slices.Contains(refused, why) {
-			refused = append(refused, why)
+		for _, each := range limits {
+			why, err := l.broken(ctx, each)
+			if err != nil {
+				return nil, err
+			}
+			if why != "" {
+				refused = append(refused, why)
+			}
 		}
 	}
 	return refused, nil
@@ -85,7 +98,9 @@ func (j *journal) readLimits(ctx context.Context) (*limits, error) {
 			CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) ELSE '' END,
 			ARRAY(
 				SELECT o.attname::text FROM pg_depend p JOIN pg_attribute o ON o.attrelid = p.refobjid AND o.attnum = p.refobjsubid
-				WHERE a.attgenerated <> '' AND p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refobjid = a.attrelid AND o.attnum <> a.attnum)
+				WHERE a.attgenerated <> '' AND p.refobjid = a.attrelid AND o.attnum <> a.attnum AND (
+					p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)), -- before Postgres 15
+			EXISTS (SELECT FROM pg_class c WHERE c.oid = a.attrelid AND c.relkind = 'p')
 		FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped`, j.transfer.to.name())
 	if err != nil {
@@ -99,8 +114,8 @@ func (j *journal) readLimits(ctx context.Context) (*limits, error) {
 		l.columns[c.Name] = c
 	}
 	return l, j.tx.QueryRow(ctx, parts+`
-		SELECT EXISTS (SELECT FROM parts JOIN pg_trigger g ON g.tgrelid = parts.relid
-			WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7) -- before a row is inserted`, l.inTarget()).Scan(&l.mended)
+		SELECT coalesce(bool_or(g.tgtype & 7 = 7), false), coalesce(bool_or(g.tgtype & 4 = 4), false) -- before a row is inserted; at any time
+		FROM parts JOIN pg_trigger g ON g.tgrelid = parts.relid WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 4 = 4`, l.inTarget()).Scan(&l.mended, &l.acts)
 }
 
 // inTarget are the arguments of a query about the table of the target.
@@ -113,11 +128,7 @@ func (l *limits) broken(ctx context.Context, each limit) (string, error) {
 	if !known {
 		return "", nil
 	}
-	var refused int64
-	var example string
-	err := pgx.BeginFunc(ctx, l.tx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, each.refused(rows), l.args(nil)).Scan(&refused, &example)
-	})
+	refused, example, err := l.count(ctx, each.refused(rows))
 	switch pg, ok := errors.AsType[*pgconn.PgError](err); {
 	case ok && each.fails != "" && strings.HasPrefix(pg.Code, "22"): // a data exception, as the row would meet it
 		return fmt.Sprintf("some chunks %s: %s", each.fails, pg.Message), nil
@@ -129,6 +140,14 @@ func (l *limits) broken(ctx context.Context, each limit) (string, error) {
 	return fmt.Sprintf("%d chunks %s, chunk %s for one", refused, each.says, example), nil
 }
 
+// count asks for a number of rows, and one of them; an error leaves the transaction as it was.
+func (l *limits) count(ctx context.Context, query string) (rows int64, example string, err error) {
+	err = pgx.BeginFunc(ctx, l.tx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, query, l.args(nil)).Scan(&rows, &example)
+	})
+	return rows, example, err
+}
+
 // failsForItself says of an error that an expression makes it, and not the server or the
 // network.
 func failsForItself(pg *pgconn.PgError) bool {
@@ -136,7 +155,7 @@ func failsForItself(pg *pgconn.PgError) bool {
 	case "08", "25", "40", "53", "57", "58":
 		return false
 	}
-	return true
+	return pg.Code != "55P03" // a lock was not to be had
 }
 
 // rows is a query of the rows as they would be in the target, of which it has these columns.
@@ -144,11 +163,14 @@ func failsForItself(pg *pgconn.PgError) bool {
 func (l *limits) rows(columns []string) (query string, known bool) {
 	var needed, made []string
 	for _, name := range columns {
-		if c := l.columns[name]; c.Made == "" {
+		switch c := l.columns[name]; {
+		case c.Made == "":
 			needed = append(needed, name)
-		} else {
+		case c.Parted:
+			return "", false
+		default:
 			needed = append(needed, c.Of...)
-			made = append(made, fmt.Sprintf("(%s)%s AS %s", c.Made, c.Collation, quote(name)))
+			made = append(made, fmt.Sprintf("((%s)::%s)%s AS %s", c.Made, c.Type, c.Collation, quote(name)))
 		}
 	}
 	slices.Sort(needed)
@@ -160,7 +182,7 @@ func (l *limits) rows(columns []string) (query string, known bool) {
 		}
 		values = append(values, fmt.Sprintf("(%s)%s AS %s", value, l.columns[name].Collation, quote(name)))
 	}
-	values = append(values, l.table.id()+` || ' of ' || p.old_path AS `+named)
+	values = append(values, `(`+l.table.id()+` || ' of ' || p.old_path) COLLATE "C" AS `+named)
 	query = fmt.Sprintf("SELECT %s %s OFFSET 0", strings.Join(values, ", "), l.atSources("", "TRUE")) // OFFSET 0: of no rows but these
 	if len(made) > 0 {
 		slices.Sort(made)
@@ -172,27 +194,28 @@ func (l *limits) rows(columns []string) (query string, known bool) {
 // constant is a default that is the same for every row, as Postgres writes it.
 var constant = regexp.MustCompile(`^\(?(-?[0-9.]+|true|false|NULL|'(?:[^'\\]|'')*')\)?(::[\w" .,()\[\]]+)?$`)
 
-// value is what a column that is not generated would hold. It is not known where it has
-// neither a value of the source nor a constant default, or where a trigger may have another
-// than that.
+// value is what a column that is not generated would hold, as a value of the type that its
+// domain, if it has one, is over. It is not known where it has neither a value of the source
+// nor a constant default, or where a trigger may have another than that: what copies are
+// compared by leaves out how often they were used.
 func (l *limits) value(name string) (value string, known bool) {
+	c, ok := l.columns[name]
+	if !ok || c.Made != "" {
+		return "", false
+	}
+	value, known = cmp.Or(c.Default, "NULL"), !l.mended && (c.Default == "" || constant.MatchString(c.Default))
 	at := slices.IndexFunc(l.transfer.fit.Fills, func(f resilience.Fill) bool { return f.Column == name })
 	if at >= 0 {
 		switch f := l.transfer.fit.Fills[at]; f.Means {
 		case resilience.MeansID:
-			return l.transfer.soleID()
+			value, known = l.transfer.soleID()
 		case resilience.MeansOrdinal: // of the journal
-			return "", false
+			known = false
+		case resilience.MeansAccess:
+			value, known = l.transfer.value(f), !l.mended
 		default:
-			return l.transfer.kept(f), true
+			value, known = l.transfer.value(f), true
 		}
 	}
-	switch c, ok := l.columns[name]; {
-	case !ok || l.mended || c.Made != "":
-		return "", false
-	case c.Default == "":
-		return "NULL::" + c.Type, true
-	default:
-		return fmt.Sprintf("(%s)::%s", c.Default, c.Type), constant.MatchString(c.Default)
-	}
+	return fmt.Sprintf("(%s)::%s", value, c.Type), known
 }
