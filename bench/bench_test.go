@@ -37,6 +37,7 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 		`rename of 2000 chunks, batch at 50: apply \| ` + compared + ` \| ≤ 4× \| not judged`,
 		`rename of 2000 chunks, intelligent: apply \| ` + compared + ` \| ≤ 1.5× \| not judged`,
 		`transfer of 2000 chunks, batch at 1000: copy and verify \| ` + compared + ` \| ≤ 2.1× \| not judged`,
+		`undo of a transfer of 2000 chunks, batch at 1000: restore and delete \| ` + compared + ` \| ≤ 1.7× \| not judged`,
 		`ingest of \d+ files into \d+ chunks, end to end \| .* \| ≤ 2× \| not judged`,
 		`rehome.current_path among 2000 aliases and 2000 files \| .* \| ≥ 0.7× \| (not judged|skipped: .*)`,
 	}
@@ -48,6 +49,7 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 			`rename of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
 			`renames of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`transfer of 3000 small chunks, batch at 1000: copy and verify \| `+compared+` \| ≤ 2.1× \| not judged`,
+			`undo of a transfer of 3000 small chunks, batch at 1000: restore and delete \| `+compared+` \| ≤ 1.7× \| not judged`,
 			`transfer of 3000 small chunks, batch at 1000: Temporal events in a million rows \| \| [1-9]\d* \| \| \| ≤ 300 \| not judged`,
 			`transfers of 3000 small chunks: memory of the worker at its peak \| (\| [1-9]\d* MiB \| \| \| ≤ 128 MiB \| not judged|.* skipped: .*)`,
 			`intelligent on a shape of 96000 rows, plain table: apply, beside (immediate|batch) \| `+compared+` \| ≤ 1.15× \| not judged`,
@@ -153,27 +155,35 @@ func TestSidesTakeTurnsAndStartFromTheSameState(t *testing.T) {
 			byHand = byHand[1:]
 			return took, nil
 		},
+		back: func(context.Context) (float64, error) { note("plain back"); return 4, nil },
 		ours: []side{
-			{[]figure{{"first", seconds, aim{}}, {"second", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("ours"); return []float64{6, 12}, nil }},
-			{[]figure{{"third", seconds, aim{}}}, func(context.Context) ([]float64, error) { note("other"); return []float64{18}, nil }},
+			{
+				figures: []figure{{"first", seconds, aim{}}, {"second", seconds, aim{}}},
+				run:     func(context.Context) ([]float64, error) { note("ours"); return []float64{6, 12}, nil },
+			},
+			{
+				figures: []figure{{"third", seconds, aim{}}},
+				run:     func(context.Context) ([]float64, error) { note("other"); return []float64{18, 8}, nil },
+				back:    []figure{{"undone", seconds, aim{}}},
+			},
 		},
 	}
 	r := &rig{scale: scale{rounds: 2, warmUps: 1}, talk: io.Discard, warm: map[string]bool{}}
 	rows, err := work.run(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"reset", "other", "reset", "plain", "reset", "ours", "reset", "plain", // does not count
-		"reset", "plain", "reset", "ours", "reset", "plain", "reset", "other",
-		"reset", "other", "reset", "plain", "reset", "ours", "reset", "plain",
+		"reset", "other", "reset", "plain", "plain back", "reset", "ours", "reset", "plain", "plain back", // does not count
+		"reset", "plain", "plain back", "reset", "ours", "reset", "plain", "plain back", "reset", "other",
+		"reset", "other", "reset", "plain", "plain back", "reset", "ours", "reset", "plain", "plain back",
 	}, order)
-	for i, want := range [][]float64{{3, 1}, {6, 2}, {9, 3}} {
+	for i, want := range [][]float64{{3, 1}, {6, 2}, {9, 3}, {2, 2}} {
 		require.Equal(t, want, rows[i].outcomes)
 	}
 
 	order = nil
 	_, err = work.run(t.Context(), r)
 	require.NoError(t, err)
-	require.Len(t, order, 16, "it is warm")
+	require.Len(t, order, 20, "it is warm")
 }
 
 func TestBadArgumentsAreRefused(t *testing.T) {

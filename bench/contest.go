@@ -15,7 +15,9 @@ type contest struct {
 	// plain does the work by hand, once in each round beside each of ours; nil where
 	// ours are compared with each other alone.
 	plain func(context.Context) (float64, error)
-	ours  []side
+	// back undoes by hand what plain did, some time later; nil where none of ours do.
+	back func(context.Context) (float64, error)
+	ours []side
 }
 
 // side is one way in which rehome does the work.
@@ -23,6 +25,8 @@ type side struct {
 	figures []figure
 	// run does it and returns a measure for each figure.
 	run func(context.Context) ([]float64, error)
+	// back are figures after those, of undoing it, which is compared with that by hand.
+	back []figure
 }
 
 // run measures all sides in each round, after a round that does not count: a
@@ -31,9 +35,11 @@ type side struct {
 // find a machine that the first has warmed.
 func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	var rows []row
+	var ways []way // of the rows
 	for _, s := range c.ours {
-		for _, f := range s.figures {
+		for i, f := range slices.Concat(s.figures, s.back) {
 			rows = append(rows, row{figure: f})
+			ways = append(ways, map[bool]way{true: there, false: andBack}[i < len(s.figures)])
 		}
 	}
 	warmUps := r.warmUps
@@ -46,7 +52,7 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 			return nil, err
 		}
 		for i := range rows {
-			rows[i].add(plain, ours[i])
+			rows[i].add(plain[ways[i]], ours[i])
 			r.say("  round %d: %s: %s", round+1, rows[i].what, rows[i].last())
 		}
 		if round < 0 {
@@ -61,18 +67,36 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	return rows, nil
 }
 
+// way is what is measured of a work: that it is done, and that it is undone.
+type way int
+
+const (
+	there way = iota
+	andBack
+)
+
+// byHand is how long each way takes by hand.
+func (c contest) byHand(ctx context.Context) (took [2]float64, err error) {
+	if took[there], err = c.plain(ctx); err == nil && c.back != nil {
+		took[andBack], err = c.back(ctx)
+	}
+	return took, err
+}
+
 // round measures every side once, each from the same state, and the work by hand
-// beside each of them, of which it returns the median: the pace of a machine
+// beside each of them, of which it returns the medians: the pace of a machine
 // changes within the minutes that a round takes.
-func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours []float64, err error) {
+func (c contest) round(ctx context.Context, reversed bool) (plain [2]float64, ours []float64, err error) {
 	measures := make([][]float64, len(c.ours))
-	var byHand []float64
+	var byHand [2][]float64
 	var turns []func() error
 	for i, s := range c.ours {
 		if c.plain != nil {
 			turns = append(turns, func() error {
-				took, err := c.plain(ctx)
-				byHand = append(byHand, took)
+				took, err := c.byHand(ctx)
+				for way := range took {
+					byHand[way] = append(byHand[way], took[way])
+				}
 				return err
 			})
 		}
@@ -83,14 +107,16 @@ func (c contest) round(ctx context.Context, reversed bool) (plain float64, ours 
 	}
 	for _, turn := range turns {
 		if err := c.reset(ctx); err != nil {
-			return 0, nil, fmt.Errorf("bring back the state to start from: %w", err)
+			return plain, nil, fmt.Errorf("bring back the state to start from: %w", err)
 		}
 		if err := turn(); err != nil {
-			return 0, nil, err
+			return plain, nil, err
 		}
 	}
 	if c.plain != nil {
-		plain = median(byHand)
+		for way := range plain {
+			plain[way] = median(byHand[way])
+		}
 	}
 	return plain, slices.Concat(measures...), nil
 }

@@ -47,7 +47,7 @@ func currentPath(ctx context.Context, r *rig) ([]row, error) {
 		plain: func(ctx context.Context) (float64, error) {
 			return b.pgbench(ctx, `SELECT current FROM paths WHERE path = %s`)
 		},
-		ours: []side{{[]figure{f}, func(ctx context.Context) ([]float64, error) {
+		ours: []side{{figures: []figure{f}, run: func(ctx context.Context) ([]float64, error) {
 			rate, err := b.pgbench(ctx, `SELECT rehome.current_path('`+b.memory+`', %s)`)
 			return []float64{rate}, err
 		}}},

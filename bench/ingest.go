@@ -37,7 +37,7 @@ func ingest(ctx context.Context, r *rig) ([]row, error) {
 	rows, err := contest{
 		reset: b.reset,
 		plain: b.plain,
-		ours:  []side{{[]figure{{"ingest, end to end", seconds, atMost(2.0)}}, b.ours}},
+		ours:  []side{{figures: []figure{{"ingest, end to end", seconds, atMost(2.0)}}, run: b.ours}},
 	}.run(ctx, r)
 	if err != nil {
 		return nil, err

@@ -109,7 +109,7 @@ func (b *renaming) side(strategy string, batch int, apply float64) side {
 	if strategy == string(resilience.Batch) {
 		way = fmt.Sprintf("batch at %d", batch)
 	}
-	return side{b.figures(way, apply), func(ctx context.Context) ([]float64, error) {
+	return side{figures: b.figures(way, apply), run: func(ctx context.Context) ([]float64, error) {
 		plan, took, err := b.migrate(ctx, strategy, batch)
 		return measures(plan, took), err
 	}}
@@ -138,7 +138,7 @@ func (b *renaming) batchAndBack(l limits) side {
 // comparingAll renames by batch and compares every chunk with what it was.
 func (b *renaming) comparingAll() side {
 	what := fmt.Sprintf("rename of %s, batch at 1000, every chunk compared: ", b.crop)
-	return side{[]figure{{what + "apply", seconds, aim{}}}, func(ctx context.Context) (took []float64, err error) {
+	return side{figures: []figure{{what + "apply", seconds, aim{}}}, run: func(ctx context.Context) (took []float64, err error) {
 		if err := b.exec(ctx, `INSERT INTO rehome.settings (key, value) VALUES ('compare_one_in', '1')`); err != nil {
 			return nil, err
 		}

@@ -119,7 +119,7 @@ func (s *shaped) compare(ctx context.Context) ([]row, error) {
 	}
 	contest := contest{reset: s.reset}
 	measure := func(way string, run func(context.Context) (float64, error)) {
-		contest.ours = append(contest.ours, side{[]figure{{way, seconds, aim{}.by(alone)}}, func(ctx context.Context) ([]float64, error) {
+		contest.ours = append(contest.ours, side{figures: []figure{{way, seconds, aim{}.by(alone)}}, run: func(ctx context.Context) ([]float64, error) {
 			took, err := run(ctx)
 			return []float64{took}, err
 		}})

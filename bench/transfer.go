@@ -14,6 +14,8 @@ var transferNotes = []string{
 	"**copy and verify**: first batch to last commit by the server's clock. Each batch compares every copy with what it was to be.",
 	"A transfer's end to end is that and planning, the switch, and the source rows' way into quarantine.",
 	"By hand a transfer is one `INSERT … SELECT` that fills the same columns.",
+	"**restore and delete**, of an undo: first batch that brings source rows home from quarantine to last commit of those that take copies away, by the server's clock; the references that are switched back in between, too. A copy goes only when it is still what it was made, and its source row is at home.",
+	"By hand an undo is a transaction that puts the rows of a table that they were set aside in back by one `INSERT … SELECT`, deletes the rows with their paths from the target, whatever those are by now, and drops that table. Both undo after a vacuum and a checkpoint.",
 }
 
 // transfer takes all chunks of a memory to another, whose table keeps them in
@@ -41,11 +43,20 @@ func (b *transferring) contest(ctx context.Context) ([]row, error) {
 		return nil, fmt.Errorf("fill the source: %w", err)
 	}
 	what := fmt.Sprintf("transfer of %s, batch at 1000: ", b.crop)
-	return contest{kind: "transfer", reset: b.reset, plain: b.plain, ours: []side{{[]figure{
-		{what + "copy and verify", seconds, atMost(2.1)},
-		{what + "planning", seconds, aim{}},
-		{what + "end to end", seconds, aim{}},
-	}, b.ours}}}.run(ctx, b.rig)
+	back := fmt.Sprintf("undo of a transfer of %s, batch at 1000: ", b.crop)
+	return contest{kind: "transfer", reset: b.reset, plain: b.plain, back: b.plainBack, ours: []side{{
+		figures: []figure{
+			{what + "copy and verify", seconds, atMost(2.1)},
+			{what + "planning", seconds, aim{}},
+			{what + "end to end", seconds, aim{}},
+		},
+		run: b.ours,
+		back: []figure{
+			{back + "restore and delete", seconds, atMost(1.7)},
+			{back + "planning", seconds, aim{}},
+			{back + "end to end", seconds, aim{}},
+		},
+	}}}.run(ctx, b.rig)
 }
 
 // transferring are two memories of different shape. The rows of the source are
@@ -94,7 +105,15 @@ func (b *transferring) prepare(ctx context.Context) error {
 func (b *transferring) memory(table string) string { return fmt.Sprintf("%s-%d", table, b.crop.rows) }
 
 func (b *transferring) reset(ctx context.Context) error {
-	return b.exec(ctx, forget, `TRUNCATE public.notes, public.documents`, `INSERT INTO public.notes SELECT * FROM public.kept`, `VACUUM ANALYZE`, `CHECKPOINT`)
+	err := b.exec(ctx, forget, `TRUNCATE public.notes, public.documents`, `INSERT INTO public.notes SELECT * FROM public.kept`)
+	if err != nil {
+		return err
+	}
+	return b.settle(ctx)
+}
+
+func (b *transferring) settle(ctx context.Context) error {
+	return b.exec(ctx, `VACUUM ANALYZE`, `CHECKPOINT`)
 }
 
 func (b *transferring) plain(ctx context.Context) (float64, error) {
@@ -116,7 +135,11 @@ func (b *transferring) ours(ctx context.Context) ([]float64, error) {
 		return nil, err
 	}
 	b.workflow = plan.WorkflowID
-	return measures(plan, took), b.agree(ctx)
+	if err := b.agree(ctx); err != nil {
+		return nil, err
+	}
+	back, err := b.oursBack(ctx, plan.ID)
+	return append(measures(plan, took), back...), err
 }
 
 // agree checks that whoever has just filled the target filled it as the other did.
