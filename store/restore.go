@@ -92,6 +92,7 @@ func (s *Store) Restore(ctx context.Context, memory string, filter QuarantineFil
 type restoration struct {
 	memory resilience.Memory
 	from   string
+	free   bool // their files are not gone: nothing is to be held
 	twin   twin
 	back   taken
 	left   []resilience.LeftOver
@@ -114,8 +115,8 @@ func (r *restoration) batch(ctx context.Context, tx pgx.Tx, ids []int64) (err er
 		return err
 	}
 	// What a statement has put in or taken out, the planner takes for one row, and
-	// compares each with every other.
-	if _, err := tx.Exec(ctx, checkAtOnce+`; SET LOCAL enable_nestloop = off`); err != nil {
+	// compares each with every other, unless it has a better way. Batches may have none.
+	if _, err := tx.Exec(ctx, checkAtOnce+`; SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on`); err != nil {
 		return err
 	}
 	why := map[int64]string{}
@@ -146,12 +147,17 @@ func (r *restoration) batch(ctx context.Context, tx pgx.Tx, ids []int64) (err er
 // locked first, so of two who restore at once one finds nothing left to do.
 func (r *restoration) insert(ctx context.Context, tx pgx.Tx, ids []int64) error {
 	t := table{r.memory.Mapping}
+	before, hash, holding := "", t.hash(), hold
+	if r.free {
+		before, holding = held, holdStill
+		hash = fmt.Sprintf("CASE WHEN %s = ANY (ARRAY(SELECT chunk_id FROM held)) THEN %s END", t.id(), hash)
+	}
 	query := fmt.Sprintf(`
 		WITH asked AS MATERIALIZED (
 			SELECT quarantine_id, chunk_id, bytes FROM rehome.quarantine
 			WHERE quarantine_id = ANY (@ids) AND restored_at IS NULL FOR UPDATE),
 		newest AS MATERIALIZED (
-			SELECT DISTINCT ON (chunk_id) quarantine_id, chunk_id, bytes FROM asked ORDER BY chunk_id, quarantine_id DESC),
+			SELECT DISTINCT ON (chunk_id) quarantine_id, chunk_id, bytes FROM asked ORDER BY chunk_id, quarantine_id DESC),%[11]s
 		back AS (
 			INSERT INTO %[1]s AS t (%[2]s) OVERRIDING SYSTEM VALUE
 			SELECT %[3]s FROM newest n JOIN %[4]s w ON w.%[5]s = n.quarantine_id WHERE w.%[5]s = ANY (@ids) AND %[6]s
@@ -163,14 +169,10 @@ func (r *restoration) insert(ctx context.Context, tx pgx.Tx, ids []int64) error 
 			UPDATE rehome.quarantine SET restored_at = now() WHERE quarantine_id = ANY (@ids) AND quarantine_id IN (SELECT quarantine_id FROM came)),
 		left_twin AS (
 			DELETE FROM %[4]s WHERE %[5]s = ANY (@ids) AND %[5]s IN (SELECT quarantine_id FROM came)),
-		holding AS (
-			INSERT INTO rehome.holds (memory, chunk_id, reason, locator, content_hash)
-			SELECT @memory, chunk_id, 'restored', locator, content_hash FROM back
-			ON CONFLICT (memory, chunk_id) DO UPDATE SET (locator, content_hash) = (excluded.locator, excluded.content_hash)
-			WHERE holds.content_hash IS NOT NULL)
+		holding AS (%[10]s)
 		SELECT coalesce(array_agg(chunk_id), '{}'), coalesce(sum(bytes), 0)::bigint, (SELECT count(*) FROM back) FROM came`,
 		t.name(), list(r.twin.origin, ""), list(r.twin.origin, "w."), r.twin.table(), twinLink, r.notReadAgain(),
-		t.id(), t.path(), t.hash())
+		t.id(), t.path(), hash, holding, before)
 	var back taken
 	var inserted int
 	err := tx.QueryRow(ctx, query, t.args(pgx.NamedArgs{"ids": ids, "memory": r.memory.Name})).Scan(&back.IDs, &back.Bytes, &inserted)
@@ -183,6 +185,25 @@ func (r *restoration) insert(ctx context.Context, tx pgx.Tx, ids []int64) error 
 	r.back.add(back)
 	return nil
 }
+
+// hold holds what comes back.
+const hold = `
+			INSERT INTO rehome.holds (memory, chunk_id, reason, locator, content_hash)
+			SELECT @memory, chunk_id, 'restored', locator, content_hash FROM back
+			ON CONFLICT (memory, chunk_id) DO UPDATE SET (locator, content_hash) = (excluded.locator, excluded.content_hash)
+			WHERE holds.content_hash IS NOT NULL`
+
+// holdStill holds only what already is held until it changes, in the state in which it
+// comes back; held are these.
+const (
+	holdStill = `
+			UPDATE rehome.holds h SET (locator, content_hash) = (b.locator, b.content_hash)
+			FROM back b WHERE h.memory = @memory AND h.chunk_id = b.chunk_id AND h.chunk_id = ANY (ARRAY(SELECT chunk_id FROM held))`
+	held = `
+		held AS MATERIALIZED (
+			SELECT chunk_id FROM rehome.holds
+			WHERE memory = @memory AND content_hash IS NOT NULL AND chunk_id = ANY (ARRAY(SELECT chunk_id FROM newest))),`
+)
 
 // notReadAgain keeps a builtin chunk in quarantine when ingest has made it anew
 // meanwhile: ids tell it nothing, since a chunk that is read in gets a new one.

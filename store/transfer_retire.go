@@ -318,14 +318,8 @@ func (r *Retirer) bringBack(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, 
 	}
 	var result resilience.RestoreResult
 	for from, ids := range chosen {
-		back := restoration{memory: r.memories[r.transfer.source], from: from, result: &result}
+		back := restoration{memory: r.memories[r.transfer.source], from: from, free: true, result: &result}
 		if err := back.batch(ctx, tx, ids); err != nil {
-			return err
-		}
-		// Their files are not gone: nothing is to be held.
-		_, err := tx.Exec(ctx, `
-			DELETE FROM rehome.holds WHERE memory = $1 AND chunk_id = ANY ($2) AND reason = 'restored' AND held_at = now()`, r.transfer.source, back.back.IDs)
-		if err != nil {
 			return err
 		}
 		if err := r.listLeft(ctx, tx, back.left, args, undoing); err != nil {
