@@ -38,6 +38,9 @@ func (a *Database) retire(ctx context.Context, in SliceInput, wish resilience.Wi
 		order.end, order.step = func(w resilience.Watermark) bool { return w.Last == 0 }, retirer.Revert
 	}
 	at, err = a.slice(ctx, in, at, order)
+	if err == nil {
+		err = a.Store.Settle(ctx, in.Migration)
+	}
 	return at, classify("take the chunks out of their memory", err)
 }
 

@@ -146,7 +146,7 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 	defer conn.Release()
 	watch := r.store.start(ctx, conn, b.Gentle)
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, batchGuards, args); err != nil {
+		if _, err := tx.Exec(ctx, batchGuards+unawaited, args); err != nil {
 			return err
 		}
 		var lo, hi int64
