@@ -161,7 +161,7 @@ func (t *transfer) uncopyStatement(undoing bool, columns writable) string {
 			SELECT p.*, p.safe AND same AND more = '' AS ours
 			FROM (
 				SELECT p.*, t.ctid IS NOT NULL AS present, coalesce({written} = p.made, false) AS same, {written beside} AS more
-				FROM safe p LEFT JOIN {target} t ON {is target}) p),` + home + `
+				FROM safe p LEFT JOIN {target} t ON {is target} OFFSET 0) p),` + home + ` -- OFFSET 0: or the copy would be hashed twice
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
 			SELECT @plan, ordinal, CASE WHEN present THEN 'conflict' ELSE 'vanished' END, {undoing}, CASE WHEN present THEN 'its chunk is not at home' ELSE '' END
