@@ -18,7 +18,7 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 	var out strings.Builder
 	args := []string{"-quick", "-out", file}
 	if testing.Short() {
-		args = append(args, "-only", "rename,transfer,ingest,current_path")
+		args = append(args, "-only", "rename,rename_list,transfer,ingest,current_path")
 	}
 	require.NoError(t, run(t.Context(), args, &out, t.Output()))
 
@@ -36,6 +36,10 @@ func TestQuickRunWritesEveryRow(t *testing.T) {
 		`rename of 2000 chunks, undo of batch at 1000: apply \| ` + compared + ` \| ≤ 1.7× \| not judged`,
 		`rename of 2000 chunks, batch at 50: apply \| ` + compared + ` \| ≤ 4× \| not judged`,
 		`rename of 2000 chunks, intelligent: apply \| ` + compared + ` \| ≤ 1.5× \| not judged`,
+		`rename of 3000 small chunks by a list of 300 files, immediate: apply \| ` + compared + ` \| ≤ 1.35× \| not judged`,
+		`rename of 3000 small chunks by a list of 300 files, batch at 1000: apply \| ` + compared + ` \| ≤ 1.5× \| not judged`,
+		`rename of 3000 small chunks by a list of 300 files, batch at 1000: planning \| ` + compared + ` \| ≤ 0.5× \| not judged`,
+		`rename of 3000 small chunks by a list of 300 files, undo of batch at 1000: apply \| ` + compared + ` \| ≤ 1.7× \| not judged`,
 		`transfer of 2000 chunks, batch at 1000: copy and verify \| ` + compared + ` \| ≤ 2.1× \| not judged`,
 		`undo of a transfer of 2000 chunks, batch at 1000: restore and delete \| ` + compared + ` \| ≤ 1.7× \| not judged`,
 		`ingest of \d+ files into \d+ chunks, end to end \| .* \| ≤ 2× \| not judged`,

@@ -53,13 +53,17 @@ func (c crop) fill(ctx context.Context, r *rig, table pgx.Identifier, dir string
 			embedding[d] = random.Float32()*2 - 1
 		}
 		file, size := i/c.perFile, c.least+random.IntN(c.most-c.least+1)
-		path := fmt.Sprintf("%s/section-%04d/page-%06d.md", dir, file/filesPerDir, file)
 		from := i * c.most % (len(source) - c.most)
 		content := strings.ToValidUTF8(source[from:from+size], "?") // a cut may go through a letter
-		return append(slices.Clone(all), path, i%c.perFile, content, embedding), nil
+		return append(slices.Clone(all), fileAt(dir, file), i%c.perFile, content, embedding), nil
 	}
 	_, err = r.pool.CopyFrom(ctx, table, columns, pgx.CopyFromSlice(c.rows, row))
 	return err
+}
+
+// fileAt is the path of a file of those below a directory.
+func fileAt(dir string, file int) string {
+	return fmt.Sprintf("%s/section-%04d/page-%06d.md", dir, file/filesPerDir, file)
 }
 
 // What migrations leave behind; what refers to a plan goes with it.

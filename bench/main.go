@@ -38,6 +38,7 @@ type benchmark struct {
 var benchmarks = slices.Concat([]benchmark{
 	{"rename", renameNotes, rename},
 	{"rename_many", nil, renameMany},
+	{"rename_list", renameListNotes, renameList},
 	{"transfer", transferNotes, transfer},
 	{"transfer_many", nil, transferMany},
 	{"ingest", ingestNotes, ingest},

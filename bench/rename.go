@@ -28,6 +28,9 @@ func rename(ctx context.Context, r *rig) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.pair(ctx); err != nil {
+		return nil, err
+	}
 	return b.contest(limits{immediate: 1.35, batch: 1.5, small: 4, undo: 1.7, intelligent: 1.5}).run(ctx, r)
 }
 
@@ -36,6 +39,9 @@ func rename(ctx context.Context, r *rig) ([]row, error) {
 func renameMany(ctx context.Context, r *rig) ([]row, error) {
 	b, err := newRenaming(ctx, r, "renamed-many", r.small())
 	if err != nil {
+		return nil, err
+	}
+	if err := b.pair(ctx); err != nil {
 		return nil, err
 	}
 	r.forgetPeak()
@@ -58,15 +64,19 @@ type renaming struct {
 	*rig
 	memory   string
 	crop     crop
+	what     string // the work, as the table has it
 	at, to   string
-	workflow string // of the last migration by batch at 1000
+	plain    func(context.Context) error // does it by hand
+	order    func() []string             // tells the command what to do
+	workflow string                      // of the last migration by batch at 1000
 }
 
 // newRenaming fills a memory. Behind it in the table's index stands another: into the
 // last page of an index entries go without a search, and one direction of the rename
-// would be the cheaper one. The pairs for the plain statement serve both ways.
+// would be the cheaper one.
 func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming, error) {
-	b := &renaming{rig: r, memory: memory, crop: c, at: "guide", to: "pages"}
+	b := &renaming{rig: r, memory: memory, crop: c, what: fmt.Sprintf("rename of %s", c), at: "guide", to: "pages"}
+	b.plain, b.order = b.updatePairs, func() []string { return []string{"--rename", b.at + "=" + b.to} }
 	if err := r.addMemory(ctx, memory); err != nil {
 		return nil, err
 	}
@@ -81,15 +91,19 @@ func newRenaming(ctx context.Context, r *rig, memory string, c crop) (*renaming,
 	if err := r.addMemory(ctx, next); err != nil {
 		return nil, err
 	}
-	return b, r.exec(ctx,
-		fmt.Sprintf(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT '%s', i || '.md', 1, 'the end' FROM generate_series(1, 5000) i`, next),
+	return b, r.exec(ctx, fmt.Sprintf(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT '%s', i || '.md', 1, 'the end' FROM generate_series(1, 5000) i`, next))
+}
+
+// pair makes the table for the plain statement, which serves both ways.
+func (b *renaming) pair(ctx context.Context) error {
+	return b.exec(ctx,
 		`DROP TABLE IF EXISTS pairs`,
-		fmt.Sprintf(`CREATE TABLE pairs AS SELECT id, path AS %s, '%[2]s' || substr(path, length('%[1]s') + 1) AS %[2]s FROM rehome.chunks WHERE memory = '%[3]s'`, b.at, b.to, memory),
+		fmt.Sprintf(`CREATE TABLE pairs AS SELECT id, path AS %s, '%[2]s' || substr(path, length('%[1]s') + 1) AS %[2]s FROM rehome.chunks WHERE memory = '%[3]s'`, b.at, b.to, b.memory),
 		`ALTER TABLE pairs ADD PRIMARY KEY (id)`)
 }
 
 func (b *renaming) contest(l limits) contest {
-	return contest{kind: "rename", reset: b.reset, plain: b.plain, ours: []side{
+	return contest{kind: "rename", reset: b.reset, plain: b.byHand, ours: []side{
 		b.side("immediate", 0, l.immediate), // it has no size to be told
 		b.batchAndBack(l),
 		b.comparingAll(),
@@ -100,7 +114,7 @@ func (b *renaming) contest(l limits) contest {
 
 // figures of one way to rename.
 func (b *renaming) figures(way string, apply float64) []figure {
-	what := fmt.Sprintf("rename of %s, %s: ", b.crop, way)
+	what := fmt.Sprintf("%s, %s: ", b.what, way)
 	return []figure{{what + "apply", seconds, atMost(apply)}, {what + "planning", seconds, atMost(0.5)}, {what + "end to end", seconds, aim{}}}
 }
 
@@ -137,7 +151,7 @@ func (b *renaming) batchAndBack(l limits) side {
 
 // comparingAll renames by batch and compares every chunk with what it was.
 func (b *renaming) comparingAll() side {
-	what := fmt.Sprintf("rename of %s, batch at 1000, every chunk compared: ", b.crop)
+	what := b.what + ", batch at 1000, every chunk compared: "
 	return side{figures: []figure{{what + "apply", seconds, aim{}}}, run: func(ctx context.Context) (took []float64, err error) {
 		if err := b.exec(ctx, `INSERT INTO rehome.settings (key, value) VALUES ('compare_one_in', '1')`); err != nil {
 			return nil, err
@@ -187,10 +201,14 @@ func (b *renaming) moved(ctx context.Context) error {
 	return nil
 }
 
-func (b *renaming) plain(ctx context.Context) (float64, error) {
-	began := time.Now()
-	_, err := b.pool.Exec(ctx, strings.NewReplacer("{at}", b.at, "{to}", b.to).Replace(
+func (b *renaming) updatePairs(ctx context.Context) error {
+	return b.exec(ctx, strings.NewReplacer("{at}", b.at, "{to}", b.to).Replace(
 		`UPDATE rehome.chunks c SET path = p.{to} FROM pairs p WHERE p.id = c.id AND c.path = p.{at}`))
+}
+
+func (b *renaming) byHand(ctx context.Context) (float64, error) {
+	began := time.Now()
+	err := b.plain(ctx)
 	took := time.Since(began)
 	if err != nil {
 		return 0, fmt.Errorf("rename by hand: %w", err)
@@ -199,8 +217,8 @@ func (b *renaming) plain(ctx context.Context) (float64, error) {
 }
 
 func (b *renaming) migrate(ctx context.Context, strategy string, batch int) (resilience.Plan, time.Duration, error) {
-	return b.finished(ctx, "migrate", "--memory", b.memory, "--strategy", strategy, "--approve",
-		"--rename", b.at+"="+b.to, "--batch-size", strconv.Itoa(batch))
+	args := []string{"migrate", "--memory", b.memory, "--strategy", strategy, "--approve", "--batch-size", strconv.Itoa(batch)}
+	return b.finished(ctx, append(args, b.order()...)...)
 }
 
 func (b *renaming) undo(ctx context.Context, migration string) (resilience.Plan, time.Duration, error) {
