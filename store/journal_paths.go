@@ -96,7 +96,9 @@ func (j *journal) rules(ctx context.Context) (string, error) {
 	if few {
 		return `JOIN rehome.migration_renames r ON r.plan_id = @plan AND (s.key = r.old_path OR starts_with(s.key, r.old_path || '/'))`, err
 	}
-	return `CROSS JOIN LATERAL unnest(rehome.path_prefixes(s.key)) AS way (path)
+	// A rename of the path itself is the longest there can be: what is above it need not be looked for.
+	return `LEFT JOIN rehome.migration_renames own ON own.plan_id = @plan AND own.old_path = s.key
+			CROSS JOIN LATERAL unnest(CASE WHEN own.old_path IS NULL THEN rehome.path_prefixes(s.key) ELSE ARRAY[s.key] END) AS way (path)
 			JOIN rehome.migration_renames r ON r.plan_id = @plan AND r.old_path = way.path`, err
 }
 
@@ -227,7 +229,7 @@ func places(of string) string {
 func (j *journal) findOwners(ctx context.Context) error {
 	_, err := j.find(ctx, `
 		WITH live AS (`+places(`p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`)+`),
-		mine AS (`+places(`p.plan_id = @plan`)+`),
+		mine AS (`+places(`p.plan_id = @plan AND (SELECT EXISTS (SELECT FROM live))`)+`), -- without others no path is taken apart
 		met AS (
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
 			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path AND l.memory = m.memory
