@@ -71,20 +71,18 @@ func (s *Store) Retired(ctx context.Context, plan string) (resilience.Watermark,
 	return at, nil
 }
 
-// retirement is the watermark of the last step, fenced like that of the moves:
-// an abort, which raises the epoch, waits for the batch in flight.
+// retirement is the watermark of the last step, fenced like that of the moves, and with
+// batches like theirs: an abort, which raises the epoch, waits for the batch in flight.
 const retirement = `
-	WITH g AS MATERIALIZED (
-		SELECT total, epoch, wish, CASE WHEN throttle_until > now() THEN throttle_rate ELSE rate END AS rate,
-			coalesce(CASE WHEN throttle_until > now() THEN throttle_batch END, nullif(@batch::integer, 0), batch_size) AS batch
+	WITH p AS MATERIALIZED (` + pace + `, total, epoch, wish
 		FROM rehome.migration_progress WHERE plan_id = @plan AND epoch = @epoch FOR UPDATE)
 	UPDATE rehome.migration_transfers x SET retired = %s
-	FROM g WHERE x.plan_id = @plan AND x.retired = @at AND %s
-	RETURNING least(@at::bigint, x.retired), greatest(@at::bigint, x.retired), x.retired, g.total, g.epoch, g.wish, g.rate`
+	FROM p WHERE x.plan_id = @plan AND x.retired = @at AND %s
+	RETURNING least(@at::bigint, x.retired), greatest(@at::bigint, x.retired), x.retired, p.total, p.epoch, p.wish, p.rate`
 
 var (
-	retireOn   = fmt.Sprintf(retirement, "least(g.total, x.retired + g.batch)", "g.wish = 'run' AND x.retired < g.total")
-	retireBack = fmt.Sprintf(retirement, "greatest(0, x.retired - g.batch)", "g.wish = 'undo' AND x.retired > 0")
+	retireOn   = fmt.Sprintf(retirement, "least(p.total, x.retired + "+rows+")", "p.wish = 'run' AND x.retired < p.total")
+	retireBack = fmt.Sprintf(retirement, "greatest(0, x.retired - "+rows+")", "p.wish = 'undo' AND x.retired > 0")
 )
 
 // Apply does the next batch; see Mover.Apply.
@@ -137,7 +135,7 @@ func (r *Retirer) batch(ctx context.Context, at resilience.Watermark, b Bounds, 
 	if undoing {
 		advance = retireBack
 	}
-	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "gentle": b.Gentle, "patient": b.Patient, "batch_lock": batchLock})
+	args := r.transfer.args(pgx.NamedArgs{"at": at.Last, "epoch": at.Epoch, "batch": b.Batch, "rate": b.Rate, "gentle": b.Gentle, "patient": b.Patient, "batch_lock": batchLock})
 	r.took = Took{}
 	conn, err := r.store.pool.Acquire(ctx)
 	if err != nil {
