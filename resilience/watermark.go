@@ -81,6 +81,10 @@ func (p Pace) String() string {
 	return rate
 }
 
+// Somebody is who ordered what nobody says to have ordered: by a form of the web UI that
+// was left empty, say. It is kept apart from what a plan does by itself.
+const Somebody = "an operator"
+
 // Event is one thing that happened to a plan.
 type Event struct {
 	At     time.Time `json:"at"`

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -70,6 +71,7 @@ func (m *migration) checkMoving(order string) error {
 }
 
 func (m *migration) pause(ctx workflow.Context, o Order) (Answer, error) {
+	o = o.signed()
 	m.orders++
 	if err := write(ctx, wanted("Pause", o), "PauseMigration", m.named(o)); err != nil {
 		return Answer{}, err
@@ -89,6 +91,7 @@ func (m *migration) checkResume(workflow.Context, Order) error {
 // resume lets the plan go on as soon as there is a slot for it: the one it had
 // went to others.
 func (m *migration) resume(ctx workflow.Context, o Order) (Answer, error) {
+	o = o.signed()
 	m.orders++
 	var turn activities.Turn
 	if err := ask(ctx, wanted("Go on", o), "ResumeMigration", m.named(o), &turn); err != nil {
@@ -165,8 +168,9 @@ func (m *migration) knowAnew(ctx workflow.Context, strategy resilience.Strategy)
 // change lets another workflow go on with the plan, at the same watermark.
 func (m *migration) change(ctx workflow.Context, n NewStrategy) (Answer, error) {
 	var hash string
-	err := ask(ctx, wanted(fmt.Sprintf("Go on by strategy %s", n.Strategy), Order{Author: n.Author}), "ChangeStrategy",
-		activities.ChangeInput{PlanInput: m.named(Order{Author: n.Author}), Strategy: n.Strategy, Approve: n.Approve}, &hash)
+	o := Order{Author: n.Author}.signed()
+	err := ask(ctx, wanted(fmt.Sprintf("Go on by strategy %s", n.Strategy), o), "ChangeStrategy",
+		activities.ChangeInput{PlanInput: m.named(o), Strategy: n.Strategy, Approve: n.Approve}, &hash)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -193,7 +197,9 @@ func (m *migration) checkThrottle(_ workflow.Context, pace resilience.Pace) erro
 func (m *migration) throttle(ctx workflow.Context, pace resilience.Pace) (Answer, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx) // a run that was cancelled goes back, too
 	defer done()
-	err := write(ctx, wanted("Throttle to "+pace.String(), Order{Author: pace.Author}), "ThrottleMigration",
+	o := Order{Author: pace.Author}.signed()
+	pace.Author = o.Author
+	err := write(ctx, wanted("Throttle to "+pace.String(), o), "ThrottleMigration",
 		activities.ThrottleInput{Origin: m.in.Origin, Migration: m.in.Migration, Pace: pace})
 	switch {
 	case m.phase == undoing || m.aborted != nil:
@@ -217,6 +223,7 @@ func (m *migration) checkAbort(workflow.Context, Order) error {
 // abort turns the plan round at once where it has begun to move, which stops
 // the slice in flight; the main routine then undoes what was done.
 func (m *migration) abort(ctx workflow.Context, o Order) (Answer, error) {
+	o = o.signed()
 	m.aborted = &o
 	switch m.phase {
 	case planning, approving, queueing:
@@ -236,6 +243,13 @@ func wanted(what string, o Order) string {
 		what += ": " + o.Reason
 	}
 	return what
+}
+
+// signed is an order of a person, with who gives it: one who doesn't say is not taken for
+// the plan itself.
+func (o Order) signed() Order {
+	o.Author = cmp.Or(o.Author, resilience.Somebody)
+	return o
 }
 
 // named is an order as activities take it.

@@ -25,7 +25,7 @@ func (m *migration) giveUp(ctx workflow.Context, cause error) bool {
 
 // abortion is the error of a run that a person told to stop.
 func (m *migration) abortion() error {
-	by := cmp.Or(m.aborted.Author, "an operator")
+	by := cmp.Or(m.aborted.Author, resilience.Somebody)
 	text := fmt.Sprintf("aborted by %s", by)
 	if m.aborted.Reason != "" {
 		text += ": " + m.aborted.Reason

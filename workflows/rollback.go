@@ -19,7 +19,7 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 		Tuning: in.Tuning,
 	}
 	var plan resilience.Plan
-	named := activities.PlanInput{Origin: in.Origin, Migration: in.Migration, Author: in.Author, Reason: "rolled back by " + cmp.Or(in.Author, "an operator")}
+	named := activities.PlanInput{Origin: in.Origin, Migration: in.Migration, Author: in.Author, Reason: "rolled back by " + cmp.Or(in.Author, resilience.Somebody)}
 	err := workflow.ExecuteActivity(brief(ctx, "Look at migration "+in.Migration), database.TakeOverMigration, named).Get(ctx, &plan)
 	if err != nil {
 		return resilience.Plan{}, err

@@ -69,12 +69,12 @@ func (m *migration) checkSkip(_ workflow.Context, o Order) error {
 }
 
 func (m *migration) retry(_ workflow.Context, o Order) (Answer, error) {
-	m.stuck.Said = &advice{Order: o}
+	m.stuck.Said = &advice{Order: o.signed()}
 	return Answer{resilience.RollingBack}, nil
 }
 
 func (m *migration) skip(_ workflow.Context, o Order) (Answer, error) {
-	m.stuck.Said = &advice{Order: o, Skip: true}
+	m.stuck.Said = &advice{Order: o.signed(), Skip: true}
 	return Answer{resilience.RollingBack}, nil
 }
 
@@ -111,7 +111,7 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 		if step != moveBack {
 			m.stuck = nil
 			m.mark(ctx)
-			return fmt.Errorf("left out by %s: %s (%s)", cmp.Or(said.Author, "an operator"), said.Reason, message(err))
+			return fmt.Errorf("left out by %s: %s (%s)", cmp.Or(said.Author, resilience.Somebody), said.Reason, message(err))
 		}
 		at, err := m.where(ctx)
 		if err != nil {
