@@ -80,7 +80,7 @@ func TestMigrationActivitiesAreIdempotent(t *testing.T) {
 	twice(a.ChangeStrategy, activities.ChangeInput{PlanInput: named, Strategy: resilience.Gradual, Approve: true})
 	twice(a.ResumeMigration, named)
 	twice(a.ReadWatermark, named)
-	twice(a.ThrottleMigration, activities.ThrottleInput{Migration: "m-1", Pace: resilience.Pace{BatchSize: 6}})
+	twice(a.ThrottleMigration, activities.ThrottleInput{Migration: "m-1", Pace: resilience.Pace{BatchSize: new(6)}})
 	twice(a.MoveSlice, slice)
 	twice(a.SweepMigration, named)
 	twice(a.SwitchAliases, named)

@@ -72,8 +72,8 @@ func TestOnItsWay(t *testing.T) {
 
 func TestPaceIsChecked(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []resilience.Pace{{Rate: -1}, {BatchSize: -1}, {BatchSize: resilience.MaxBatchSize + 1}} {
+	for _, bad := range []resilience.Pace{{}, {Expires: 60}, {Rate: new(-1.0)}, {BatchSize: new(-1)}, {BatchSize: new(resilience.MaxBatchSize + 1)}} {
 		require.Error(t, bad.Check(), bad)
 	}
-	require.NoError(t, resilience.Pace{Rate: 0.5, BatchSize: 1}.Check())
+	require.NoError(t, resilience.Pace{Rate: new(0.5), BatchSize: new(1)}.Check())
 }

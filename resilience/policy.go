@@ -33,14 +33,21 @@ func (p Policy) Check(by Strategy) error {
 	if _, err := ParseHours(p.Hours); err != nil {
 		return err
 	}
-	return Pace{Rate: p.Rate, BatchSize: p.BatchSize}.Check()
+	return Pace{Rate: &p.Rate, BatchSize: &p.BatchSize}.Check()
 }
 
 // Lasting is the policy of a plan as operators have changed it for good.
 func (p Plan) Lasting() Policy {
 	policy := p.Policy
-	if t := p.Throttle; t != nil && t.Until == nil {
-		policy.Rate, policy.BatchSize = t.Rate, cmp.Or(t.BatchSize, policy.BatchSize)
+	t := p.Throttle
+	if t == nil {
+		return policy
+	}
+	if t.Rate != nil && t.Until == nil {
+		policy.Rate = *t.Rate
+	}
+	if t.BatchUntil == nil {
+		policy.BatchSize = cmp.Or(t.batchSize(), policy.BatchSize)
 	}
 	return policy
 }
@@ -55,17 +62,24 @@ func (p Plan) CheckStrategy(next Strategy) error {
 		asked.Hours = ""
 	}
 	if t := p.Throttle; t != nil {
-		asked.BatchSize = t.BatchSize
-		if t.Rate > 0 || t.Until == nil { // else the plan's own rate comes back
-			asked.Rate = t.Rate
+		asked.BatchSize = t.batchSize()
+		if t.rate() > 0 || t.Rate != nil && t.Until == nil { // else the plan's own rate comes back
+			asked.Rate = *t.Rate
 		}
 	}
 	err := asked.Check(next)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case next == Immediate && (asked.Rate > 0 || asked.BatchSize > 0):
-		return fmt.Errorf("migration %s stays with %s: %w; once it moves, pause it and lift its pace for good, `starter migration throttle %s --rate 0`, or leave the strategy as it is", p.ID, p.Strategy, err, p.ID)
+	}
+	var lift string
+	if asked.Rate > 0 {
+		lift += " --rate 0"
+	}
+	if asked.BatchSize > 0 {
+		lift += " --batch-size 0"
+	}
+	if next == Immediate && lift != "" {
+		return fmt.Errorf("migration %s stays with %s: %w; once it moves, pause it and lift its pace for good, `starter migration throttle %s%s`, or leave the strategy as it is", p.ID, p.Strategy, err, p.ID, lift)
 	}
 	return fmt.Errorf("migration %s stays with %s: %w; to do without, put it back with `starter migration abort %s` and plan it anew, or leave the strategy as it is", p.ID, p.Strategy, err, p.ID)
 }
@@ -73,7 +87,7 @@ func (p Plan) CheckStrategy(next Strategy) error {
 // CheckThrottle refuses a pace that a plan's strategy does not keep to. One without
 // bounds is always fine.
 func (p Pace) CheckThrottle(plan string, by Strategy) error {
-	if err := (Policy{Rate: p.Rate, BatchSize: p.BatchSize}).Check(by); err != nil {
+	if err := (Policy{Rate: p.rate(), BatchSize: p.batchSize()}).Check(by); err != nil {
 		return fmt.Errorf("migration %s is not throttled: %w; pause it, let it go on by that with `starter migration strategy %s %s`, and throttle it then", plan, err, plan, Batch)
 	}
 	return nil

@@ -48,8 +48,13 @@ func TestAPlanKeepsWhatWasAskedOfIt(t *testing.T) {
 	t.Parallel()
 	later := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	throttled := func(rate float64, size int, until *time.Time) *resilience.Throttle {
-		return &resilience.Throttle{Pace: resilience.Pace{Rate: rate, BatchSize: size}, Until: until}
+		t := &resilience.Throttle{Pace: resilience.Pace{Rate: &rate}, Until: until, BatchUntil: until}
+		if size > 0 {
+			t.BatchSize = &size
+		}
+		return t
 	}
+	sized := &resilience.Throttle{Pace: resilience.Pace{BatchSize: new(9)}}
 	hours := resilience.Policy{BatchSize: 50, Hours: "22:00-06:00"}
 	rated := resilience.Policy{BatchSize: 50, Rate: 10}
 	lift := "`starter migration throttle m-1 --rate 0`"
@@ -65,7 +70,9 @@ func TestAPlanKeepsWhatWasAskedOfIt(t *testing.T) {
 		{rated, throttled(0, 0, nil), resilience.Immediate, nil},
 		{rated, throttled(0, 0, &later), resilience.Immediate, []string{"rate 10", lift}},
 		{resilience.Policy{}, throttled(7, 0, &later), resilience.Immediate, []string{"rate 7", lift}},
-		{resilience.Policy{}, throttled(0, 9, nil), resilience.Immediate, []string{"batch size 9", lift}},
+		{resilience.Policy{}, throttled(0, 9, nil), resilience.Immediate, []string{"batch size 9", "`starter migration throttle m-1 --batch-size 0`"}},
+		{resilience.Policy{}, sized, resilience.Immediate, []string{"batch size 9", "`starter migration throttle m-1 --batch-size 0`"}},
+		{rated, sized, resilience.Immediate, []string{"rate 10", "`starter migration throttle m-1 --rate 0 --batch-size 0`"}},
 		{resilience.Policy{}, throttled(7, 9, nil), resilience.Intelligent, nil},
 		{hours, nil, resilience.Batch, []string{"only the strategy gradual waits for hours", "`starter migration abort m-1`", "plan it anew"}},
 		{hours, nil, resilience.Intelligent, []string{"only the strategy gradual waits for hours"}},
@@ -89,19 +96,23 @@ func TestAThrottleForGoodIsPartOfThePolicy(t *testing.T) {
 	later := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	plan := resilience.Plan{Policy: resilience.Policy{Rate: 1, BatchSize: 50, Author: "ana"}}
 	require.Equal(t, plan.Policy, plan.Lasting())
-	plan.Throttle = &resilience.Throttle{Until: &later}
+	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: new(0.0)}, Until: &later}
 	require.Equal(t, plan.Policy, plan.Lasting(), "it comes back")
 	plan.Throttle.Until = nil
 	require.Equal(t, resilience.Policy{BatchSize: 50, Author: "ana"}, plan.Lasting())
-	plan.Throttle.BatchSize = 7
+	plan.Throttle.BatchSize = new(7)
 	require.Equal(t, resilience.Policy{BatchSize: 7, Author: "ana"}, plan.Lasting())
+	plan.Throttle.Rate, plan.Throttle.Until = nil, &later
+	require.Equal(t, resilience.Policy{Rate: 1, BatchSize: 7, Author: "ana"}, plan.Lasting(), "only the size is throttled")
+	plan.Throttle.BatchUntil = &later
+	require.Equal(t, plan.Policy, plan.Lasting())
 }
 
 func TestImmediateIsNotThrottled(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, resilience.Pace{Rate: 5, BatchSize: 5}.CheckThrottle("m-1", resilience.Batch))
+	require.NoError(t, resilience.Pace{Rate: new(5.0), BatchSize: new(5)}.CheckThrottle("m-1", resilience.Batch))
 	require.NoError(t, resilience.Pace{Expires: 60}.CheckThrottle("m-1", resilience.Immediate), "it bounds nothing")
-	for _, pace := range []resilience.Pace{{Rate: 5}, {BatchSize: 5}} {
+	for _, pace := range []resilience.Pace{{Rate: new(5.0)}, {BatchSize: new(5)}} {
 		err := pace.CheckThrottle("m-1", resilience.Immediate)
 		require.ErrorContains(t, err, "m-1 is not throttled")
 		require.ErrorContains(t, err, "`starter migration strategy m-1 batch`")

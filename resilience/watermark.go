@@ -2,7 +2,9 @@ package resilience
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -32,18 +34,20 @@ type Watermark struct {
 	Check *HealthCheck `json:"check,omitempty"` // the look with which that slice ended, when it minded the server's health
 }
 
-// Pace bounds how fast a plan moves.
+// Pace bounds how fast a plan moves. As an order it leaves as it is what is nil.
 type Pace struct {
-	Rate      float64 `json:"rate"`                 // rows a second; 0 is unlimited
-	BatchSize int     `json:"batch_size,omitempty"` // rows in one transaction; 0 leaves it as it is
-	Author    string  `json:"author,omitempty"`
-	Expires   Seconds `json:"expires,omitempty"` // after so many seconds the plan's own pace is in force again; 0: never
+	Rate      *float64 `json:"rate,omitempty"`       // rows a second; 0 is unlimited
+	BatchSize *int     `json:"batch_size,omitempty"` // rows in one transaction; 0 is the plan's own size
+	Author    string   `json:"author,omitempty"`
+	Expires   Seconds  `json:"expires,omitempty"` // after so many seconds the plan's own is in force again, in place of what the order says; 0: never
 }
 
-// Throttle is a pace that somebody asked for while the plan ran.
+// Throttle is the pace that people asked for while the plan ran: what is nil is the plan's
+// own. Rate and batch size may be of two orders, and end each in its time.
 type Throttle struct {
 	Pace
-	Until *time.Time `json:"until,omitempty"` // from then on the plan's own pace is in force again; nil: never
+	Until      *time.Time `json:"until,omitempty"`       // from then on the plan's own rate is in force again; nil: never
+	BatchUntil *time.Time `json:"batch_until,omitempty"` // likewise of the batch size
 }
 
 // Seconds is a duration as a person writes it into JSON.
@@ -54,31 +58,56 @@ func (s Seconds) Seconds() float64 { return float64(s) }
 
 // Check refuses a pace that cannot be kept.
 func (p Pace) Check() error {
-	if p.Rate < 0 || p.Rate != p.Rate {
-		return fmt.Errorf("rate %v: want rows a second, 0 for no bound", p.Rate)
+	if p.Rate == nil && p.BatchSize == nil {
+		return errors.New("a pace without anything in it: want a rate, a batch size or both")
+	}
+	if r := p.rate(); r < 0 || r != r {
+		return fmt.Errorf("rate %v: want rows a second, 0 for no bound", r)
 	}
 	if p.Expires < 0 || p.Expires != p.Expires {
 		return fmt.Errorf("expiry after %v seconds: want more than 0, or 0 for never", float64(p.Expires))
 	}
-	if p.BatchSize < 0 || p.BatchSize > MaxBatchSize {
-		return fmt.Errorf("batch size %d: want 1 to %d rows, 0 to leave it", p.BatchSize, MaxBatchSize)
+	if b := p.batchSize(); b < 0 || b > MaxBatchSize {
+		return fmt.Errorf("batch size %d: want 1 to %d rows, 0 for the usual size", b, MaxBatchSize)
 	}
 	return nil
 }
 
+// rate is the bound that a pace sets; 0 where it sets none.
+func (p Pace) rate() float64 {
+	if p.Rate == nil {
+		return 0
+	}
+	return *p.Rate
+}
+
+// batchSize is likewise.
+func (p Pace) batchSize() int {
+	if p.BatchSize == nil {
+		return 0
+	}
+	return *p.BatchSize
+}
+
 // String says the pace in words.
 func (p Pace) String() string {
-	rate := "no bound on the rate"
-	if p.Rate > 0 {
-		rate = fmt.Sprintf("%g rows a second", p.Rate)
+	var words []string
+	switch {
+	case p.rate() > 0:
+		words = append(words, fmt.Sprintf("%g rows a second", *p.Rate))
+	case p.Rate != nil:
+		words = append(words, "no bound on the rate")
 	}
-	if p.BatchSize > 0 {
-		rate += fmt.Sprintf(", %d rows a batch", p.BatchSize)
+	switch {
+	case p.batchSize() > 0:
+		words = append(words, fmt.Sprintf("%d rows a batch", *p.BatchSize))
+	case p.BatchSize != nil:
+		words = append(words, "batches of the usual size")
 	}
 	if p.Expires > 0 {
-		rate += fmt.Sprintf(", for %s", time.Duration(float64(p.Expires)*float64(time.Second)))
+		words = append(words, "for "+time.Duration(float64(p.Expires)*float64(time.Second)).String())
 	}
-	return rate
+	return strings.Join(words, ", ")
 }
 
 // Somebody is who ordered what nobody says to have ordered: by a form of the web UI that

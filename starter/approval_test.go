@@ -176,6 +176,8 @@ func TestAnotherStrategyAndAPaceForAWhile(t *testing.T) {
 	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT extract(epoch FROM throttle_until - now()) FROM rehome.migration_progress`).Scan(&left))
 	require.InDelta(t, 7200, left, 60)
 	b.ok("migration", "throttle", id, "--rate", "1")
+	require.Regexp(t, `throttled +1 rows a second, 20 rows a batch, for good`, b.ok("migration", "throttle", id, "--batch-size", "20").out)
+	require.Regexp(t, `throttled +1 rows a second, for good`, b.ok("migration", "throttle", id, "--batch-size", "0").out)
 	b.ok("migration", "pause", id)
 	b.refuses(bad{"migration strategy " + id + " immediate", exitRefused, "rate 1: the strategy immediate moves all in one transaction"})
 	b.ok("migration", "throttle", id, "--rate", "0")

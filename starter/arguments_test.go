@@ -51,7 +51,7 @@ func TestNewIDSorts(t *testing.T) {
 func TestCheckPaceRefuses(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []float64{-1, math.NaN(), math.Inf(1)} {
-		require.Equal(t, exitUsage, exitCode(checkPace(rate, resilience.Pace{Rate: rate}.Check())), rate)
+		require.Equal(t, exitUsage, exitCode(checkPace(rate, resilience.Pace{Rate: new(rate)}.Check())), rate)
 	}
 	require.NoError(t, checkPace(0, nil))
 }

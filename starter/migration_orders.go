@@ -50,38 +50,47 @@ max_concurrent_migrations are at work, it waits for one and then goes on by itse
 }
 
 func migrationThrottle(s *session) *cobra.Command {
-	var pace resilience.Pace
+	var rate float64
+	var size int
 	var lasts time.Duration
 	c := &cobra.Command{
 		Use: "throttle ID --rate CHUNKS/S", Short: "Change the pace of a migration from its next batch on", Args: exactly(1),
 		Long: `Change the pace of a migration from its next batch on, also of one that goes back.
+What is not given stays as it is: the rate that an order before set, for as long as
+that one said, else the plan's own; and so does the size of its batches.
 One that goes by immediate has no pace: pause it and let it go on by another
 strategy first.`,
 		Example: `  starter migration throttle m-20261124-1532-x7k2 --rate 200 --for 2h
   starter migration throttle m-20261124-1532-x7k2 --rate 0 --batch-size 1000`,
-		RunE: s.do(func(ctx context.Context, args []string) error {
-			if lasts < 0 {
-				return fail(exitUsage, "--for %s: want how long the pace is to be in force, such as 30m; 0 is for good", lasts)
-			}
-			pace.Expires, pace.Author = resilience.Seconds(lasts.Seconds()), author()
-			if err := checkPace(pace.Rate, pace.Check()); err != nil {
-				return err
-			}
-			plan, err := s.plan(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			answer, err := s.orderUndo(ctx, plan, workflows.ThrottleUpdate, pace)
-			if err != nil {
-				return err
-			}
-			return s.showAnswered(ctx, plan.ID, answer)
-		}),
 	}
-	c.Flags().Float64Var(&pace.Rate, "rate", 0, "chunks a second at most; 0 is no bound")
-	c.Flags().IntVar(&pace.BatchSize, "batch-size", 0, "chunks in one transaction; 0 leaves it as it is")
-	c.Flags().DurationVar(&lasts, "for", 0, "how long, such as 30m; the plan's own pace is in force again after it. 0 is for good")
+	c.Flags().Float64Var(&rate, "rate", 0, "chunks a second at most; 0 is no bound")
+	c.Flags().IntVar(&size, "batch-size", 0, "chunks in one transaction; 0 is the plan's own size again")
+	c.Flags().DurationVar(&lasts, "for", 0, "how long, such as 30m; the plan's own is in force again after it, in place of what this order sets. 0 is for good")
 	c.MarkFlagsOneRequired("rate", "batch-size")
+	c.RunE = s.do(func(ctx context.Context, args []string) error {
+		if lasts < 0 {
+			return fail(exitUsage, "--for %s: want how long the pace is to be in force, such as 30m; 0 is for good", lasts)
+		}
+		pace := resilience.Pace{Expires: resilience.Seconds(lasts.Seconds()), Author: author()}
+		if c.Flags().Changed("rate") {
+			pace.Rate = &rate
+		}
+		if c.Flags().Changed("batch-size") {
+			pace.BatchSize = &size
+		}
+		if err := checkPace(rate, pace.Check()); err != nil {
+			return err
+		}
+		plan, err := s.plan(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := s.orderUndo(ctx, plan, workflows.ThrottleUpdate, pace)
+		if err != nil {
+			return err
+		}
+		return s.showAnswered(ctx, plan.ID, answer)
+	})
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"rehome/resilience"
 )
@@ -55,23 +56,34 @@ func planRows(w io.Writer, p resilience.Plan) {
 
 // paceLine says how much moves at a time; some strategies find that out by themselves.
 func paceLine(p resilience.Plan) string {
-	pace := resilience.Pace{Rate: p.Policy.Rate, BatchSize: p.Policy.BatchSize}
+	pace := resilience.Pace{Rate: &p.Policy.Rate}
 	switch p.Strategy {
 	case resilience.Immediate:
 		return "all in one transaction"
 	case resilience.Gradual, resilience.Intelligent:
-		pace.BatchSize = 0
 		return pace.String() + ", batches by the time they take"
 	case resilience.Batch:
+		pace.BatchSize = &p.Policy.BatchSize
 	}
 	return pace.String()
 }
 
+// throttleLine says until when what people asked for is in force.
 func throttleLine(t resilience.Throttle) string {
-	if t.Until == nil {
-		return t.String() + ", for good"
+	until := func(end *time.Time) string {
+		if end == nil {
+			return ", for good"
+		}
+		return ", until " + moment(*end)
 	}
-	return t.String() + ", until " + moment(*t.Until)
+	rate, size := until(t.Until), until(t.BatchUntil)
+	switch {
+	case t.BatchSize == nil:
+		return t.String() + rate
+	case t.Rate == nil || rate == size:
+		return t.String() + size
+	}
+	return resilience.Pace{Rate: t.Rate}.String() + rate + "; " + resilience.Pace{BatchSize: t.BatchSize}.String() + size
 }
 
 // assessmentRows shows what planning found out, once it has.

@@ -50,10 +50,16 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 		require.Contains(t, rowsOf(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
 	}
 	until := time.Date(2026, 11, 28, 14, 30, 0, 0, time.Local)
-	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: 5}, Until: &until}
+	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: new(5.0)}, Until: &until}
 	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, until 2026-11-28 14:30:00\n")
 	plan.Throttle.Until = nil
 	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, for good\n")
+	plan.Throttle.BatchSize = new(20)
+	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, 20 rows a batch, for good\n")
+	plan.Throttle.BatchUntil = &until
+	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, for good; 20 rows a batch, until 2026-11-28 14:30:00\n")
+	plan.Throttle.Rate = nil
+	require.Contains(t, rowsOf(plan), "throttled\t20 rows a batch, until 2026-11-28 14:30:00\n")
 	plan.Approval = &resilience.Approval{Hash: "abc", By: "ana"}
 	require.Contains(t, rowsOf(plan), "approved\tby ana, never\n")
 	plan.Approval.Hash = "of what it was before"

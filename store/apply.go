@@ -115,11 +115,11 @@ type Bounds struct {
 	Together bool `json:"-"`
 }
 
-// pace is the rate and the size in force for a batch: the throttle's, while it lasts.
+// pace is the rate and the size in force for a batch: the throttle's, while they last.
 const pace = `
 	SELECT CASE WHEN throttle_until > now() THEN throttle_rate
 			WHEN rate > 0 AND @rate::float8 > 0 THEN least(rate, @rate) ELSE greatest(rate, @rate) END AS rate,
-		coalesce(CASE WHEN throttle_until > now() THEN throttle_batch END, nullif(@batch, 0), batch_size) AS batch`
+		coalesce(CASE WHEN throttle_batch_until > now() THEN throttle_batch END, nullif(@batch, 0), batch_size) AS batch`
 
 // rows of the next batch: under a rate what a second allows, so that a change
 // is in force within one.

@@ -159,7 +159,7 @@ func TestOrdersAreInForceBetweenBatchesThatGoTogether(t *testing.T) {
 		"APause":        {`wish = 'pause'`, 2, 6, 6},
 		"AnotherEpoch":  {`epoch = epoch + 1`, 2, 6, 6},
 		"ARate":         {`throttle_until = now() + interval '1 hour', throttle_rate = 2`, 2, 6, 8},
-		"ASmallerBatch": {`throttle_until = now() + interval '1 hour', throttle_rate = 0, throttle_batch = 1`, 8, 12, 16},
+		"ASmallerBatch": {`throttle_batch_until = now() + interval '1 hour', throttle_batch = 1`, 8, 12, 16},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

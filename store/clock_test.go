@@ -46,7 +46,7 @@ func TestAThrottleEndsByTheClockAsItIsNow(t *testing.T) {
 	m.fill(9, "a.md")
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
-	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: 0.5, BatchSize: 1, Expires: 1800}))
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: new(0.5), BatchSize: new(1), Expires: 1800}))
 	for _, jump := range []struct {
 		by   time.Duration
 		rate float64
@@ -56,7 +56,7 @@ func TestAThrottleEndsByTheClockAsItIsNow(t *testing.T) {
 		{time.Hour, 0.5, 2}, // and forward again, to where it was
 		{time.Hour, 0, 5},
 	} {
-		m.exec(`UPDATE rehome.migration_progress SET throttle_until = throttle_until - $1::interval`, jump.by)
+		m.exec(`UPDATE rehome.migration_progress SET throttle_until = throttle_until - $1::interval, throttle_batch_until = throttle_batch_until - $1::interval`, jump.by)
 		at := m.apply(id, 1)
 		require.InDelta(t, jump.rate, at.Rate, 0)
 		require.Equal(t, jump.last, at.Last)

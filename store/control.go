@@ -68,18 +68,21 @@ func (s *Store) Resume(ctx context.Context, plan, author, reason string, gone []
 	return resumed, before, nil
 }
 
-// Throttle bounds a plan's pace from its next batch on, until the pace expires.
-// A rate of 0 rows a second means no bound; a batch size of 0 leaves the size
-// as it is. What the plan's strategy does not keep to is ErrRefused; one that goes back
-// keeps to any.
+// Throttle bounds a plan's pace from its next batch on, until the pace expires. What the
+// pace leaves out stays in force for as long as it was to be. What the plan's strategy
+// does not keep to is ErrRefused; one that goes back keeps to any.
 func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		var by resilience.Strategy
 		var wish resilience.Wish
 		err := tx.QueryRow(ctx, `
 			UPDATE rehome.migration_progress
-			SET throttle_rate = $2, throttle_batch = nullif($3, 0),
-				throttle_until = CASE WHEN $4::float8 > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END
+			SET throttle_rate = CASE WHEN o.rate IS NULL THEN throttle_rate ELSE o.rate END,
+				throttle_until = CASE WHEN o.rate IS NULL THEN throttle_until ELSE o.until END,
+				throttle_batch = CASE WHEN o.batch IS NULL THEN throttle_batch ELSE nullif(o.batch, 0) END,
+				throttle_batch_until = CASE WHEN o.batch IS NULL THEN throttle_batch_until WHEN o.batch > 0 THEN o.until END
+			FROM (SELECT $2::float8 AS rate, $3::integer AS batch,
+				CASE WHEN $4::float8 > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END AS until) o
 			WHERE plan_id = $1 RETURNING (SELECT strategy FROM rehome.migration_plans p WHERE p.plan_id = $1), wish`,
 			plan, pace.Rate, pace.BatchSize, pace.Expires.Seconds()).Scan(&by, &wish)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -176,7 +176,7 @@ func TestEveryOrderSaysWhoAndWhen(t *testing.T) {
 	require.NoError(t, m.store.Pause(ctx, id, "cleo", "lunch"))
 	_, _, err = m.store.Resume(ctx, id, "dan", "", nil)
 	require.NoError(t, err)
-	require.NoError(t, m.store.Throttle(ctx, id, resilience.Pace{Rate: 5, Expires: 60, Author: "eva"}))
+	require.NoError(t, m.store.Throttle(ctx, id, resilience.Pace{Rate: new(5.0), Expires: 60, Author: "eva"}))
 	_, err = m.store.BeginUndo(ctx, id, "wrong folder", "fay")
 	require.NoError(t, err)
 	require.NoError(t, m.store.EndUndo(ctx, id))
@@ -197,7 +197,7 @@ func TestAThrottleForLessThanASecondExpiresToo(t *testing.T) {
 	t.Parallel()
 	m, id := renaming(t, 3)
 	for expires, soon := range map[resilience.Seconds]bool{0.5: true, 0: false} {
-		require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: 2, Expires: expires}))
+		require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: new(2.0), Expires: expires}))
 		var within bool
 		require.NoError(t, m.pool.QueryRow(t.Context(), `SELECT throttle_until < now() + interval '1 second' FROM rehome.migration_progress`).Scan(&within))
 		require.Equal(t, soon, within)
@@ -210,20 +210,20 @@ func TestAThrottleExpires(t *testing.T) {
 	m.fill(9, "a.md")
 	id, err := m.plan("", rule("a.md", "b.md"))
 	require.NoError(t, err)
-	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: 2, Expires: 3600}))
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: new(2.0), Expires: 3600}))
 	at, err := m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
 	require.InDelta(t, 2, at.Rate, 0)
 	throttle := m.read(id).Throttle
-	require.InDelta(t, 2, throttle.Rate, 0)
+	require.Equal(t, resilience.Pace{Rate: new(2.0)}, throttle.Pace)
 	require.WithinDuration(t, time.Now().Add(time.Hour), *throttle.Until, time.Minute)
 	m.exec(`UPDATE rehome.migration_progress SET throttle_until = now() - interval '1 second'`)
 	at, err = m.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
 	require.Zero(t, at.Rate, "the plan's own pace is in force again")
 	require.Nil(t, m.read(id).Throttle)
-	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{BatchSize: 7}))
-	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: 7}}, m.read(id).Throttle, "for good")
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{BatchSize: new(7)}))
+	require.Equal(t, &resilience.Throttle{Pace: resilience.Pace{BatchSize: new(7)}}, m.read(id).Throttle, "for good")
 }
 
 // TestWhatGoesAtOnceHasNoPace: it would be several transactions, as it is on the way back.
@@ -233,19 +233,19 @@ func TestWhatGoesAtOnceHasNoPace(t *testing.T) {
 	id := m.queues(1)[0]
 	_, err := m.store.ChangeStrategy(t.Context(), id, store.StrategyChange{Strategy: resilience.Immediate})
 	require.NoError(t, err)
-	for _, pace := range []resilience.Pace{{Rate: 5}, {BatchSize: 5}} {
+	for _, pace := range []resilience.Pace{{Rate: new(5.0)}, {BatchSize: new(5)}} {
 		err := m.store.Throttle(t.Context(), id, pace)
 		require.ErrorIs(t, err, store.ErrRefused)
 		require.ErrorContains(t, err, "`starter migration strategy "+id+" batch`")
 		require.Nil(t, m.read(id).Throttle)
 	}
-	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{}))
-	require.ErrorIs(t, m.store.Throttle(t.Context(), "m-none", resilience.Pace{Rate: 5}), store.ErrConflict)
+	require.NoError(t, m.store.Throttle(t.Context(), id, resilience.Pace{Rate: new(0.0)}))
+	require.ErrorIs(t, m.store.Throttle(t.Context(), "m-none", resilience.Pace{Rate: new(5.0)}), store.ErrConflict)
 
 	m.apply(id, 1)
 	_, err = m.store.BeginUndo(t.Context(), id, "a test", "")
 	require.NoError(t, err)
-	pace := resilience.Pace{Rate: 5, BatchSize: 2}
+	pace := resilience.Pace{Rate: new(5.0), BatchSize: new(2)}
 	require.NoError(t, m.store.Throttle(t.Context(), id, pace))
 	require.Equal(t, &resilience.Throttle{Pace: pace}, m.read(id).Throttle)
 }

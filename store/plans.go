@@ -140,8 +140,9 @@ const selectPlans = `
 		CASE WHEN p.approved_at IS NOT NULL THEN jsonb_build_object('plan_hash', p.approved_hash, 'by', p.approved_by, 'at', p.approved_at) END,
 		p.plan_hash, p.policy,
 		(SELECT jsonb_build_object('to_memory', target, 'prefix', prefix, 'soak', soak, 'back', back, 'retired', retired) FROM rehome.migration_transfers t WHERE t.plan_id = p.plan_id),
-		CASE WHEN g.throttle_until > now() AND p.finished_at IS NULL THEN jsonb_build_object(
-			'rate', g.throttle_rate, 'batch_size', coalesce(g.throttle_batch, 0), 'until', nullif(g.throttle_until, 'infinity')) END,
+		CASE WHEN greatest(g.throttle_until, g.throttle_batch_until) > now() AND p.finished_at IS NULL THEN
+			CASE WHEN g.throttle_until > now() THEN jsonb_build_object('rate', g.throttle_rate, 'until', nullif(g.throttle_until, 'infinity')) ELSE '{}' END ||
+			CASE WHEN g.throttle_batch_until > now() THEN jsonb_build_object('batch_size', g.throttle_batch, 'batch_until', nullif(g.throttle_batch_until, 'infinity')) ELSE '{}' END END,
 		p.workflow_id, p.run_id, p.reason, p.rollback, p.created_at, p.planning_ms,
 		coalesce(greatest(0, extract(epoch FROM coalesce(g.last_at, CASE p.status WHEN 'executing' THEN now() WHEN 'paused' THEN ` + pausedSince + ` END) - g.first_at) * 1000), 0)::bigint,
 		(extract(epoch FROM coalesce(p.finished_at, now()) - p.created_at) * 1000)::bigint

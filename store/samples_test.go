@@ -81,7 +81,7 @@ func TestPausesAndThrottlesDoNotCount(t *testing.T) {
 
 	throttled, err := m.plan("", rule("b.md", "d.md"))
 	require.NoError(t, err)
-	require.NoError(t, m.store.Throttle(t.Context(), throttled, resilience.Pace{BatchSize: 2}))
+	require.NoError(t, m.store.Throttle(t.Context(), throttled, resilience.Pace{BatchSize: new(2)}))
 	m.apply(throttled, -1)
 	m.complete(throttled)
 	runs, _ = m.sampled(throttled)

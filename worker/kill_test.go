@@ -281,7 +281,7 @@ func (k *killed) finish() {
 	k.Helper()
 	launch(k.T, k.TempDir(), k.env, anyPort)
 	if k.way.strategy != resilience.Immediate { // which takes no such order
-		k.update(workflows.ThrottleUpdate, resilience.Pace{BatchSize: 1000})
+		k.update(workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), BatchSize: new(1000)})
 	}
 	require.NoError(k, k.run.Get(k.Context(), nil))
 }

@@ -21,7 +21,7 @@ func (m *migration) handle(ctx workflow.Context) error {
 	}{
 		{PauseUpdate, "Stop before the next batch. Nothing is undone; resume goes on from there. author and reason are kept with it.", m.pause, m.checkPause},
 		{ResumeUpdate, "Go on after a pause. author and reason are kept with it.", m.resume, m.checkResume},
-		{ThrottleUpdate, "Change the pace, also of a plan that goes back: rate is rows a second (0: no bound), batch_size is rows in one transaction, expires is seconds after which the plan's own pace is in force again, author is who wants it.", m.throttle, m.checkThrottle},
+		{ThrottleUpdate, "Change the pace, also of a plan that goes back: rate is rows a second (0: no bound), batch_size is rows in one transaction (0: the plan's own); what is left out stays as it is. expires is seconds after which the plan's own is in force again, author is who wants it.", m.throttle, m.checkThrottle},
 		{ApproveUpdate, "Say yes to the plan with this plan_hash; author is who says so.", m.approve, m.checkApprove},
 		{StrategyUpdate, "Go on by another strategy: immediate, batch, gradual or intelligent. For plans that are queued or paused. With approve, yes to the risk that the plan has by it. author is who wants it.", m.change, m.checkChange},
 		{AbortUpdate, "Stop and put every chunk back where it was. author and reason are kept with it.", m.abort, m.checkAbort},

@@ -87,7 +87,7 @@ func TestFault17OrdersThatComeWhileARunIsReplacedAreNotLost(t *testing.T) {
 		paces, lost := 12, make(chan error, 12)
 		for n := range paces {
 			go func() {
-				_, err := j.update(j.run, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 30 + n, Author: fmt.Sprint("ana ", n)})
+				_, err := j.update(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), BatchSize: new(30 + n), Author: fmt.Sprint("ana ", n)})
 				lost <- err
 			}()
 		}
@@ -232,7 +232,7 @@ func TestFault29AThrottleExpires(t *testing.T) {
 		g := j.shut(away)
 		j.depart()
 		g.waiting()
-		_, err := j.update(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: 0.001, Author: "ana", Expires: 4})
+		_, err := j.update(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.001), Author: "ana", Expires: 4})
 		atOnce := j.way.strategy == resilience.Immediate
 		if atOnce {
 			require.ErrorContains(j, err, "is not throttled")

@@ -214,7 +214,7 @@ func TestFault25AReplicaThatStopsInTheMiddleIsWaitedFor(t *testing.T) {
 		g := j.shut(away)
 		j.depart()
 		g.waiting()
-		j.told(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: 5, Author: "ana"})
+		j.told(j.run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(5.0), Author: "ana"})
 		var now time.Time
 		require.NoError(t, j.pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&now))
 		require.Eventually(t, func() bool { // a try that knows of it

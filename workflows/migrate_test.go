@@ -141,9 +141,14 @@ func TestPauseThrottleResume(t *testing.T) {
 
 	_, err = in.update(run, workflows.PauseUpdate, workflows.Order{})
 	require.ErrorContains(t, err, "paused already")
-	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: -1})
+	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(-1.0)})
 	require.ErrorContains(t, err, "rate")
-	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Author: "ana", BatchSize: 100})
+	_, err = in.update(run, workflows.ThrottleUpdate, map[string]any{"author": "ana"})
+	require.ErrorContains(t, err, "without anything in it")
+	_, err = in.update(run, workflows.ThrottleUpdate, map[string]any{"author": "ana", "batch_size": 7})
+	require.NoError(t, err)
+	require.Equal(t, resilience.Pace{BatchSize: new(7)}, in.plan(id).Throttle.Pace, "a form without a rate leaves it")
+	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), Author: "ana", BatchSize: new(100)})
 	require.NoError(t, err)
 	now, err := in.store.Watermark(t.Context(), id)
 	require.NoError(t, err)
@@ -160,7 +165,7 @@ func TestPauseThrottleResume(t *testing.T) {
 	for _, e := range events {
 		who = append(who, e.What+" "+e.Author)
 	}
-	require.Equal(t, []string{"created ", "queued ", "started ", "paused ana", "throttled ana", "resumed ben", "completed "}, who)
+	require.Equal(t, []string{"created ", "queued ", "started ", "paused ana", "throttled ana", "throttled ana", "resumed ben", "completed "}, who)
 }
 
 // inTheSwitch is a migration that cannot switch, and would go back in ten minutes.
@@ -217,11 +222,11 @@ func TestWhatGoesBackIsThrottled(t *testing.T) {
 			t.Parallel()
 			in := newInstallation(t)
 			id, run := in.inTheSwitch()
-			_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{})
+			_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0)})
 			require.ErrorContains(t, err, "there is nothing to throttle")
 			back, end := undo(in, id, run)
 			in.moving(id)
-			answer, err := in.update(back, workflows.ThrottleUpdate, resilience.Pace{Author: "ben"})
+			answer, err := in.update(back, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), Author: "ben"})
 			require.NoError(t, err)
 			require.Equal(t, resilience.RollingBack, answer.Status)
 			soon, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -252,7 +257,7 @@ func TestOrdersThatCrossASliceAreNotLost(t *testing.T) {
 		_, err = in.update(run, workflows.ResumeUpdate, workflows.Order{})
 		require.NoError(t, err)
 	}
-	_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100})
+	_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), BatchSize: new(100)})
 	require.NoError(t, err)
 	require.Empty(t, ends(t, run, nil))
 	require.Equal(t, 400, in.count("manual"))
@@ -333,7 +338,7 @@ func TestAMigrationOfChunksThatAreBeingMovedIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, id)
 	require.Equal(t, activities.Conflict, ends(t, refused, nil))
 	require.Equal(t, resilience.Cancelled, in.plan(other).Status)
-	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{})
+	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0)})
 	require.NoError(t, err)
 	require.Empty(t, ends(t, run, nil))
 }
@@ -362,7 +367,7 @@ func TestProgressSaysHowFarTheMovesAre(t *testing.T) {
 		var p workflows.Progress
 		return err == nil && value.Get(&p) == nil && p.Total == 300 && p.Done > 0 && len(p.Facts) >= 4
 	}, wait, tick)
-	_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{})
+	_, err := in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0)})
 	require.NoError(t, err)
 	require.Empty(t, ends(t, run, nil))
 }

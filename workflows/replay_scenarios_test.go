@@ -130,7 +130,7 @@ func orderScenarios() map[string]scenario {
 		"migrate-paused-throttled-resumed": func(in *installation) client.WorkflowRun {
 			_, run := in.movingOn()
 			in.told(run, workflows.PauseUpdate, workflows.Order{Author: "ana"})
-			in.told(run, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100})
+			in.told(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), BatchSize: new(100)})
 			in.told(run, workflows.ResumeUpdate, workflows.Order{Author: "ana"})
 			return run
 		},
@@ -262,7 +262,7 @@ func queueScenarios() map[string]scenario {
 			in.shows(first, "Resumed, and waiting for another migration to end")
 			in.told(run, workflows.AbortUpdate, ana)
 			in.shows(first, "Moving chunks")
-			in.told(first, workflows.ThrottleUpdate, resilience.Pace{BatchSize: 100})
+			in.told(first, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0), BatchSize: new(100)})
 			return first
 		},
 		"migrate-queued-analysis": func(in *installation) client.WorkflowRun {

@@ -206,10 +206,10 @@ func TestACancelledUndoGoesOnInAFreshHistory(t *testing.T) {
 	first := run.GetRunID()
 	latest := func() client.WorkflowRun { return in.temporal.GetWorkflow(t.Context(), run.GetID(), "") }
 	for range 5 {
-		in.told(run, workflows.ThrottleUpdate, resilience.Pace{Author: strings.Repeat("ana", 400_000), Rate: 10, BatchSize: 1})
+		in.told(run, workflows.ThrottleUpdate, resilience.Pace{Author: strings.Repeat("ana", 400_000), Rate: new(10.0), BatchSize: new(1)})
 	}
 	require.Eventually(t, func() bool { return latest().GetRunID() != first }, wait, tick)
-	in.told(run, workflows.ThrottleUpdate, resilience.Pace{})
+	in.told(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(0.0)})
 	var cancelled *temporal.CanceledError
 	require.ErrorAs(t, latest().Get(t.Context(), nil), &cancelled)
 	require.Equal(t, resilience.RolledBack, in.plan(id).Status)
