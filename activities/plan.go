@@ -32,7 +32,7 @@ func (a *Database) PlanMigration(ctx context.Context, in PlanMigrationInput) (re
 	if err != nil {
 		return resilience.Plan{}, classify("read the settings", err)
 	}
-	in.Policy.ApplyDefaults(settings)
+	in.Policy.ApplyDefaults(settings, in.Undoes != "")
 	if in.Policy.ByAnother && in.Policy.Author == "" && in.Undoes == "" {
 		return resilience.Plan{}, refused("nobody says who orders migration %s, and the setting approve_by_another wants the yes of somebody else; say it in policy.author", in.Migration)
 	}

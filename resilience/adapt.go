@@ -131,6 +131,13 @@ func NewServo(aim Aim, rowBytes int64, reindexes bool) Servo {
 	}
 }
 
+// AtMost is the servo with batches of no more than so many rows.
+func (s Servo) AtMost(rows int) Servo {
+	s.Most = min(s.Most, rows)
+	s.Least, s.Size = min(s.Least, s.Most), min(s.Size, s.Most)
+	return s
+}
+
 // After takes a batch into account. The size grows only while all is calm: no
 // health signal was near its limit for a while. A batch of fewer rows than asked
 // for says nothing, unless it was slow or wrote too much.

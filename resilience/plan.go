@@ -167,6 +167,7 @@ func (p Plan) RowBytes() int64 {
 // read from there; no later phase reads a default again.
 type Policy struct {
 	BatchSize int       `json:"batch_size"`           // rows in one transaction, 1 to MaxBatchSize
+	Sized     bool      `json:"sized,omitempty"`      // somebody asked for that size; else it is the setting's
 	Rate      float64   `json:"rate,omitempty"`       // rows a second; 0 is unlimited
 	OnFailure OnFailure `json:"on_failure,omitempty"` // empty: UndoAll
 	GroupSize int64     `json:"group_size,omitempty"` // rows of a group, for UndoGroup; 0 is DefaultGroupSize

@@ -97,7 +97,7 @@ func (p Pace) CheckThrottle(plan string, by Strategy) error {
 // its rate and in its hours. What becomes of an undo of which a batch fails is its
 // own, and so is its way.
 func (p Policy) ToUndo(by Strategy) Policy {
-	undo := Policy{BatchSize: p.BatchSize, Rate: p.Rate, Hours: p.Hours}
+	undo := Policy{BatchSize: p.BatchSize, Sized: p.Sized, Rate: p.Rate, Hours: p.Hours}
 	if by == Immediate { // a rate it has was lifted before the plan became immediate
 		undo.Rate = 0
 	}

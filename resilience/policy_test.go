@@ -121,13 +121,33 @@ func TestImmediateIsNotThrottled(t *testing.T) {
 
 func TestAnUndoGoesAsItsPlanWent(t *testing.T) {
 	t.Parallel()
-	asked := resilience.Policy{BatchSize: 7, Rate: 10, OnFailure: resilience.UndoGroup, GroupSize: 5, Way: resilience.Rebuild, Hours: "22:00-06:00", Author: "ana"}
+	asked := resilience.Policy{BatchSize: 7, Sized: true, Rate: 10, OnFailure: resilience.UndoGroup, GroupSize: 5, Way: resilience.Rebuild, Hours: "22:00-06:00", Author: "ana"}
 	for by, want := range map[resilience.Strategy]resilience.Policy{
-		resilience.Immediate:   {BatchSize: 7},
-		resilience.Batch:       {BatchSize: 7, Rate: 10},
-		resilience.Gradual:     {BatchSize: 7, Rate: 10, Hours: "22:00-06:00"},
-		resilience.Intelligent: {BatchSize: 7, Rate: 10},
+		resilience.Immediate:   {BatchSize: 7, Sized: true},
+		resilience.Batch:       {BatchSize: 7, Sized: true, Rate: 10},
+		resilience.Gradual:     {BatchSize: 7, Sized: true, Rate: 10, Hours: "22:00-06:00"},
+		resilience.Intelligent: {BatchSize: 7, Sized: true, Rate: 10},
 	} {
 		require.Equal(t, want, asked.ToUndo(by), by)
 	}
+}
+
+// TestABatchSizeIsAskedForByAPerson: that of the settings, and of a plan to undo, is not.
+func TestABatchSizeIsAskedForByAPerson(t *testing.T) {
+	t.Parallel()
+	settings := resilience.Settings{MigrationBatchSize: 50}
+	filled := func(p resilience.Policy, undo bool) resilience.Policy {
+		p.ApplyDefaults(settings, undo)
+		return p
+	}
+	require.Equal(t, resilience.Policy{BatchSize: 50}, filled(resilience.Policy{}, false))
+	require.Equal(t, resilience.Policy{BatchSize: 20, Sized: true}, filled(resilience.Policy{BatchSize: 20}, false))
+	require.Equal(t, resilience.Policy{BatchSize: 20}, filled(resilience.Policy{BatchSize: 20}, true))
+	require.Equal(t, resilience.Policy{BatchSize: 20, Sized: true}, filled(resilience.Policy{BatchSize: 20, Sized: true}, true))
+
+	before, err := resilience.PlanHash("moves", resilience.Gradual, resilience.Policy{BatchSize: 20})
+	require.NoError(t, err)
+	now, err := resilience.PlanHash("moves", resilience.Gradual, resilience.Policy{BatchSize: 20, Sized: true})
+	require.NoError(t, err)
+	require.Equal(t, before, now)
 }

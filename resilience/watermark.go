@@ -123,7 +123,11 @@ type Event struct {
 }
 
 // ApplyDefaults fills in what was not said, and what is not for who orders a plan to say.
-func (p *Policy) ApplyDefaults(s Settings) {
+// An undo has its size from the plan that it undoes, asked for or not.
+func (p *Policy) ApplyDefaults(s Settings, undo bool) {
+	if !undo {
+		p.Sized = p.BatchSize > 0
+	}
 	p.BatchSize = cmp.Or(p.BatchSize, s.MigrationBatchSize)
 	p.ByAnother = s.ApproveByAnother
 }

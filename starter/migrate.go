@@ -63,7 +63,7 @@ func migrateFlags(c *cobra.Command, order *migrateOrder) {
 	flags.StringArrayVar(&order.renames, "rename", nil, "what was at OLD, a file or a directory, is now at NEW")
 	flags.StringVar(&order.moves, "moves", "", "a list of renames, as CSV or JSON lines; - is standard input")
 	flags.Float64Var(&order.policy.Rate, "rate", 0, "chunks a second at most; 0 is no bound; not with immediate")
-	flags.IntVar(&order.policy.BatchSize, "batch-size", 0, "chunks in one transaction; 0 takes the setting migration_batch_size; not with immediate")
+	flags.IntVar(&order.policy.BatchSize, "batch-size", 0, "chunks in one transaction, with gradual at most, with intelligent while its forecasts are off; 0 takes the setting migration_batch_size, and what gradual finds right; not with immediate")
 	flags.StringVar((*string)(&order.policy.OnFailure), "on-failure", string(resilience.UndoAll), "when a batch fails for good: "+oneOf(failurePolicies))
 	flags.Int64Var(&order.policy.GroupSize, "group-size", 0, fmt.Sprintf("chunks that undo_group puts back at most; 0 is %d", int64(resilience.DefaultGroupSize)))
 	flags.StringVar(&order.policy.Hours, "hours", "", "hours of the day in which gradual may work, such as 22:00-06:00 Europe/Berlin")

@@ -61,7 +61,11 @@ func paceLine(p resilience.Plan) string {
 	case resilience.Immediate:
 		return "all in one transaction"
 	case resilience.Gradual, resilience.Intelligent:
-		return pace.String() + ", batches by the time they take"
+		line := pace.String() + ", batches by the time they take"
+		if p.Strategy == resilience.Gradual && p.Policy.Sized {
+			line += fmt.Sprintf(", of at most %d rows", p.Policy.BatchSize)
+		}
+		return line
 	case resilience.Batch:
 		pace.BatchSize = &p.Policy.BatchSize
 	}

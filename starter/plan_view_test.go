@@ -49,6 +49,7 @@ func TestAPlanIsShownWithWhatItWillCost(t *testing.T) {
 	} {
 		require.Contains(t, rowsOf(resilience.Plan{Strategy: strategy, Policy: resilience.Policy{BatchSize: 50}}), fmt.Sprintf("strategy\t%s, %s\n", strategy, pace))
 	}
+	require.Contains(t, rowsOf(resilience.Plan{Strategy: resilience.Gradual, Policy: resilience.Policy{BatchSize: 20, Sized: true}}), ", batches by the time they take, of at most 20 rows\n")
 	until := time.Date(2026, 11, 28, 14, 30, 0, 0, time.Local)
 	plan.Throttle = &resilience.Throttle{Pace: resilience.Pace{Rate: new(5.0)}, Until: &until}
 	require.Contains(t, rowsOf(plan), "throttled\t5 rows a second, until 2026-11-28 14:30:00\n")

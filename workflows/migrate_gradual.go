@@ -119,6 +119,9 @@ func (g *gradually) prepare(ctx workflow.Context, m *migration) error {
 	}
 	g.Hours = plan.Policy.Hours
 	g.Servo = resilience.NewServo(resilience.GradualAim, plan.RowBytes(), plan.Physics.Class() == resilience.VectorClass)
+	if plan.Policy.Sized && m.strategy == resilience.Gradual { // intelligent has another use for it
+		g.Servo = g.Servo.AtMost(plan.Policy.BatchSize)
+	}
 	g.Stage = resilience.StageAt(g.at.Last, g.at.Total)
 	return nil
 }

@@ -147,6 +147,27 @@ func TestASmallPlanEndsSoon(t *testing.T) {
 	require.Less(t, env.Now().Sub(began), 2*time.Second)
 }
 
+// TestABatchSizeThatWasAskedForIsTheMost: that of the settings is none.
+func TestABatchSizeThatWasAskedForIsTheMost(t *testing.T) {
+	t.Parallel()
+	for _, asked := range []bool{false, true} {
+		env, w := gradual(t)
+		w.at.Total, w.cost = 3000, 0.02
+		w.plan.Policy = resilience.Policy{BatchSize: 7, Sized: asked}
+		env.ExecuteWorkflow(gradually(), planned())
+		require.NoError(t, env.GetWorkflowError())
+		most := resilience.GradualAim.Most
+		if asked {
+			most = 7
+		}
+		for _, s := range w.slices {
+			require.Equal(t, most, s.Servo.Most)
+			require.LessOrEqual(t, s.Servo.Size, most)
+			require.LessOrEqual(t, s.Servo.Least, most)
+		}
+	}
+}
+
 // TestItRunsForDaysInManyRuns goes through more than 50 runs, each in a history
 // of its own, with orders in between, and loses nothing.
 func TestItRunsForDaysInManyRuns(t *testing.T) {

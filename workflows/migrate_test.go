@@ -66,7 +66,7 @@ func TestAnUndoGoesAtTheRateOfItsPlan(t *testing.T) {
 	undo, run := in.rollback(id)
 	require.Empty(t, ends(t, run, nil))
 	require.Equal(t, start, in.checksum())
-	require.Equal(t, resilience.Policy{BatchSize: 10, Rate: 40, Hours: all}, in.plan(undo).Policy)
+	require.Equal(t, resilience.Policy{BatchSize: 10, Sized: true, Rate: 40, Hours: all}, in.plan(undo).Policy)
 }
 
 func TestEachStepFailingPutsEverythingBack(t *testing.T) {

@@ -27,7 +27,10 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 	switch plan.Status {
 	case resilience.Completed:
 		undo.Policy = plan.Policy.ToUndo(plan.Strategy)
-		undo.Policy.BatchSize, undo.Policy.Author = cmp.Or(in.BatchSize, undo.Policy.BatchSize), in.Author
+		undo.Policy.Author = in.Author
+		if in.BatchSize > 0 {
+			undo.Policy.BatchSize, undo.Policy.Sized = in.BatchSize, true
+		}
 		m, err := newMigration(ctx, plan.Strategy, undo)
 		if err != nil {
 			return resilience.Plan{}, err
