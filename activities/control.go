@@ -50,7 +50,7 @@ func (a *Database) BeginUndo(ctx context.Context, in PlanInput) (resilience.Wate
 
 // EndUndo closes a plan whose chunks are all back.
 func (a *Database) EndUndo(ctx context.Context, in PlanInput) error {
-	return classify("end the undo", a.Store.EndUndo(ctx, in.Migration))
+	return classify("end the undo", beating(ctx, func(ctx context.Context) error { return a.Store.EndUndo(ctx, in.Migration) }))
 }
 
 // FailUndo records that a rollback could not finish, and why.

@@ -37,6 +37,7 @@ type move struct {
 	undoing   bool       // the last rows go first
 	aside     *stepping  // where some make room for others
 	aftermath *aftermath // how they are looked at once more; nil: there is no need
+	uncopies  *transfer  // whose copies go; nil: it does something else
 	changed   string     // why it cannot be done with the tables as they are; empty: it can
 }
 
@@ -223,6 +224,9 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 	})
 	if errors.Is(err, errMoved) {
 		return m.store.Watermark(ctx, m.plan)
+	}
+	if err == nil && move.uncopies != nil {
+		err = m.store.follow(ctx, lateness{move.uncopies, true}, at.Epoch, min(at.Last, next.Last), max(at.Last, next.Last))
 	}
 	if err != nil {
 		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))

@@ -195,6 +195,9 @@ func (s *Store) EndUndo(ctx context.Context, plan string) error {
 	if w.Last != 0 {
 		return problem(ErrConflict, "migration %s still has %d rows at their new place and is not rolled back; let them go back: `starter migration rollback %s`", plan, w.Last, plan)
 	}
+	if err := s.followAll(ctx, plan, true); err != nil {
+		return err
+	}
 	return s.change(ctx, resilience.RolledBack, event{Plan: plan, What: "rolled back"})
 }
 
@@ -251,6 +254,9 @@ func (s *Store) switching(ctx context.Context, plan string, back bool) error {
 
 // Complete closes a plan whose rows are all accounted for, and the plan it undoes.
 func (s *Store) Complete(ctx context.Context, plan string) error {
+	if err := s.followAll(ctx, plan, false); err != nil {
+		return err
+	}
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		var moves, last, journalled int64
 		var undoes string

@@ -28,7 +28,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	}
 	m := &Mover{
 		store: s, plan: t.plan, onward: onward, args: t.args(pgx.NamedArgs{"relations": relations}),
-		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true}, apart: checkAtOnce,
+		apply: &move{statement: t.copyStatement(false)}, revert: &move{statement: t.uncopyStatement(true, nil), undoing: true, uncopies: t}, apart: checkAtOnce,
 	}
 	copies := m.apply
 	if t.back {
@@ -48,7 +48,7 @@ func (t *transfer) mover(ctx context.Context, s *Store) (*Mover, error) {
 	if m.args["home_relations"], err = s.relations(ctx, t.from); err != nil {
 		return nil, fmt.Errorf("look for partitions of %s: %w", t.from.name(), interpret(err))
 	}
-	m.apply, m.revert, m.before = &move{statement: t.uncopyStatement(false, home)}, copies, checkAtOnce
+	m.apply, m.revert, m.before = &move{statement: t.uncopyStatement(false, home), uncopies: t}, copies, checkAtOnce
 	return m, nil
 }
 

@@ -109,6 +109,9 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 	if errors.Is(err, errMoved) {
 		return r.store.Retired(ctx, r.transfer.plan)
 	}
+	if err == nil && r.transfer.back == undoing { // source rows left
+		err = r.store.follow(ctx, lateness{transfer: r.transfer}, at.Epoch, min(at.Last, next.Last), max(at.Last, next.Last))
+	}
 	if err != nil {
 		return at, fmt.Errorf("retire the chunks of %s from row %d: %w", r.transfer.plan, at.Last, interpret(err))
 	}

@@ -73,15 +73,15 @@ const (
 // the copies, and holds hold them, in one transaction; a plan that goes back does
 // the opposite. It can be done again for rows that were copied later.
 func (s *Store) SwitchReferences(ctx context.Context, plan string) error {
-	return s.repoint(ctx, plan, false)
+	return s.switchReferences(ctx, plan, false)
 }
 
 // UndoSwitchReferences takes back what SwitchReferences did.
 func (s *Store) UndoSwitchReferences(ctx context.Context, plan string) error {
-	return s.repoint(ctx, plan, true)
+	return s.switchReferences(ctx, plan, true)
 }
 
-func (s *Store) repoint(ctx context.Context, plan string, undoing bool) error {
+func (s *Store) switchReferences(ctx context.Context, plan string, undoing bool) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		t, err := readTransfer(ctx, tx, plan)
 		if err != nil || t == nil {
@@ -104,9 +104,10 @@ func (s *Store) repoint(ctx context.Context, plan string, undoing bool) error {
 		if t.back != undoing {
 			way, aliases = toSource, takeAliases
 		}
-		moved := way + copied
-		return execAll(ctx, tx, t.args(nil),
-			fmt.Sprintf(repointReferences, moved), fmt.Sprintf(repointAccess, moved), fmt.Sprintf(repointHolds, moved), aliases)
+		if err := repoint(ctx, tx, way+copied, t.args(nil)); err != nil {
+			return err
+		}
+		return execAll(ctx, tx, t.args(nil), aliases)
 	})
 	if err != nil {
 		return fmt.Errorf("switch the references of plan %s: %w", plan, err)
