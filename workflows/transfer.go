@@ -168,8 +168,7 @@ func (m *migration) retiring() bool { return m.carrying != nil && m.carrying.Ret
 // at the plan's own pace, unless the strategy has a way of its own with it.
 func (m *migration) ahead(ctx workflow.Context, at resilience.Watermark) (leg, any, error) {
 	if m.retiring() {
-		var way leg
-		var err error
+		way, err := m.leaves(nil), error(nil)
 		if r, ok := m.manner.(retirer); ok {
 			way, err = r.retire(ctx, m, at)
 		}
@@ -187,7 +186,7 @@ func (m *migration) switchBack(ctx workflow.Context) error {
 func (m *migration) unretire(ctx workflow.Context) error {
 	m.began, m.beganAt = workflow.Now(ctx), -1
 	for {
-		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{})
+		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, m.leaves(nil))
 		if err != nil || at.Last == 0 {
 			return err
 		}
