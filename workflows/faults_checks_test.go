@@ -26,7 +26,7 @@ func (j *journey) completes() resilience.Plan {
 		memory, dir = "archive", "guide"
 	}
 	j.leads(memory, dir)
-	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1`, memory))
+	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = $1 AND referrer LIKE 'agent %'`, memory))
 	require.Equal(j, steady, j.number(`SELECT count(*) FROM rehome.chunks WHERE memory = $1 AND ordinal <= $2 AND path = $3 || `+file, memory, steady, dir))
 	if plan.Strategy == resilience.Intelligent && j.way.strategy == resilience.Intelligent {
 		j.grouped()
@@ -71,7 +71,7 @@ func (j *journey) accounted(id string) map[resilience.Outcome]int {
 func (j *journey) intact(kept int) {
 	j.Helper()
 	j.mu.Lock()
-	wrong, edits := j.wrong, slices.Clone(j.edits[:]) // edits only grow
+	wrong, edits, cites := j.wrong, slices.Clone(j.edits[:]), slices.Clone(j.cites[:]) // these only grow
 	j.mu.Unlock()
 	require.Empty(j, wrong)
 	var all, twice, whole, lost, others int
@@ -86,6 +86,13 @@ func (j *journey) intact(kept int) {
 	require.Equal(j, steady/10, j.number(`
 		SELECT count(*) FROM rehome.chunk_references r JOIN rehome.chunks c ON c.memory = r.memory AND c.id::text = r.chunk_id
 		WHERE r.referrer = 'agent ' || c.ordinal AND c.ordinal % 10 = $1`, cited), "who refers to a chunk does so still")
+	require.Zero(j, j.number(`
+		WITH cited AS (
+			SELECT split_part(referrer, ' ', 2)::int AS ordinal, sum(reference_count) AS n, bool_and(EXISTS (
+				SELECT FROM rehome.chunks c WHERE c.memory = r.memory AND c.id::text = r.chunk_id)) AS there
+			FROM rehome.chunk_references r WHERE referrer LIKE 'writer %' GROUP BY 1)
+		SELECT count(*) FROM unnest($1::bigint[]) WITH ORDINALITY a (n, row) LEFT JOIN cited c ON c.ordinal = row - 1 WHERE c.n < a.n OR NOT c.there OR c.n IS NULL AND a.n > 0`,
+		cites), "chunks to which it was referred where they are not, or that nobody remembers")
 }
 
 // undisturbed checks that the application saw nothing that must not be.
@@ -109,7 +116,7 @@ func (j *journey) returned(but ...int) {
 	}
 	require.Equal(j, want, is)
 	j.leads("docs", "guide")
-	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'docs'`))
+	require.Equal(j, steady/10, j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'docs' AND referrer LIKE 'agent %'`))
 }
 
 // fails waits for the end of a run that is to fail, and finds everything back.

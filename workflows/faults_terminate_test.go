@@ -81,7 +81,7 @@ func TestTerminatedWhileItSoaks(t *testing.T) {
 		j.id = "m-1"
 		j.run = j.start(workflows.MigrateID(j.installation.id, "docs", j.id), workflows.MigrateName(j.way.strategy), in)
 		require.Eventually(j, func() bool {
-			return j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'archive'`) == steady/10
+			return j.number(`SELECT count(*) FROM rehome.chunk_references WHERE memory = 'archive' AND referrer LIKE 'agent %'`) == steady/10
 		}, patience, tick)
 		j.terminate(j.run)
 		j.taken(j.id, j.back(j.id, "unused"))
