@@ -42,15 +42,29 @@ func (m *migration) admit(ctx workflow.Context) error {
 		if err := m.awaitSlot(ctx); err != nil {
 			return err
 		}
+		if m.dropped(ctx) {
+			return m.abortion()
+		}
 		m.saga.owe(closePlan)
+		m.beginning = true
 		var b activities.Beginning
 		in := activities.BeginInput{PlanInput: m.named(Order{}), Recheck: m.admission.Waited}
-		err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Start moving, if the table is what was planned"), database.BeginMigration, in).Get(ctx, &b)
+		err := m.unlessAborted(ctx, step{change: beginStopped, summary: "Start moving, if the table is what was planned", activity: database.BeginMigration, in: in}, &b)
+		if m.dropped(ctx) {
+			return m.abortion()
+		}
 		if err != nil || b.Begun {
 			return err
 		}
+		m.beginning = false
 		m.admission = admission{Ask: b.Why}
 	}
+}
+
+// dropped reports whether a person aborted the plan before its rows move. What became of
+// it is known then: the answer to the order says so.
+func (m *migration) dropped(ctx workflow.Context) bool {
+	return m.answered(ctx, beginStopped)
 }
 
 // awaitApproval asks a person, if there is something to ask.
@@ -89,7 +103,7 @@ func (m *migration) awaitSlot(ctx workflow.Context) error {
 		if in.Approve {
 			in.Author = m.in.Policy.Author
 		}
-		if err := workflow.ExecuteActivity(m.in.Tuning.lengthy(ctx, "Put the plan into the queue"), database.QueueMigration, in).Get(ctx, nil); err != nil {
+		if err := m.unlessAborted(ctx, step{change: beginStopped, summary: "Put the plan into the queue", activity: database.QueueMigration, in: in}, nil); err != nil {
 			return err
 		}
 		m.admission.Queued = true

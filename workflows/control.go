@@ -225,13 +225,34 @@ func (m *migration) checkAbort(workflow.Context, Order) error {
 func (m *migration) abort(ctx workflow.Context, o Order) (Answer, error) {
 	o = o.signed()
 	m.aborted = &o
+	if m.beginning {
+		return m.drop(ctx)
+	}
 	switch m.phase {
 	case planning, approving, queueing:
 		return Answer{resilience.Cancelled}, nil
 	case switching:
 		return Answer{resilience.RollingBack}, nil
 	}
-	return Answer{resilience.RollingBack}, write(ctx, wanted("Put everything back", o), "BeginUndo", m.named(o))
+	return m.turn(ctx)
+}
+
+// drop ends a plan that is about to begin, or turns it round where it has begun: which of
+// them, Postgres knows, and lets nothing begin that was dropped.
+func (m *migration) drop(ctx workflow.Context) (Answer, error) {
+	if workflow.GetVersion(ctx, beginStopped, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return Answer{resilience.Cancelled}, nil
+	}
+	err := write(ctx, wanted("Drop the plan", *m.aborted), "CancelMigration", m.named(m.order(m.abortion())))
+	if kind(err) == activities.Conflict {
+		return m.turn(ctx)
+	}
+	return Answer{resilience.Cancelled}, err
+}
+
+// turn lets everything go back.
+func (m *migration) turn(ctx workflow.Context) (Answer, error) {
+	return Answer{resilience.RollingBack}, write(ctx, wanted("Put everything back", *m.aborted), "BeginUndo", m.named(*m.aborted))
 }
 
 // wanted sums an order up: what, for whom, and why.

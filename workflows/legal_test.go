@@ -27,6 +27,7 @@ type keeper struct {
 	switched bool
 	away     bool  // the vector index is
 	retired  int64 // rows of a transfer that have left their memory
+	begins   func(begin func())
 }
 
 // become is the store's: a plan that is there already stays as it is.
@@ -54,11 +55,18 @@ func (k *keeper) RequestApproval(ctx context.Context, in activities.PlanInput) e
 	return k.actor.RequestApproval(ctx, in)
 }
 
-func (k *keeper) BeginMigration(ctx context.Context, in activities.BeginInput) (activities.Beginning, error) {
-	if err := k.become(resilience.Executing); err != nil {
-		return activities.Beginning{}, err
+func (k *keeper) BeginMigration(ctx context.Context, in activities.BeginInput) (b activities.Beginning, err error) {
+	begin := func() {
+		if err = k.become(resilience.Executing); err == nil {
+			b, err = k.actor.BeginMigration(ctx, in)
+		}
 	}
-	return k.actor.BeginMigration(ctx, in)
+	if k.begins != nil {
+		k.begins(begin)
+	} else {
+		begin()
+	}
+	return b, err
 }
 
 func (k *keeper) PauseMigration(ctx context.Context, in activities.PlanInput) error {

@@ -112,6 +112,7 @@ type migration struct {
 	way       resilience.Way
 	admission admission
 	approved  bool // as it stands
+	beginning bool // or it has begun, and its rows do not move yet
 	epoch     int64
 	sweeps    int // rounds done
 	paused    bool

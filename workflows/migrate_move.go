@@ -13,7 +13,7 @@ import (
 
 // moveAll moves what the journal has, and what sweeps add to it, and looks at all of it.
 func (m *migration) moveAll(ctx workflow.Context) error {
-	m.phase = moving
+	m.phase, m.beginning = moving, false
 	if err := m.begin(ctx, "move"); err != nil {
 		return err
 	}

@@ -22,7 +22,11 @@ func (m *migration) takeIndexes(ctx workflow.Context) error {
 	}
 	m.saga.owe(buildIndexes)
 	in := activities.IndexInput{PlanInput: m.named(Order{}), Epoch: max(m.epoch, 1)}
-	return workflow.ExecuteActivity(brief(ctx, "Take the vector indexes away while rows move"), database.TakeIndexes, in).Get(ctx, nil)
+	err := workflow.ExecuteActivity(brief(ctx, "Take the vector indexes away while rows move"), database.TakeIndexes, in).Get(ctx, nil)
+	if m.dropped(ctx) {
+		return m.abortion()
+	}
+	return err
 }
 
 // buildIndexes builds them again, if any are away.

@@ -63,6 +63,7 @@ func (m *migration) pausedBefore(ctx workflow.Context, err error) bool {
 // Changes by which an abort does not wait for an activity.
 const (
 	planStopped  = "plan-stopped"  // that writes the journal
+	beginStopped = "begin-stopped" // that queues the plan, or begins it, which it did all the same
 	buildStopped = "build-stopped" // that builds the indexes
 	stepStopped  = "step-stopped"  // that switches
 )

@@ -32,6 +32,20 @@ func (m *migration) abortion() error {
 	return temporal.NewNonRetryableApplicationError(text, Aborted, nil)
 }
 
+// abortAnswered is the change by which an undo that a person ordered begins when they have
+// their answer: it might have ended before.
+const abortAnswered = "abort-answered"
+
+// answered reports whether a person aborted the plan, and waits until they have their
+// answer. It is false for runs from before the change.
+func (m *migration) answered(ctx workflow.Context, change string) bool {
+	if m.aborted == nil || workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false
+	}
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return true
+}
+
 // order is who wants the plan undone, if somebody does, and why.
 func (m *migration) order(cause error) Order {
 	var o Order
@@ -50,6 +64,7 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	m.phase, m.shown.Hold, m.cause = undoing, nil, cause // what goes back is not paused
+	m.answered(ctx, abortAnswered)
 	err := m.compensate(ctx, m.order(cause))
 	switch {
 	case workflow.IsContinueAsNewError(err):

@@ -8,7 +8,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"rehome/activities"
-	"rehome/internal/dev/devtest"
 	"rehome/resilience"
 	"rehome/workflows"
 )
@@ -19,7 +18,7 @@ type scenario func(*installation) client.WorkflowRun
 // scenarios are all paths of which a history is kept.
 func scenarios() map[string]scenario {
 	all := strategyScenarios()
-	for _, more := range []map[string]scenario{orderScenarios(), queueScenarios(), rebuildScenarios(), failureScenarios(), undoScenarios(), fileScenarios()} {
+	for _, more := range []map[string]scenario{orderScenarios(), queueScenarios(), beginScenarios(), rebuildScenarios(), failureScenarios(), undoScenarios(), fileScenarios()} {
 		maps.Copy(all, more)
 	}
 	return all
@@ -279,17 +278,13 @@ func queueScenarios() map[string]scenario {
 func rebuildScenarios() map[string]scenario {
 	return map[string]scenario{
 		"migrate-build-stopped": func(in *installation) client.WorkflowRun {
-			devtest.StandInForPgvector(in.T, in.pool)
-			in.exec(`CREATE INDEX near ON rehome.chunks USING hnsw (id public.near_ops)`)
+			in.withVectorIndex()
 			builds, err := in.pool.Acquire(in.Context())
 			require.NoError(in, err)
 			in.Cleanup(builds.Release)
 			_, err = builds.Exec(in.Context(), `SELECT pg_advisory_lock(hashtextextended('rehome indexes m-1', 0))`) // as an attempt that still builds
 			require.NoError(in, err)
-			run := in.start(workflows.MigrateID(in.id, "docs", "m-1"), workflows.MigrateName(resilience.Intelligent), workflows.MigrateInput{
-				Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: "m-1", Renames: []resilience.RenameRule{theGuide},
-				Policy: resilience.Policy{Way: resilience.Rebuild}, Approve: true, Tuning: quick(),
-			})
+			run := in.rebuilding()
 			in.shows(run, "Building the vector indexes again")
 			in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 			require.Eventually(in, func() bool { return in.count("guide") == 60 }, wait, tick) // without it
