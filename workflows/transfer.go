@@ -152,7 +152,7 @@ func (m *migration) soak(ctx workflow.Context) error {
 
 // retireAll takes the source rows out of their memory, or brings them back.
 func (m *migration) retireAll(ctx workflow.Context) error {
-	m.carrying.Retiring = true
+	m.phase, m.carrying.Retiring = moving, true
 	defer func() { m.beginning, m.carrying.Retiring = false, false }()
 	if err := m.begin(ctx, "retire"); err != nil {
 		return err
