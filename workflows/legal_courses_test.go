@@ -103,9 +103,10 @@ func (k *keeper) TakeOverMigration(context.Context, activities.PlanInput) (resil
 	return plan, k.do("TakeOverMigration")
 }
 
-// CheckHealth finds a server that bears all of it.
+// CheckHealth finds a server that bears all of it, unless a gate is shut.
 func (k *keeper) CheckHealth(context.Context, activities.HealthInput) (check resilience.HealthCheck, err error) {
-	return check, k.do("CheckHealth")
+	err = k.do("CheckHealth", func() { check.Shut = k.shut })
+	return check, err
 }
 
 // AnalyseMigration finds a group for each strategy that a group can have.
@@ -134,11 +135,12 @@ func (k *keeper) ReadMigration(context.Context, activities.PlanInput) (resilienc
 	return k.plan, k.do("ReadMigration")
 }
 
-// TakeIndexes takes nothing of a plan that was turned round, as the store does.
+// TakeIndexes takes nothing of a plan that was turned round, and nothing twice, as the
+// store does.
 func (k *keeper) TakeIndexes(context.Context, activities.IndexInput) (names []string, err error) {
 	err = k.do("TakeIndexes", func() {
-		if k.status == resilience.Executing {
-			k.away, names = true, k.plan.Physics.VectorIndexes
+		if k.status == resilience.Executing || k.status == resilience.Paused {
+			k.away, k.taken, names = k.away || !k.taken, true, k.plan.Physics.VectorIndexes
 		}
 	})
 	if err == nil && names == nil {

@@ -22,9 +22,18 @@ import (
 	"rehome/workflows"
 )
 
-// inManyRuns goes through a course whose histories are all too long, and returns how often
-// it continued in a fresh one, and how the last ended. each is given the rehearsal of a run.
+// inManyRuns goes through a course whose histories are all too long.
 func inManyRuns(t *testing.T, c course, database any, each func(env *testsuite.TestWorkflowEnvironment, run int)) (runs int, err error) {
+	t.Helper()
+	return inRuns(t, c, database, func(env *testsuite.TestWorkflowEnvironment, run int) {
+		env.SetContinueAsNewSuggested(true)
+		each(env, run)
+	})
+}
+
+// inRuns goes through a course, and returns how often it continued in a fresh history, and
+// how the last ended. each is given the rehearsal of a run.
+func inRuns(t *testing.T, c course, database any, each func(env *testsuite.TestWorkflowEnvironment, run int)) (runs int, err error) {
 	t.Helper()
 	var again *workflow.ContinueAsNewError
 	for now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC); ; runs++ {
@@ -32,7 +41,6 @@ func inManyRuns(t *testing.T, c course, database any, each func(env *testsuite.T
 		env := silent().NewTestWorkflowEnvironment()
 		env.SetTestTimeout(patiently)
 		env.SetStartTime(now)
-		env.SetContinueAsNewSuggested(true)
 		workflows.Register(env)
 		env.RegisterActivity(database)
 		each(env, runs)
@@ -57,9 +65,7 @@ func approving(t *testing.T, env *testsuite.TestWorkflowEnvironment, step string
 	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		switch info.ActivityType.Name {
 		case "RequestApproval":
-			env.RegisterDelayedCallback(func() {
-				env.UpdateWorkflow(workflows.ApproveUpdate, "approve", heard(nil), workflows.Approval{Hash: "h1", Author: "ana"})
-			}, 1)
+			(&voice{T: t, env: env}).approves(1)
 		case step:
 			order()
 		}
