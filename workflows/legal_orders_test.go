@@ -31,7 +31,7 @@ var orders = map[string]func(*voice, course){
 		v.pause(v.resume)
 	},
 	"Throttle": func(v *voice, _ course) {
-		v.say(workflows.ThrottleUpdate, resilience.Pace{BatchSize: 5, Author: "ana"}, nil)
+		v.say(workflows.ThrottleUpdate, resilience.Pace{BatchSize: new(5), Author: "ana"}, nil)
 	},
 	"Change": func(v *voice, c course) { // while it is queued; else it pauses for that
 		next := workflows.NewStrategy{Strategy: resilience.Gradual, Author: "ana"}
