@@ -193,10 +193,13 @@ func TestFault28CancelAnywhere(t *testing.T) {
 			inBatch(away, stop)
 
 			// While switching.
-			aliases := j.session()
+			g := j.shut(away)
+			j.depart()
+			g.waiting()
+			aliases := j.session() // planning may read them, too
 			_, err := aliases.Exec(t.Context(), `LOCK TABLE rehome.version_aliases`)
 			require.NoError(j, err)
-			j.depart()
+			g.open()
 			j.stuckAt("rehome.version_aliases")
 			stop()
 			require.Eventually(j, func() bool { return j.plan(j.id).Status == resilience.RollingBack }, patience, tick, "it does not wait for the switch")
