@@ -98,8 +98,8 @@ func (p Pace) CheckThrottle(plan string, by Strategy) error {
 // own, and so is its way.
 func (p Policy) ToUndo(by Strategy) Policy {
 	undo := Policy{BatchSize: p.BatchSize, Sized: p.Sized, Rate: p.Rate, Hours: p.Hours}
-	if by == Immediate { // a rate it has was lifted before the plan became immediate, and a size it does not go by
-		undo.Rate, undo.BatchSize, undo.Sized = 0, 0, false
+	if by == Immediate { // a rate it has was lifted before the plan became immediate
+		undo.Rate = 0
 	}
 	if by != Gradual {
 		undo.Hours = ""

@@ -123,7 +123,7 @@ func TestAnUndoGoesAsItsPlanWent(t *testing.T) {
 	t.Parallel()
 	asked := resilience.Policy{BatchSize: 7, Sized: true, Rate: 10, OnFailure: resilience.UndoGroup, GroupSize: 5, Way: resilience.Rebuild, Hours: "22:00-06:00", Author: "ana"}
 	for by, want := range map[resilience.Strategy]resilience.Policy{
-		resilience.Immediate:   {}, // what it has of these is of before it became so, or the usual
+		resilience.Immediate:   {BatchSize: 7, Sized: true},
 		resilience.Batch:       {BatchSize: 7, Sized: true, Rate: 10},
 		resilience.Gradual:     {BatchSize: 7, Sized: true, Rate: 10, Hours: "22:00-06:00"},
 		resilience.Intelligent: {BatchSize: 7, Sized: true, Rate: 10},

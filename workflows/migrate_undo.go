@@ -9,6 +9,7 @@ import (
 
 	"rehome/activities"
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // giveUp ends a plan that never had an effect, and reports whether it did. A
@@ -132,7 +133,7 @@ func (m *migration) restoreAliases(ctx workflow.Context) error {
 func (m *migration) moveBack(ctx workflow.Context) error {
 	m.began, m.beganAt = workflow.Now(ctx), -1
 	for {
-		at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, m.leaves(m.leave))
+		at, err := m.slice(ctx, "Move chunks back to their old paths", database.RevertSlice, leg{bounds: store.Bounds{Leave: m.leave}})
 		if err != nil {
 			return err
 		}
@@ -149,5 +150,5 @@ func (m *migration) closePlan(ctx workflow.Context) error {
 	if err := m.verifyUndo(ctx); err != nil {
 		return err
 	}
-	return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
+	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 }

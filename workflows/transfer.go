@@ -168,7 +168,8 @@ func (m *migration) retiring() bool { return m.carrying != nil && m.carrying.Ret
 // at the plan's own pace, unless the strategy has a way of its own with it.
 func (m *migration) ahead(ctx workflow.Context, at resilience.Watermark) (leg, any, error) {
 	if m.retiring() {
-		way, err := m.leaves(nil), error(nil)
+		var way leg
+		var err error
 		if r, ok := m.manner.(retirer); ok {
 			way, err = r.retire(ctx, m, at)
 		}
@@ -186,7 +187,7 @@ func (m *migration) switchBack(ctx workflow.Context) error {
 func (m *migration) unretire(ctx workflow.Context) error {
 	m.began, m.beganAt = workflow.Now(ctx), -1
 	for {
-		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, m.leaves(nil))
+		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{})
 		if err != nil || at.Last == 0 {
 			return err
 		}

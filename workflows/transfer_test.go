@@ -51,28 +51,6 @@ func (in *installation) of(memory string) int {
 	return n
 }
 
-// TestAnImmediateTransferLeavesInLargeBatches, and its rows come home so: what readers
-// find has changed by then.
-func TestAnImmediateTransferLeavesInLargeBatches(t *testing.T) {
-	t.Parallel()
-	in := newInstallation(t)
-	in.withArchive()
-	in.fill("guide/a.md", 120)
-	order := carried()
-	order.Origin, order.Memory, order.Migration, order.Approve = activities.Origin{Installation: in.id}, "docs", "t-1", true
-	run := in.start(workflows.MigrateID(in.id, "docs", "t-1"), workflows.MigrateName(resilience.Immediate), order)
-	require.Empty(t, ends(t, run, nil))
-	require.Equal(t, 120, in.of("archive"))
-	require.Equal(t, 1, in.number(`SELECT count(DISTINCT quarantined_at) FROM rehome.quarantine`), "transactions")
-
-	run = in.start(workflows.RollbackID(in.id, "docs", "t-1"), workflows.RollbackName, workflows.RollbackInput{
-		Origin: activities.Origin{Installation: in.id}, Memory: "docs", Migration: "t-1", Undo: "t-2", Tuning: quick(),
-	})
-	require.Empty(t, ends(t, run, nil))
-	require.Equal(t, 120, in.of("docs"))
-	require.Equal(t, 1, in.number(`SELECT count(DISTINCT restored_at) FROM rehome.quarantine`), "transactions")
-}
-
 func TestTransferByEachStrategyAndBack(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
