@@ -150,5 +150,5 @@ func (m *migration) closePlan(ctx workflow.Context) error {
 	if err := m.verifyUndo(ctx); err != nil {
 		return err
 	}
-	return workflow.ExecuteActivity(m.undoing(brief(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
+	return workflow.ExecuteActivity(m.undoing(m.in.Tuning.lengthy(ctx, "Close the plan as rolled back")), database.EndUndo, m.named(Order{})).Get(ctx, nil)
 }
