@@ -127,3 +127,56 @@ func TestTransferActivitiesAreIdempotent(t *testing.T) {
 	twice(a.CompleteMigration, named("u-2"))
 	home()
 }
+
+// TestSlicesAreOnDiskWhenTheyAreTold: their batches commit without waiting for that.
+func TestSlicesAreOnDiskWhenTheyAreTold(t *testing.T) {
+	t.Parallel()
+	pool, _ := transferable(t)
+	exec := func(query string, args ...any) {
+		t.Helper()
+		_, err := pool.Exec(t.Context(), query, args...)
+		require.NoError(t, err)
+	}
+	exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$`)
+	awaiting, err := pgxpool.NewWithConfig(t.Context(), pool.Config())
+	require.NoError(t, err)
+	t.Cleanup(awaiting.Close)
+	pool = awaiting
+	exec(`CREATE TABLE public.marks (step text, lsn pg_lsn);
+		CREATE FUNCTION public.mark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.marks VALUES (TG_ARGV[0], pg_current_wal_insert_lsn()); RETURN NEW; END $$;
+		CREATE TRIGGER mark AFTER UPDATE OF last ON rehome.migration_progress FOR EACH ROW EXECUTE FUNCTION public.mark('move');
+		CREATE TRIGGER mark AFTER UPDATE OF retired ON rehome.migration_transfers FOR EACH ROW EXECUTE FUNCTION public.mark('retire')`)
+	a := &activities.Database{Store: store.New(pool)}
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	activities.Register(env, a)
+	run := func(activity, in any) {
+		t.Helper()
+		_, err := env.ExecuteActivity(activity, in)
+		require.NoError(t, err)
+	}
+	named := activities.PlanInput{Migration: "t-1", Author: "ana", Reason: "a test"}
+	run(a.PlanMigration, activities.PlanMigrationInput{
+		Owner: activities.Owner{WorkflowID: "w", RunID: "r"}, Memory: "docs", Migration: "t-1", Strategy: resilience.Batch,
+		Policy: resilience.Policy{BatchSize: 4}, Rollback: []string{"undo"}, Transfer: resilience.TransferOrder{To: "archive", Prefix: "guide"},
+	})
+	run(a.QueueMigration, activities.QueueInput{PlanInput: named})
+	run(a.TakeSlot, named)
+	run(a.BeginMigration, activities.BeginInput{PlanInput: named})
+	epoch := int64(1)
+	slice := func(step string, activity any) {
+		t.Helper()
+		exec(`DELETE FROM public.marks`)
+		run(activity, activities.SliceInput{Migration: "t-1", Epoch: epoch, Slice: activities.Slice{Time: activities.Duration(time.Minute)}})
+		var settled bool
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT pg_current_wal_flush_lsn() >= max(lsn) FROM public.marks WHERE step = $1`, step).Scan(&settled))
+		require.True(t, settled, step)
+	}
+	slice("move", a.MoveSlice)
+	run(a.SwitchReferences, named)
+	slice("retire", a.RetireSlice)
+	run(a.BeginUndo, named)
+	epoch = 2
+	slice("retire", a.UnretireSlice)
+	run(a.UndoSwitchReferences, named)
+	slice("move", a.RevertSlice)
+}

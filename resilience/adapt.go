@@ -164,8 +164,12 @@ func (s Servo) over(b Timing) (size float64, why string) {
 	case b.MS > tooSlow*s.TargetMS:
 		size, why = size/2, fmt.Sprintf("a batch took %.0f ms, more than twice the %.0f wanted", b.MS, s.TargetMS)
 	}
-	if b.WALBytes > mostWAL && b.fits() < size {
-		size, why = b.fits(), fmt.Sprintf("a batch wrote %.0f MiB of WAL, and %d are the most", math.Ceil(float64(b.WALBytes)/(1<<20)), mostWAL>>20)
+	fits := b.fits()
+	if b.Rows < int64(s.Size) { // most of it may be of others, or of few rows
+		fits = max(fits, float64(s.Size)/2)
+	}
+	if b.WALBytes > mostWAL && fits < size {
+		size, why = fits, fmt.Sprintf("a batch wrote %.0f MiB of WAL, and %d are the most", math.Ceil(float64(b.WALBytes)/(1<<20)), mostWAL>>20)
 	}
 	return size, why
 }

@@ -16,7 +16,7 @@ type Took struct {
 	// they were looked for.
 	Time   time.Duration
 	Waited time.Duration // for locks, as far as it was seen
-	WAL    int64         // bytes that the server's log grew by meanwhile, whoever wrote them: the batch wrote no more
+	WAL    int64         // bytes that the server's log grew by while it was at work, whoever wrote them: the batch wrote no more, or little
 	Unseen error         // why the waits were not looked at to the end; nil: they were
 }
 
@@ -66,7 +66,9 @@ func (w *stopwatch) stop(done bool) Took {
 		took.Waited, took.Unseen = w.waits.stop()
 	}
 	if took.Waited = min(took.Waited, took.Time); took.Waited > 0 {
+		all := took.Time
 		took.Time = max(took.Time-took.Waited, time.Microsecond)
+		took.WAL = int64(float64(took.WAL) * took.Time.Seconds() / all.Seconds()) // meanwhile others wrote
 	}
 	return took
 }

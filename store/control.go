@@ -79,7 +79,7 @@ func (s *Store) Throttle(ctx context.Context, plan string, pace resilience.Pace)
 			UPDATE rehome.migration_progress
 			SET throttle_rate = CASE WHEN o.rate IS NULL THEN throttle_rate ELSE o.rate END,
 				throttle_until = CASE WHEN o.rate IS NULL THEN throttle_until ELSE o.until END,
-				throttle_batch = CASE WHEN o.batch IS NULL THEN throttle_batch ELSE nullif(o.batch, 0) END,
+				throttle_batch = CASE WHEN o.batch IS NOT NULL THEN nullif(o.batch, 0) WHEN throttle_batch_until > now() THEN throttle_batch END,
 				throttle_batch_until = CASE WHEN o.batch IS NULL THEN throttle_batch_until WHEN o.batch > 0 THEN o.until END
 			FROM (SELECT $2::float8 AS rate, $3::integer AS batch,
 				CASE WHEN $4::float8 > 0 THEN now() + $4 * interval '1 second' ELSE 'infinity' END AS until) o

@@ -112,10 +112,17 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 // errCounted takes back what was written to count something.
 var errCounted = errors.New("counted")
 
-// Late counts the chunks at the old paths of a plan that are not in its journal, and
-// records that they stay. It is for who looks for them no more.
+// lateSettings keep a look that only tells from taking long, or from waiting for others.
+const lateSettings = `SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', '2s', true)`
+
+// Late counts the chunks at the old paths of a plan that are neither in its journal nor
+// known to stay, and records that they do. It is for who looks for them no more, and gives
+// up where it takes long.
 func (s *Store) Late(ctx context.Context, plan string) (late int64, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lateSettings); err != nil {
+			return err
+		}
 		j, err := openJournal(ctx, tx, plan)
 		if err != nil || j.undoes != "" {
 			return err
@@ -124,7 +131,8 @@ func (s *Store) Late(ctx context.Context, plan string) (late int64, err error) {
 			if _, err := j.listPaths(ctx); err != nil {
 				return err
 			}
-			count := "SELECT count(*) " + j.atSources("AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = "+j.table.id()+")", "TRUE")
+			count := "SELECT count(*) " + j.atSources("AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = "+j.table.id()+`)
+				AND NOT EXISTS (SELECT FROM rehome.migration_conflicts c WHERE c.plan_id = @plan AND c.source = p.old_key)`, "TRUE")
 			if err := listing.QueryRow(ctx, count, j.args(nil)).Scan(&late); err != nil {
 				return err
 			}

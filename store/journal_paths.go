@@ -137,26 +137,44 @@ const misnamed = `
 			WHERE nth > 1)
 		SELECT kind, old_path, new_path, other, count(*) OVER () FROM bad ORDER BY ordinal LIMIT @kept`
 
-// unmatched lists the renames that no file is found for, and where one stays that was
-// renamed to there by alias only.
-var unmatched = `
-		SELECT 'no_source', old_path, new_path, coalesce((` + stayedAt("u.old_path") + `), ''), found
-		FROM (
-			SELECT ordinal, old_path, new_path, count(*) OVER () AS found FROM rehome.migration_renames r
-			WHERE plan_id = @plan AND NOT EXISTS (
-				SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
-			ORDER BY ordinal LIMIT @kept) u
-		ORDER BY ordinal`
+// unmatched lists the renames that no file is found for.
+const unmatched = `
+		SELECT 'no_source', old_path, new_path, '', count(*) OVER () FROM rehome.migration_renames r
+		WHERE plan_id = @plan AND NOT EXISTS (
+			SELECT FROM rehome.migration_paths p WHERE p.plan_id = @plan AND p.rule = r.ordinal)
+		ORDER BY ordinal LIMIT @kept`
 
-// stayedAt is the old path of a file whose chunks stayed when a plan of the memory renamed
-// it to a path, or below it.
-func stayedAt(path string) string {
-	return fmt.Sprintf(`
-			SELECT s.old_key FROM rehome.migration_plans o JOIN rehome.migration_paths s USING (plan_id)
-			WHERE o.memory = @memory AND o.status = 'completed' AND (o.way = 'alias_only' OR EXISTS (
-				SELECT FROM rehome.migration_groups g WHERE g.plan_id = o.plan_id AND g.way = 'alias_only'))
-				AND (s.new_key = %[1]s OR starts_with(s.new_key, %[1]s || '/'))
-			ORDER BY o.number DESC, s.old_key LIMIT 1`, path)
+// explained is how many conflicts for which there may be more to say are looked into.
+const explained = 3
+
+// explainStayed says of paths with no chunk at or under them which chunks stayed, when they
+// were renamed to there by alias only, and are where they were.
+func (j *journal) explainStayed(ctx context.Context) error {
+	left := explained
+	for i, c := range j.conflicts {
+		if c.Kind != resilience.NoSource || left == 0 {
+			continue
+		}
+		left--
+		var stayed string
+		err := j.tx.QueryRow(ctx, fmt.Sprintf(`
+			WITH stays AS MATERIALIZED (
+				SELECT plan_id, number FROM rehome.migration_plans o WHERE memory = @memory AND status = 'completed' AND (way = 'alias_only' OR EXISTS (
+					SELECT FROM rehome.migration_groups g WHERE g.plan_id = o.plan_id AND g.way = 'alias_only'))),
+			named AS MATERIALIZED (
+				SELECT s.number, p.old_key, p.old_path FROM stays s JOIN rehome.migration_paths p USING (plan_id)
+				WHERE (SELECT EXISTS (SELECT FROM stays)) AND (p.new_key = @source OR starts_with(p.new_key, @source || '/'))
+				ORDER BY s.number DESC, p.old_key LIMIT 100)
+			SELECT coalesce((
+				SELECT n.old_key FROM named n WHERE EXISTS (SELECT FROM %s t WHERE %s = n.old_path AND %s)
+				ORDER BY n.number DESC, n.old_key LIMIT 1), '')`, j.table.name(), j.table.path(), j.table.scope()),
+			j.args(pgx.NamedArgs{"source": c.Source})).Scan(&stayed)
+		if err != nil {
+			return err
+		}
+		j.conflicts[i].Detail = c.Explain(stayed)
+	}
+	return nil
 }
 
 // twoToOne lists the files that would go where another goes.
@@ -207,7 +225,7 @@ func (j *journal) findMisfits(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return j.explainStayed(ctx)
 }
 
 // places are those that plans p own while they are live: what a rename leaves and what

@@ -48,7 +48,7 @@ func (t *transfer) targetPath() string {
 // transferMisfits look for what keeps chunks from a transfer beside clashes of paths.
 func (j *journal) transferMisfits(fold folder) []string {
 	queries := []string{twoToOne(fold), fmt.Sprintf(`
-		SELECT 'no_source', @only::text, @only::text, coalesce((%s), ''), 1::bigint WHERE NOT EXISTS (SELECT %s)`, stayedAt("@only::text"), j.atSources("", "TRUE"))}
+		SELECT 'no_source', @only::text, @only::text, '', 1::bigint WHERE NOT EXISTS (SELECT %s)`, j.atSources("", "TRUE"))}
 	if j.transfer.fit.FreshID == "" {
 		queries = append(queries, j.takenIDs())
 	}

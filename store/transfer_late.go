@@ -79,13 +79,16 @@ func (l lateness) all() string {
 			WHERE m.plan = @origin AND ` + copies + ` AND ` + id + ` IN (` + strings.Join(said, " UNION ALL ") + `)`)
 }
 
+// noBatch is in place of batchLock where whoever gives up a batch has nothing to give up.
+const noBatch = 0
+
 // follow takes along what was said of rows (lo, hi] of a plan that left. What somebody is
 // saying at this moment is left to the look at the end.
 func (s *Store) follow(ctx context.Context, l lateness, epoch, lo, hi int64) error {
 	if lo >= hi {
 		return nil
 	}
-	args := l.args(pgx.NamedArgs{"lo": lo, "hi": hi, "epoch": epoch, "batch": 0, "gentle": false, "patient": false, "batch_lock": batchLock})
+	args := l.args(pgx.NamedArgs{"lo": lo, "hi": hi, "epoch": epoch, "batch": 0, "gentle": false, "patient": false, "batch_lock": noBatch})
 	err := s.takeAlong(ctx, batchGuards, l.within(), args, func(tx pgx.Tx) (bool, error) {
 		// One that is being undone by now leads what is said back.
 		tag, err := tx.Exec(ctx, `SELECT FROM rehome.migration_progress WHERE plan_id = @plan AND epoch = @epoch FOR SHARE`, args)
@@ -106,7 +109,7 @@ func (s *Store) followAll(ctx context.Context, plan string, undoing bool) error 
 		if undoing {
 			want = resilience.RollingBack
 		}
-		err = s.takeAlong(ctx, bulkSettings, lateness{t, t.back != undoing}.all(), t.args(nil), func(tx pgx.Tx) (bool, error) {
+		err = s.takeAlong(ctx, bulkSettings+`, set_config('lock_timeout', '2s', true)`, lateness{t, t.back != undoing}.all(), t.args(nil), func(tx pgx.Tx) (bool, error) {
 			var status resilience.Status
 			err := tx.QueryRow(ctx, `SELECT status FROM rehome.migration_plans WHERE plan_id = $1 FOR UPDATE`, plan).Scan(&status)
 			return status == want, err

@@ -134,6 +134,8 @@ func (m *migration) checkChange(_ workflow.Context, n NewStrategy) error {
 		return temporal.NewNonRetryableApplicationError(err.Error(), activities.Invalid, nil)
 	}
 	switch {
+	case n.Approve && n.Author == "":
+		return temporal.NewNonRetryableApplicationError("approve wants an author: who says yes is kept with the plan", activities.Invalid, nil)
 	case m.aborted != nil || m.phase != queueing && (m.phase != moving || !m.paused):
 		return rejected("migration %s is %s; its strategy can be changed while it is queued or paused", m.in.Migration, m.phase)
 	case m.deciding:

@@ -143,6 +143,8 @@ func TestPauseThrottleResume(t *testing.T) {
 	require.ErrorContains(t, err, "paused already")
 	_, err = in.update(run, workflows.ThrottleUpdate, resilience.Pace{Rate: new(-1.0)})
 	require.ErrorContains(t, err, "rate")
+	_, err = in.update(run, workflows.StrategyUpdate, workflows.NewStrategy{Strategy: resilience.Gradual, Approve: true})
+	require.ErrorContains(t, err, "who says yes is kept with the plan")
 	_, err = in.update(run, workflows.ThrottleUpdate, map[string]any{"author": "ana"})
 	require.ErrorContains(t, err, "without anything in it")
 	_, err = in.update(run, workflows.ThrottleUpdate, map[string]any{"author": "ana", "batch_size": 7})

@@ -29,6 +29,12 @@ func (m *migration) verify(ctx workflow.Context) error {
 	return m.lookAtAll(ctx, summary, words, database.VerifyMigration, &resilience.Verified{})
 }
 
+// swept reports whether nobody looks for late chunks any more: rounds are over, and, of a
+// transfer, those after the soak.
+func (m *migration) swept() bool {
+	return m.sweeps == maxSweeps && m.phase != undoing && (m.carrying == nil || !m.carrying.SoakUntil.IsZero())
+}
+
 // foreignFirst is the change by which chunks of others among the copies are looked for
 // before anybody is led there, and not only when the soak is over.
 const foreignFirst = "foreign-first"
@@ -70,7 +76,7 @@ func (m *migration) lookAtAll(ctx workflow.Context, summary, words string, look 
 			return m.abortion()
 		}
 		m.progress.set(ctx, Progress{Phase: words, Done: at.Last, Total: at.Total, Unit: "chunks"})
-		in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice, At: *at, Late: m.sweeps == maxSweeps && m.phase != undoing}
+		in := activities.VerifyInput{Origin: m.in.Origin, Migration: m.in.Migration, Slice: m.in.Tuning.Slice, At: *at, Late: m.swept()}
 		var next resilience.Verified
 		err := workflow.ExecuteActivity(options, look, in).Get(ctx, &next)
 		switch {
