@@ -294,7 +294,11 @@ func TestFault24ABatchThatCannotBeDoneIsWaitedOut(t *testing.T) {
 				j.exec(`CREATE FUNCTION public.hurry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 					IF (SELECT troubled FROM public.server) THEN PERFORM set_config('statement_timeout', '500ms', true); END IF; RETURN NEW; END $$`)
 				j.exec(`CREATE TRIGGER hurry BEFORE UPDATE ON rehome.migration_progress FOR EACH ROW EXECUTE FUNCTION public.hurry()`)
-				j.depart()
+				j.departs(func(in *workflows.MigrateInput) {
+					if j.way.strategy == resilience.Gradual {
+						in.Policy.BatchSize = 0 // what was asked for bounds it from the start
+					}
+				})
 				switch {
 				case c.eases && j.way.strategy == resilience.Gradual:
 					require.Eventually(j, func() bool {
