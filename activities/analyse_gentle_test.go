@@ -54,19 +54,26 @@ func (w *ward) sized() (size int, said string) {
 	return groups[0].Course.Size(), strings.Join(all, "\n")
 }
 
+// held is an application's transaction that holds all rows.
+func (w *ward) held() pgx.Tx {
+	w.Helper()
+	application, err := pgx.Connect(w.Context(), w.pool.Config().ConnString())
+	require.NoError(w, err)
+	w.Cleanup(func() { require.NoError(w, application.Close(context.WithoutCancel(w.Context()))) })
+	tx, err := application.Begin(w.Context())
+	require.NoError(w, err)
+	_, err = tx.Exec(w.Context(), `UPDATE rehome.chunks SET content = content`)
+	require.NoError(w, err)
+	return tx
+}
+
 // TestAGroupThatTakesCareWaitsForRowsThatOthersHold, as gradual does: its batches get
 // smaller, none fails, and the look after them knows what they took.
 func TestAGroupThatTakesCareWaitsForRowsThatOthersHold(t *testing.T) {
 	t.Parallel()
 	w := inUse(t)
 	health := w.healthy()
-	application, err := pgx.Connect(t.Context(), w.pool.Config().ConnString())
-	require.NoError(t, err)
-	defer application.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the test is over
-	tx, err := application.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = content`)
-	require.NoError(t, err)
+	tx := w.held()
 	at := w.gently(time.Second, nil)
 	require.Zero(t, at.Last)
 	require.Equal(t, resilience.LockTimeout, at.Pulse.Trouble)
@@ -111,13 +118,7 @@ func TestAWaitForALockMakesNoBatchSmaller(t *testing.T) {
 	require.NoError(t, w.a.Store.Steer(t.Context(), "m-1", 0, resilience.Course{
 		Servo: resilience.Servo{TargetMS: 200, Least: 5, Most: 20, Size: 20}, Forecast: resilience.Forecast{BatchMS: 1.5, RowMS: 0.02}, Default: 20,
 	}, nil))
-	application, err := pgx.Connect(t.Context(), w.pool.Config().ConnString())
-	require.NoError(t, err)
-	defer application.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the test is over
-	tx, err := application.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `UPDATE rehome.chunks SET content = content`)
-	require.NoError(t, err)
+	tx := w.held()
 	ended := make(chan error, 1)
 	go func() {
 		_, err := w.env.ExecuteActivity(w.a.MoveSlice, activities.SliceInput{

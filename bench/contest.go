@@ -35,11 +35,12 @@ type side struct {
 // find a machine that the first has warmed.
 func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	var rows []row
-	var ways []way // of the rows
+	var ways []int // of the rows
 	for _, s := range c.ours {
-		for i, f := range slices.Concat(s.figures, s.back) {
-			rows = append(rows, row{figure: f})
-			ways = append(ways, map[bool]way{true: there, false: andBack}[i < len(s.figures)])
+		for way, figures := range [...][]figure{there: s.figures, andBack: s.back} {
+			for _, f := range figures {
+				rows, ways = append(rows, row{figure: f}), append(ways, way)
+			}
 		}
 	}
 	warmUps := r.warmUps
@@ -67,11 +68,9 @@ func (c contest) run(ctx context.Context, r *rig) ([]row, error) {
 	return rows, nil
 }
 
-// way is what is measured of a work: that it is done, and that it is undone.
-type way int
-
+// What is measured of a work: that it is done, and that it is undone.
 const (
-	there way = iota
+	there = iota
 	andBack
 )
 

@@ -226,9 +226,7 @@ func (m *Mover) step(ctx context.Context, at resilience.Watermark, b Bounds, mov
 		return m.store.Watermark(ctx, m.plan)
 	}
 	if err == nil && move.uncopies != nil {
-		began := time.Now()
-		err = m.store.follow(ctx, lateness{move.uncopies, true}, at.Epoch, min(at.Last, next.Last), max(at.Last, next.Last))
-		m.took.Time += time.Since(began)
+		err = m.store.follow(ctx, lateness{move.uncopies, true}, at, next, &m.took)
 	}
 	if err != nil {
 		return at, fmt.Errorf("move chunks of %s from row %d: %w", m.plan, at.Last, interpret(err))

@@ -109,9 +109,6 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 	return paths, err
 }
 
-// errCounted takes back what was written to count something.
-var errCounted = errors.New("counted")
-
 // lateSettings keep a look that only tells from taking long, or from waiting for others.
 const lateSettings = `SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', '2s', true)`
 
@@ -127,22 +124,8 @@ func (s *Store) Late(ctx context.Context, plan string) (late int64, err error) {
 		if err != nil || j.undoes != "" {
 			return err
 		}
-		err = pgx.BeginFunc(ctx, tx, func(listing pgx.Tx) error {
-			if _, err := j.listPaths(ctx); err != nil {
-				return err
-			}
-			count := "SELECT count(*) " + j.atSources("AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = "+j.table.id()+`)
-				AND NOT EXISTS (SELECT FROM rehome.migration_conflicts c WHERE c.plan_id = @plan AND c.source = p.old_key)`, "TRUE")
-			if err := listing.QueryRow(ctx, count, j.args(nil)).Scan(&late); err != nil {
-				return err
-			}
-			return errCounted
-		})
-		if !errors.Is(err, errCounted) {
+		if late, err = j.countLate(ctx); err != nil || late == 0 {
 			return err
-		}
-		if late == 0 {
-			return nil
 		}
 		return recordOnce(ctx, tx, event{
 			Plan: plan, What: "left", Detail: fmt.Sprintf("%d chunks came to the old paths when they had been looked for five times; they stay there. Order the same again to take them along", late),
@@ -152,4 +135,17 @@ func (s *Store) Late(ctx context.Context, plan string) (late int64, err error) {
 		return 0, fmt.Errorf("look for late chunks of plan %s: %w", plan, err)
 	}
 	return late, nil
+}
+
+// countLate counts them, and takes back the list of paths that it makes for that.
+func (j *journal) countLate(ctx context.Context) (late int64, err error) {
+	listing, err := j.tx.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, err = j.listPaths(ctx); err == nil {
+		err = listing.QueryRow(ctx, "SELECT count(*) "+j.atSources("AND NOT EXISTS (SELECT FROM rehome.migration_moves k WHERE k.plan = @number AND k.chunk_id = "+j.table.id()+`)
+				AND NOT EXISTS (SELECT FROM rehome.migration_conflicts c WHERE c.plan_id = @plan AND c.source = p.old_key)`, "TRUE"), j.args(nil)).Scan(&late)
+	}
+	return late, errors.Join(err, listing.Rollback(ctx))
 }

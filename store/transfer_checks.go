@@ -29,8 +29,8 @@ func (c condition) limit() limit {
 // together is how many conditions are looked at in one go through the rows.
 const together = 100
 
-// conditions says which rows would be refused for what they are.
-func (l *limits) conditions(ctx context.Context) (refused []string, err error) {
+// conditions are limits by what rows are themselves. Those that all rows meet are left out.
+func (l *limits) conditions(ctx context.Context) ([]limit, error) {
 	var all []condition
 	for _, query := range []string{checks, routes, domains, demands} {
 		rows, err := l.tx.Query(ctx, query, l.inTarget())
@@ -47,6 +47,7 @@ func (l *limits) conditions(ctx context.Context) (refused []string, err error) {
 			}
 		}
 	}
+	var limits []limit
 	for some := range slices.Chunk(all, together) {
 		whole, err := l.whole(ctx, some)
 		if err != nil {
@@ -56,16 +57,10 @@ func (l *limits) conditions(ctx context.Context) (refused []string, err error) {
 			continue
 		}
 		for _, c := range some {
-			why, err := l.broken(ctx, c.limit())
-			if err != nil {
-				return nil, err
-			}
-			if why != "" {
-				refused = append(refused, why)
-			}
+			limits = append(limits, c.limit())
 		}
 	}
-	return refused, nil
+	return limits, nil
 }
 
 // whole says whether all rows meet all of the conditions, as far as that can be told of all

@@ -119,8 +119,7 @@ type outgoing struct {
 	Full    bool     // all of them must have a value, or none
 	Takes   string   // which rows it is of: a condition
 	About   []string // the columns that is about
-	Within  bool     // it points to rows of the target itself, or of what that is a partition of
-	ToID    bool     // by their ids
+	Within  bool     // it points to ids of the target itself, or of what that is a partition of
 }
 
 // pointers are the foreign keys to tables that rehome can see all rows of. A foreign key to,
@@ -133,8 +132,9 @@ func (l *limits) pointers(ctx context.Context) ([]limit, error) {
 	rows, err := l.tx.Query(ctx, ofParts+`
 		SELECT format('point to no row of %s by its foreign key %s%s', c.confrelid::regclass, c.conname, places.says), c.confrelid::regclass::text,
 			k.columns, k.keys, c.confmatchtype = 'f', places.takes, places.columns,
-			c.confrelid IN (SELECT relid FROM parts UNION SELECT relid FROM pg_partition_ancestors(@table::regclass) relid), k.ids = ARRAY[@id::text]
+			w.within
 		FROM places JOIN pg_constraint c ON c.conrelid = places.relid AND c.contype = 'f' JOIN pg_class r ON r.oid = c.confrelid,
+			LATERAL (SELECT c.confrelid IN (SELECT relid FROM parts UNION SELECT relid FROM pg_partition_ancestors(@table::regclass) relid) AS within) w,
 			LATERAL (
 				SELECT array_agg(a.attname::text ORDER BY p.n) AS columns, array_agg(b.attname::text ORDER BY p.n) AS ids,
 					array_agg(quote_ident(b.attname) || CASE b.attcollation WHEN 0 THEN '' ELSE ' COLLATE ' || b.attcollation::regcollation END ORDER BY p.n) AS keys
@@ -144,6 +144,7 @@ func (l *limits) pointers(ctx context.Context) ([]limit, error) {
 		WHERE NOT EXISTS (SELECT FROM pg_constraint o WHERE o.oid = c.conparentid AND o.conrelid IN (SELECT relid FROM parts))
 			AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true' AND coalesce(to_jsonb(c) ->> 'conperiod', 'false') = 'false' -- since Postgres 18
 			AND has_table_privilege(r.oid, 'SELECT') AND has_schema_privilege(r.relnamespace, 'USAGE') AND NOT row_security_active(r.oid)
+			AND (NOT w.within OR k.ids = ARRAY[@id::text]) -- else what rows will have is up to those that are copied with them
 			AND NOT EXISTS ( -- not all of it is in force
 				SELECT FROM pg_trigger g JOIN pg_constraint o ON o.oid = g.tgconstraint
 				WHERE g.tgrelid IN (SELECT relid FROM parts) AND o.contype = 'f' AND g.tgenabled NOT IN ('O', 'A'))
@@ -154,9 +155,6 @@ func (l *limits) pointers(ctx context.Context) ([]limit, error) {
 	keys, err := pgx.CollectRows(rows, pgx.RowToStructByPos[outgoing])
 	var all []limit
 	for _, k := range keys {
-		if k.Within && !k.ToID { // which rows of the target will have is up to those that are copied with them
-			continue
-		}
 		all = append(all, limit{says: k.Says, columns: slices.Concat(k.Columns, k.About), refused: func(rows string) string { return k.nowhere(l.transfer, rows) }})
 	}
 	return all, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -82,13 +83,16 @@ func (l lateness) all() string {
 // noBatch is in place of batchLock where whoever gives up a batch has nothing to give up.
 const noBatch = 0
 
-// follow takes along what was said of rows (lo, hi] of a plan that left. What somebody is
-// saying at this moment is left to the look at the end.
-func (s *Store) follow(ctx context.Context, l lateness, epoch, lo, hi int64) error {
-	if lo >= hi {
+// follow takes along what was said of the rows of a step, which left, as a part of it. What
+// somebody is saying at this moment is left to the look at the end.
+func (s *Store) follow(ctx context.Context, l lateness, at, next resilience.Watermark, took *Took) error {
+	lo, hi := min(at.Last, next.Last), max(at.Last, next.Last)
+	if lo == hi {
 		return nil
 	}
-	args := l.args(pgx.NamedArgs{"lo": lo, "hi": hi, "epoch": epoch, "batch": 0, "gentle": false, "patient": false, "batch_lock": noBatch})
+	began := time.Now()
+	defer func() { took.Time += time.Since(began) }()
+	args := l.args(pgx.NamedArgs{"lo": lo, "hi": hi, "epoch": at.Epoch, "batch": 0, "gentle": false, "patient": false, "batch_lock": noBatch})
 	err := s.takeAlong(ctx, batchGuards, l.within(), args, func(tx pgx.Tx) (bool, error) {
 		// One that is being undone by now leads what is said back.
 		tag, err := tx.Exec(ctx, `SELECT FROM rehome.migration_progress WHERE plan_id = @plan AND epoch = @epoch FOR SHARE`, args)

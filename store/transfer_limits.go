@@ -21,6 +21,7 @@ import (
 type limits struct {
 	*journal
 	columns map[string]limited
+	parted  bool // partitions may make generated columns in ways of their own
 	mended  bool // triggers may give a row other values before it is looked at
 	acts    bool // triggers may do something to other rows
 }
@@ -33,7 +34,6 @@ type limited struct {
 	Default   string   // expression, of the column or of its domain; empty: none
 	Made      string   // expression of a generated column; empty: it is none
 	Of        []string // columns that it is made of
-	Parted    bool     // partitions may make it in ways of their own
 }
 
 // limit is one thing that the target wants of its rows.
@@ -48,33 +48,20 @@ type limit struct {
 const named = `"a chunk, for example"`
 
 // refuses says which rows the target would refuse.
-func (j *journal) refuses(ctx context.Context) ([]string, error) {
+func (j *journal) refuses(ctx context.Context) (refused []string, err error) {
 	l, err := j.readLimits(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look at the columns of %s: %w", j.transfer.to.name(), err)
 	}
-	var refused []string
-	for _, look := range []func(context.Context) ([]string, error){l.conditions, l.relations} {
-		some, err := look(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("look at the constraints of %s: %w", j.transfer.to.name(), err)
-		}
-		refused = append(refused, some...)
-	}
-	return refused, nil
-}
-
-// relations says which rows would be refused for what other rows are.
-func (l *limits) relations(ctx context.Context) (refused []string, err error) {
-	for _, read := range []func(context.Context) ([]limit, error){l.keys, l.pointers} {
+	for _, read := range []func(context.Context) ([]limit, error){l.conditions, l.keys, l.pointers} {
 		limits, err := read(ctx)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("look at the constraints of %s: %w", j.transfer.to.name(), err)
 		}
 		for _, each := range limits {
 			why, err := l.broken(ctx, each)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("look for chunks that %s refuses: %w", j.transfer.to.name(), err)
 			}
 			if why != "" {
 				refused = append(refused, why)
@@ -99,8 +86,7 @@ func (j *journal) readLimits(ctx context.Context) (*limits, error) {
 			ARRAY(
 				SELECT o.attname::text FROM pg_depend p JOIN pg_attribute o ON o.attrelid = p.refobjid AND o.attnum = p.refobjsubid
 				WHERE a.attgenerated <> '' AND p.refobjid = a.attrelid AND o.attnum <> a.attnum AND (
-					p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)), -- before Postgres 15
-			EXISTS (SELECT FROM pg_class c WHERE c.oid = a.attrelid AND c.relkind = 'p')
+					p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)) -- before Postgres 15
 		FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped`, j.transfer.to.name())
 	if err != nil {
@@ -114,8 +100,8 @@ func (j *journal) readLimits(ctx context.Context) (*limits, error) {
 		l.columns[c.Name] = c
 	}
 	return l, j.tx.QueryRow(ctx, parts+`
-		SELECT coalesce(bool_or(g.tgtype & 7 = 7), false), coalesce(bool_or(g.tgtype & 4 = 4), false) -- before a row is inserted; at any time
-		FROM parts JOIN pg_trigger g ON g.tgrelid = parts.relid WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 4 = 4`, l.inTarget()).Scan(&l.mended, &l.acts)
+		SELECT (SELECT relkind = 'p' FROM pg_class WHERE oid = @table::regclass), coalesce(bool_or(g.tgtype & 3 = 3), false), count(*) > 0 -- before a row; at any time
+		FROM parts JOIN pg_trigger g ON g.tgrelid = parts.relid WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 4 = 4 -- of inserts`, l.inTarget()).Scan(&l.parted, &l.mended, &l.acts)
 }
 
 // inTarget are the arguments of a query about the table of the target.
@@ -166,7 +152,7 @@ func (l *limits) rows(columns []string) (query string, known bool) {
 		switch c := l.columns[name]; {
 		case c.Made == "":
 			needed = append(needed, name)
-		case c.Parted:
+		case l.parted:
 			return "", false
 		default:
 			needed = append(needed, c.Of...)

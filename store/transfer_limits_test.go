@@ -65,7 +65,7 @@ func TestChunksThatTheTargetWouldRefuseAreNamedBeforeAnythingMoves(t *testing.T)
 			t.Parallel()
 			m := newMigrations(t, resilience.BuiltinMapping("docs"))
 			if strings.Contains(c.target, "icu") && m.count(`SELECT count(*) FROM pg_collation WHERE collprovider = 'i'`) == 0 {
-				return // a server without these collations
+				t.Skip("the server was built without ICU")
 			}
 			m.memory("notes", notes(m, "uuid", "DEFAULT gen_random_uuid()"))
 			m.limited(c.target, c.breaks, c.says)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -111,9 +110,7 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 		return r.store.Retired(ctx, r.transfer.plan)
 	}
 	if err == nil && r.transfer.back == undoing { // source rows left
-		began := time.Now()
-		err = r.store.follow(ctx, lateness{transfer: r.transfer}, at.Epoch, min(at.Last, next.Last), max(at.Last, next.Last))
-		r.took.Time += time.Since(began)
+		err = r.store.follow(ctx, lateness{transfer: r.transfer}, at, next, &r.took)
 	}
 	if err != nil {
 		return at, fmt.Errorf("retire the chunks of %s from row %d: %w", r.transfer.plan, at.Last, interpret(err))

@@ -323,12 +323,7 @@ func TestATransferIsUndoneAndDoneAgain(t *testing.T) {
 		require.Equal(m, done, m.rows(m.undated(to)))
 
 		// An undo that is turned round itself does it all again.
-		back, err := m.transfer(from, again, resilience.TransferOrder{})
-		require.NoError(m, err)
-		require.NoError(m, m.store.Queue(m.Context(), back))
-		require.NoError(m, m.store.Begin(m.Context(), back))
-		m.retire(back, -1, false)
-		require.NoError(m, m.store.SwitchReferences(m.Context(), back))
+		back := m.turning(from, again)
 		m.apply(back, 2)
 		_, err = m.store.BeginUndo(m.Context(), back, "a test", "")
 		require.NoError(m, err)

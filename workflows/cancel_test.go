@@ -20,11 +20,7 @@ func (in *installation) cancelled(run client.WorkflowRun) {
 
 func TestATransferIsCancelledInItsSoak(t *testing.T) {
 	t.Parallel()
-	in := newInstallation(t)
-	in.withArchive()
-	in.fill("guide/a.md", 20)
-	start := in.checksum()
-	id, run := in.transfer(resilience.Batch, 3600)
+	in, start, id, run := inASoak(t)
 	in.shows(run, "Soaking: the chunks stand in both memories")
 	require.NotEqual(t, start, in.checksum())
 	in.cancelled(run)

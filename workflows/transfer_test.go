@@ -165,13 +165,20 @@ func TestWhatIsWrittenDuringTheSoakIsNotLost(t *testing.T) {
 	require.Equal(t, "its copy was written to in memory archive", left[1].Detail)
 }
 
-func TestATransferIsAbortedInItsSoak(t *testing.T) {
-	t.Parallel()
-	in := newInstallation(t)
+// inASoak is a transfer of 20 chunks with an hour of soak, and what the tables were before.
+func inASoak(t *testing.T) (in *installation, start, id string, run client.WorkflowRun) {
+	t.Helper()
+	in = newInstallation(t)
 	in.withArchive()
 	in.fill("guide/a.md", 20)
-	start := in.checksum()
-	id, run := in.transfer(resilience.Batch, 3600)
+	start = in.checksum()
+	id, run = in.transfer(resilience.Batch, 3600)
+	return in, start, id, run
+}
+
+func TestATransferIsAbortedInItsSoak(t *testing.T) {
+	t.Parallel()
+	in, start, id, run := inASoak(t)
 	in.soaking(id, 20)
 	_, err := in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana", Reason: "changed my mind"})
 	require.NoError(t, err)
