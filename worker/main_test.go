@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -169,22 +170,34 @@ type proxy struct {
 // newProxy makes a proxy whose server is away.
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
-	p := &proxy{t: t, target: target, address: "127.0.0.1:0"}
+	p := &proxy{t: t, target: target, address: reserve(t)}
 	p.up()
 	p.down()
 	t.Cleanup(p.down)
 	return p
 }
 
+// reserve is an address that nobody else gets while nobody listens there: it is bound for as
+// long as the test lasts.
+func reserve(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	require.NoError(t, syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)) // so that the test may listen there
+	require.NoError(t, syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	name, err := syscall.Getsockname(socket)
+	require.NoError(t, err)
+	address, ok := name.(*syscall.SockaddrInet4)
+	require.True(t, ok)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(address.Port))
+}
+
 func (p *proxy) up() {
 	p.t.Helper()
-	var listener net.Listener
-	var err error
-	require.Eventually(p.t, func() bool { // a connection of another test may have the port for a moment
-		listener, err = net.Listen("tcp", p.address)
-		return err == nil
-	}, patience, 20*time.Millisecond, "listen on %s", p.address)
-	p.listener, p.address = listener, listener.Addr().String()
+	listener, err := net.Listen("tcp", p.address)
+	require.NoError(p.t, err)
+	p.listener = listener
 	go func() {
 		for {
 			conn, err := listener.Accept()
