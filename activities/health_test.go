@@ -49,9 +49,13 @@ func (w *ward) exec(query string) {
 	require.NoError(w, err)
 }
 
+// check looks at the server, which other tests write to as well.
 func (w *ward) check(in activities.HealthInput) resilience.HealthCheck {
 	w.Helper()
 	in.Migration = "m-1"
+	if in.Limits == (resilience.Limits{}) {
+		in.Limits = shared()
+	}
 	value, err := w.env.ExecuteActivity(w.a.CheckHealth, in)
 	require.NoError(w, err)
 	var check resilience.HealthCheck

@@ -11,10 +11,17 @@ import (
 	"rehome/resilience"
 )
 
-// patient are limits that what other tests do to the server does not reach.
-func patient() resilience.Limits {
+// shared are limits that what other tests do to the server does not reach.
+func shared() resilience.Limits {
 	limits := resilience.DefaultLimits()
-	limits.Waiters, limits.WALBudget, limits.OwnMS, limits.Connected, limits.DeadShare = 1000, 1<<40, 1e6, 2, 1
+	limits.Waiters, limits.WALBudget, limits.Connected, limits.DeadShare = 1000, 1<<40, 2, 1
+	return limits
+}
+
+// patient are limits that our own batches do not reach either.
+func patient() resilience.Limits {
+	limits := shared()
+	limits.OwnMS = 1e6
 	return limits
 }
 

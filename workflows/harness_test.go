@@ -3,7 +3,10 @@ package workflows_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +27,14 @@ import (
 	"rehome/workflows"
 )
 
-func TestMain(m *testing.M) { devtest.Main(m) }
+// TestMain lets more tests run at once than there are cores, since they wait most
+// of the time: for servers, timers and locks. -parallel says otherwise.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	devtest.Main(m)
+}
 
 // installation is a database with one builtin memory, docs, and a worker that
 // serves it.
