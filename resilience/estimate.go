@@ -85,18 +85,24 @@ const (
 	sameSize      = 10 // times larger or smaller
 	fewRuns       = 1.5
 	absurd        = 1e6 // slowness that no server has
+	costsApart    = 1.2 // times as much, for two runs to say how time grows
+	mostPower     = 2.0
 )
 
 // Expect estimates how long an amount of work takes that costs so much by rule
 // (Physics.Cost), going by runs alike, newest first:
 //
-//	slowness = time it took / cost by rule, of each run
-//	p50      = cost by rule × median(slowness)
-//	p90      = p50 × max(90th percentile(slowness) / median(slowness), 1 + 1.5 / √(1 + n))
+//	power = median of log(time / time) / log(cost / cost) of each two runs, from 0 to 2
+//	p50   = median of time × (cost by rule / cost by rule of the run) ^ power of the runs
+//	p90   = max(their 90th percentile, p50 × (1 + 1.5 / √(1 + n)))
 //
 // n is the number of runs that count: the last ten of the same memory, or where
 // it has none of others; when three of them are at most ten times larger or
-// smaller, only those. Without any, slowness is 1 and p90 is 2.5 × p50. What a plan
+// smaller, only those. The power is 1, in proportion, where there are not three of them,
+// or no two of which one costs 1.2 times the other, and beyond what the least and the
+// most of them cost. It is the slope of H. Theil ("A rank-invariant method of linear and
+// polynomial regression analysis", 1950) between logarithms, which no single odd run
+// turns. Without any run p50 is the cost by rule, and p90 is 2.5 × p50. What a plan
 // waits for comes on top, see Plan.withWaits.
 func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 	usable := slices.DeleteFunc(slices.Clone(past), func(r PastRun) bool { return !(r.slowness() > 0 && r.slowness() < absurd) })
@@ -107,15 +113,48 @@ func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 			Basis: "no run of this kind was completed yet: what its rows cost elsewhere, so the range is wide",
 		}
 	}
-	slowness := make([]float64, len(runs))
-	for i, r := range runs {
-		slowness[i] = r.slowness()
+	times := scaled(runs, float64(byRuleMS))
+	p50 := quantile(times, 0.5)
+	p90 := max(quantile(times, 0.9), p50*(1+fewRuns/math.Sqrt(float64(1+len(runs)))))
+	return Estimate{P50MS: toMS(p50), P90MS: toMS(p90), Basis: describe(runs, whose)}
+}
+
+// scaled are the times that work of a cost by rule takes as each of some runs has it, in
+// order.
+func scaled(runs []PastRun, byRuleMS float64) []float64 {
+	least, most := runs[0].ByRuleMS, runs[0].ByRuleMS
+	for _, r := range runs {
+		least, most = min(least, r.ByRuleMS), max(most, r.ByRuleMS)
 	}
-	slices.Sort(slowness)
-	median := quantile(slowness, 0.5)
-	wide := max(quantile(slowness, 0.9)/median, 1+fewRuns/math.Sqrt(float64(1+len(runs))))
-	p50 := float64(byRuleMS) * median
-	return Estimate{P50MS: toMS(p50), P90MS: toMS(p50 * wide), Basis: describe(runs, whose)}
+	known, power := min(max(byRuleMS, least), most), exponent(runs)
+	times := make([]float64, len(runs))
+	for i, r := range runs {
+		times[i] = r.TookMS * math.Pow(known/r.ByRuleMS, power) * byRuleMS / known
+	}
+	slices.Sort(times)
+	return times
+}
+
+// exponent is the power of their cost by rule with which the time of runs grows: below 1
+// where more of it is the same for each run than the rules know, above where a longer run
+// gives way to others more often.
+func exponent(runs []PastRun) float64 {
+	if len(runs) < runsWanted {
+		return 1
+	}
+	var slopes []float64
+	for i, a := range runs {
+		for _, b := range runs[i+1:] {
+			if cost := math.Log(b.ByRuleMS / a.ByRuleMS); math.Abs(cost) >= math.Log(costsApart) {
+				slopes = append(slopes, math.Log(b.TookMS/a.TookMS)/cost)
+			}
+		}
+	}
+	if len(slopes) == 0 {
+		return 1
+	}
+	slices.Sort(slopes)
+	return min(max(quantile(slopes, 0.5), 0), mostPower)
 }
 
 // relevant are the runs that count, and whose they are.

@@ -38,6 +38,31 @@ func TestEstimatesRestOnWhatTheySay(t *testing.T) {
 			[]resilience.PastRun{ran("docs", 500, 300, 300), ran("docs", 500, 600, 300), ran("docs", 500, 3000, 300)},
 			2000, 8400, "3 runs of this kind of this memory, of 500 chunks",
 		},
+		{
+			"time that grows faster than the cost",
+			[]resilience.PastRun{ran("docs", 500, 500, 500), ran("docs", 500, 2000, 1000), ran("docs", 500, 8000, 2000)},
+			2000, 3500, "3 runs of this kind of this memory, of 500 chunks",
+		},
+		{
+			"time that hardly grows, beside one odd run",
+			[]resilience.PastRun{ran("docs", 500, 3000, 500), ran("docs", 500, 3000, 800), ran("docs", 500, 3000, 2000), ran("docs", 500, 9000, 2100)},
+			3000, 7200, "4 runs of this kind of this memory, of 500 chunks",
+		},
+		{
+			"in proportion beyond what was seen",
+			[]resilience.PastRun{ran("docs", 500, 3000, 100), ran("docs", 500, 3000, 200), ran("docs", 500, 3000, 500)},
+			6000, 10_500, "3 runs of this kind of this memory, of 500 chunks",
+		},
+		{
+			"less for more is chance",
+			[]resilience.PastRun{ran("docs", 500, 4000, 500), ran("docs", 500, 3000, 800), ran("docs", 500, 2000, 2000)},
+			3000, 5250, "3 runs of this kind of this memory, of 500 chunks",
+		},
+		{
+			"of about the same cost they say nothing of how time grows",
+			[]resilience.PastRun{ran("docs", 500, 2000, 1000), ran("docs", 500, 2800, 1100), ran("docs", 500, 2500, 1050)},
+			2381, 4167, "3 runs of this kind of this memory, of 500 chunks",
+		},
 		{"nonsense is no run", []resilience.PastRun{ran("docs", 500, 0, 300), ran("docs", 500, 600, 0)}, 1000, 2500, "no run of this kind was completed yet: what its rows cost elsewhere, so the range is wide"},
 	} {
 		require.Equal(t, resilience.Estimate{P50MS: c.p50, P90MS: c.p90, Basis: c.basis}, resilience.Expect(1000, 600, "docs", c.past), c.name)
@@ -73,6 +98,24 @@ func TestAfterThreeRunsEstimatesAreGood(t *testing.T) {
 	slices.Sort(errors)
 	require.Less(t, errors[len(errors)/2], 0.25)
 	require.GreaterOrEqual(t, float64(within)/float64(all), 0.9)
+}
+
+// TestWorkThatGrowsOtherwiseIsForetold: runs that wait or rest more the longer they
+// are, and runs most of which is the same for each, both by a power of their cost.
+func TestWorkThatGrowsOtherwiseIsForetold(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		power, slow := rapid.Float64Range(0, 2).Draw(t, "power"), rapid.Float64Range(0.1, 100).Draw(t, "slow")
+		took := func(byRule float64) float64 { return 100 * slow * math.Pow(byRule/1000, power) }
+		var past []resilience.PastRun
+		for range rapid.IntRange(1, 8).Draw(t, "runs") {
+			byRule := rapid.Float64Range(1000, 5000).Draw(t, "by rule")
+			past = append(past, ran("docs", 1000, took(byRule), byRule))
+		}
+		past = append(past, ran("docs", 1000, took(1000), 1000), ran("docs", 1000, took(5000), 5000))
+		now := rapid.Int64Range(1000, 5000).Draw(t, "now")
+		require.InEpsilon(t, took(float64(now)), float64(resilience.Expect(now, 1000, "docs", past).P50MS), 0.06)
+	})
 }
 
 func TestEstimatesAreInOrder(t *testing.T) {
