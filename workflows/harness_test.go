@@ -175,10 +175,15 @@ func (in *installation) moving(id string) {
 	}, 20*time.Second, 5*time.Millisecond)
 }
 
-// ends waits for a run and returns the type of its error, empty when it has none.
+// ends waits for a run and returns the type of its error, empty when it has none. A run
+// that minds the server's health waits for its neighbours, too.
 func ends(t *testing.T, run client.WorkflowRun, result any) string {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+	limit := 3 * time.Minute
+	if !testing.Short() {
+		limit = 10 * time.Minute
+	}
+	ctx, stop := context.WithTimeout(t.Context(), limit)
 	defer stop()
 	err := run.Get(ctx, result)
 	if err == nil {
