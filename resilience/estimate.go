@@ -119,8 +119,8 @@ func Expect(byRuleMS, rows int64, memory string, past []PastRun) Estimate {
 	return Estimate{P50MS: toMS(p50), P90MS: toMS(p90), Basis: describe(runs, whose)}
 }
 
-// scaled are the times that work of a cost by rule takes as each of some runs has it, in
-// order.
+// scaled are the times that work of a cost by rule takes, going by each of some runs, the
+// shortest first.
 func scaled(runs []PastRun, byRuleMS float64) []float64 {
 	least, most := runs[0].ByRuleMS, runs[0].ByRuleMS
 	for _, r := range runs {
