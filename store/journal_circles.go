@@ -23,12 +23,6 @@ type onePlace struct {
 // locators, is taken for one of the path. So is such a document, unless the index is an
 // expression that takes another key from it.
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
-	keys := []string{}
-	for _, l := range j.table.m.Locators {
-		if len(l.Keys) > 0 {
-			keys = append(keys, l.Keys[len(l.Keys)-1])
-		}
-	}
 	rows, err := j.tx.Query(ctx, parts+`,
 		attributes AS (
 			SELECT a.attrelid, a.attnum, a.attname, a.attname = ANY (@documents) OR a.attgenerated <> '' AND EXISTS (
@@ -51,7 +45,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 		WHERE (i.indisunique OR i.indisexclusion) AND (k.path OR k.document OR d.path OR d.document AND (
 			e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))
 		GROUP BY 1, 2, 3, 4`,
-		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": keys})
+		pgx.NamedArgs{"table": j.table.name(), "paths": j.table.pathColumns(), "documents": j.table.documentColumns(), "keys": j.table.lastKeys()})
 	if err != nil {
 		return nil, err
 	}

@@ -44,15 +44,24 @@ func lookAtPhysics(ctx context.Context, tx pgx.Tx, t table) (resilience.Physics,
 }
 
 // indexesOf lists the indexes of a table. One on an expression or with a
-// condition names its columns in pg_depend only. A summarizing index leaves
+// condition names its columns in pg_depend only. A column that Postgres makes of the path
+// changes with it, unless it takes another key from its document. A summarizing index leaves
 // updates HOT from Postgres 16 on. Those of partitions that belong to one of
 // the parent repeat it, whether or not their columns have the same numbers.
 func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, error) {
-	const query = parts + `
+	const query = parts + `,
+		changing AS (
+			SELECT a.attrelid, a.attnum FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid
+			WHERE a.attname = ANY (@columns) OR a.attgenerated <> '' AND EXISTS (
+				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid AND d.refobjid = a.attrelid
+				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+				CROSS JOIN LATERAL (SELECT pg_get_expr(g.adbin, g.adrelid) AS is) e
+				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@columns)
+					AND (e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0))))
 		SELECT c.relname::text, am.amname::text,
 			NOT (am.amname = 'brin' AND current_setting('server_version_num')::int >= 160000) AND EXISTS (
-				SELECT FROM pg_attribute a
-				WHERE a.attrelid = i.indrelid AND a.attname = ANY (@columns) AND (
+				SELECT FROM changing a
+				WHERE a.attrelid = i.indrelid AND (
 					a.attnum = ANY (i.indkey::int2[])
 					OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
 						AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)))
@@ -63,7 +72,7 @@ func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, err
 	for i, l := range t.m.Locators {
 		columns[i] = l.Column
 	}
-	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name(), "columns": columns})
+	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name(), "columns": columns, "keys": t.lastKeys()})
 	if err != nil {
 		return nil, err
 	}

@@ -85,6 +85,9 @@ func TestPhysicsOfRealTables(t *testing.T) {
 		{name: "key", fillfactor: 45, after: `CREATE INDEX key_i ON public.key ((metadata->>'source'))`, path: inMetadata, class: resilience.PlainClass, touched: []string{"key_i"}},
 		{name: "other_key", fillfactor: 45, after: `CREATE INDEX other_key_i ON public.other_key ((metadata->>'title'))`, path: inMetadata, class: resilience.PlainClass, touched: []string{"other_key_i"}},
 		{name: "whole", fillfactor: 45, after: `CREATE INDEX whole_i ON public.whole USING gin (metadata)`, path: inMetadata, class: resilience.GINClass, touched: []string{"whole_i"}, gin: []string{"whole_i"}},
+		{name: "made", fillfactor: 45, after: `ALTER TABLE public.made ADD lowered text GENERATED ALWAYS AS (lower(path)) STORED; CREATE INDEX made_i ON public.made (lowered)`, path: pathColumn, class: resilience.PlainClass, touched: []string{"made_i"}},
+		{name: "made_key", fillfactor: 30, after: `ALTER TABLE public.made_key ADD src text GENERATED ALWAYS AS (metadata->>'source') STORED; CREATE INDEX made_key_i ON public.made_key (src)`, path: inMetadata, class: resilience.PlainClass, touched: []string{"made_key_i"}},
+		{name: "made_other", fillfactor: 30, after: `ALTER TABLE public.made_other ADD title text GENERATED ALWAYS AS (metadata->>'title') STORED; CREATE INDEX made_other_i ON public.made_other (title)`, path: inMetadata, class: resilience.HOTClass},
 		{name: "words", fillfactor: 100, after: `CREATE INDEX words_i ON public.words USING gin (to_tsvector('english', content))`, path: pathColumn, class: resilience.GINClass, gin: []string{"words_i"}},
 		{name: "few_words", fillfactor: 45, after: `CREATE INDEX few_words_i ON public.few_words USING gin (to_tsvector('english', content))`, path: pathColumn, class: resilience.HOTClass, gin: []string{"few_words_i"}},
 	} {

@@ -44,7 +44,20 @@ func (t table) locator(i int) string {
 	if len(l.Keys) == 0 {
 		return t.column(l.Column) + "::text"
 	}
-	return fmt.Sprintf("(%s #>> @keys%d)", t.column(l.Column), i)
+	return readable(l.Type, t.column(l.Column), fmt.Sprintf("(%s #>> @keys%d)", t.column(l.Column), i))
+}
+
+// unreadable is how a NUL, or half of a pair of surrogates, stands in a document of type
+// json, which takes it, but which Postgres then can take no text from.
+const unreadable = `(^|[^\\])(\\\\)*\\u(0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]))|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(?<!\\)(\\\\)*\\u[dD][c-fC-F]`
+
+// readable is what is read from a document, NULL where it cannot be read: the row is of no
+// file then, and keeps no other from its own.
+func readable(typ, document, value string) string {
+	if typ != "json" {
+		return value
+	}
+	return fmt.Sprintf(`CASE WHEN strpos(%[1]s::text, %[2]s) > 0 AND %[1]s::text ~ %[3]s THEN NULL ELSE %[4]s END`, document, literal(`\u`), literal(unreadable), value)
 }
 
 // locatorsAre holds where every locator says the same as a text expression.
@@ -93,6 +106,17 @@ func (t table) pathColumns() []string {
 		}
 	}
 	return columns
+}
+
+// lastKeys lists the keys in documents at which a path stands.
+func (t table) lastKeys() []string {
+	keys := []string{}
+	for _, l := range t.m.Locators {
+		if len(l.Keys) > 0 {
+			keys = append(keys, l.Keys[len(l.Keys)-1])
+		}
+	}
+	return keys
 }
 
 // jsonColumns lists the columns of type json among the locators: the only ones
