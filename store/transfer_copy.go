@@ -69,7 +69,7 @@ func (t *transfer) fragments(undoing bool) *strings.Replacer {
 		"{source}", t.from.name(), "{target}", t.to.name(), "{ordinal}", t.ordinal(), "{moves}", movesOf("@origin", lo, hi), "{lo}", lo, "{hi}", hi, "{skipped}", skipped, "{left}", left,
 		"{is source}", t.from.hasID("p.chunk_id")+" AND "+t.from.scope(), "{is target}", t.to.hasID("p.target_id")+" AND "+t.targetScope(),
 		"{at home}", t.from.locatorsAre("p.home")+" IS TRUE", "{values}", t.values(), "{values at hand}", t.valuesAtHand(),
-		"{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
+		"{unfit}", t.unfit(), "{chosen id}", t.chosenID("s"), "{columns}", strings.Join(t.columns(), ", "),
 		"{f}", strings.Join(t.names(), ", "), "{sets}", strings.Join(sets, ", "),
 		"{written}", t.written(), "{written beside}", t.beside.written(), "{mark written}", t.markWritten(), "{written sum}", t.sumOf("written"),
 		"{expected}", t.expected("b"), "{mark expected}", t.markExpected("b"), "{mark expected now}", t.markExpected("p"), "{print}", t.print("expected"), "{expected sum}", t.sumOf("expected"),
@@ -110,16 +110,16 @@ func (t *transfer) copyStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH planned AS NOT MATERIALIZED (` + passedRows + `),
 		state AS MATERIALIZED ( -- a row with an id, f0, is to be copied
-			SELECT ordinal, origin, noted_at, held, present, here, {f}, CASE WHEN f0 IS NOT NULL THEN {mark expected} END AS expected
+			SELECT ordinal, origin, noted_at, held, present, here, unfit, {f}, CASE WHEN f0 IS NOT NULL THEN {mark expected} END AS expected
 			FROM (
-				SELECT s.*, CASE WHEN s.here AND NOT s.held THEN {chosen id} END AS f0
+				SELECT s.*, CASE WHEN s.here AND NOT s.held AND s.unfit IS NULL THEN {chosen id} END AS f0
 				FROM (
-					SELECT p.ordinal, p.origin, p.chunk_id, p.noted_at, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {values at hand}
+					SELECT p.ordinal, p.origin, p.chunk_id, p.noted_at, p.target_id, p.held, t.ctid IS NOT NULL AS present, {at home} AS here, {unfit} AS unfit, {values at hand}
 					FROM planned p LEFT JOIN {source} t ON {is source}) s
 				OFFSET 0) b),
 		stayed AS (
-			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing)
-			SELECT @plan, ordinal, CASE WHEN here THEN 'conflict' WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}
+			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
+			SELECT @plan, ordinal, CASE WHEN here THEN 'conflict' WHEN present THEN 'drifted' ELSE 'vanished' END, {undoing}, CASE WHEN here THEN coalesce(unfit, '') ELSE '' END
 			FROM state WHERE NOT held AND f0 IS NULL
 			ON CONFLICT DO NOTHING),
 		made AS (

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"rehome/resilience"
 )
 
 // listTransferred lists the source paths of a transfer. What names no file of the
@@ -39,8 +37,9 @@ func (j *journal) listTransferred(ctx context.Context, fold folder) (taken []str
 // targetPath is the path of a row of the target; its keys are written out, since
 // the arguments of that name are those of the source.
 func (t *transfer) targetPath() string {
-	if keys := t.to.m.Locators[0].Keys; len(keys) > 0 {
-		return fmt.Sprintf("(%s #>> %s)", t.to.column(t.to.m.Locators[0].Column), literals(keys))
+	if l := t.to.m.Locators[0]; len(l.Keys) > 0 {
+		document := t.to.column(l.Column)
+		return readable(l.Type, document, fmt.Sprintf("(%s #>> %s)", document, literals(l.Keys)))
 	}
 	return t.to.path()
 }
@@ -84,39 +83,15 @@ func (j *journal) checkRows(ctx context.Context) error {
 // how many rows there are. It looks at the paths again, in place of the journal: one that
 // came since would be swept.
 func (j *journal) unfitValues(ctx context.Context) ([]string, error) {
-	c := j.transfer.carriage
-	var names, counts []string
-	count := func(why, condition string) {
-		names = append(names, why)
-		counts = append(counts, "count(*) FILTER (WHERE "+condition+")")
-	}
-	for _, f := range c.fit.Fills {
-		if cut := cuts(f, c.from.column(f.From)); cut != "" {
-			count(fmt.Sprintf("have a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cut)
-		}
-		switch {
-		case f.From == "" || f.Means == resilience.MeansDocument:
-		case f.NotNull:
-			count(fmt.Sprintf("have no value in %q, which %q must have", f.From, f.Column), c.from.column(f.From)+" IS NULL")
-		}
-		if f.Means == resilience.MeansVector && c.fit.Dimension > 0 {
-			count(fmt.Sprintf("have an embedding that is not of %d dimensions, as %q is", c.fit.Dimension, f.Column),
-				fmt.Sprintf("cardinality(%s::real[]) <> %d", c.from.column(f.From), c.fit.Dimension))
-		}
-	}
-	for _, column := range c.fit.Homeless {
-		condition := c.from.column(column) + " IS NOT NULL"
-		if column == c.from.m.Home() {
-			condition = fmt.Sprintf("coalesce(%s, '{}') NOT IN ('{}', 'null')", c.bare(column))
-		}
-		count(fmt.Sprintf("have a value in %q, for which the target has neither a column nor metadata", column), condition)
-	}
-	if len(counts) == 0 {
+	misfits := j.transfer.misfits()
+	if len(misfits) == 0 {
 		return nil, nil
 	}
-	found := make([]int64, len(counts))
-	into := make([]any, len(counts))
-	for i := range found {
+	counts := make([]string, len(misfits))
+	found := make([]int64, len(misfits))
+	into := make([]any, len(misfits))
+	for i, m := range misfits {
+		counts[i] = "count(*) FILTER (WHERE " + m.when + ")"
 		into[i] = &found[i]
 	}
 	if err := j.tx.QueryRow(ctx, "SELECT "+strings.Join(counts, ", ")+" "+j.atSources("", "TRUE"), j.args(nil)).Scan(into...); err != nil {
@@ -125,7 +100,7 @@ func (j *journal) unfitValues(ctx context.Context) ([]string, error) {
 	var unfit []string
 	for i, n := range found {
 		if n > 0 {
-			unfit = append(unfit, fmt.Sprintf("%d chunks %s", n, names[i]))
+			unfit = append(unfit, fmt.Sprintf("%d chunks have %s", n, misfits[i].what))
 		}
 	}
 	return unfit, nil

@@ -126,13 +126,20 @@ func (c carriage) value(f resilience.Fill) string {
 // document is the source's metadata without its path, with what has no column
 // in the target, and with the path where the target keeps it.
 func (c carriage) document(f resilience.Fill) string {
-	document := "NULL::jsonb"
+	document, displaced := "NULL::jsonb", ""
+	beside := f.Column == c.to.m.Home() && len(c.fit.Extras) > 0
 	if f.From != "" {
 		document = c.bare(f.From)
+		displaced = c.displaced(f, "("+object(document)+")", beside)
 	}
 	var merged, put []string
-	if f.Column == c.to.m.Home() && len(c.fit.Extras) > 0 {
+	switch {
+	case beside && displaced != "":
+		merged = append(merged, "jsonb_build_object('rehome', "+c.extras()+" || "+displaced+")")
+	case beside:
 		merged = append(merged, "jsonb_build_object('rehome', "+c.extras()+")")
+	case displaced != "":
+		merged = append(merged, displaced)
 	}
 	for _, l := range c.to.m.Locators {
 		switch {
@@ -156,6 +163,42 @@ func (c carriage) document(f resilience.Fill) string {
 		document = "coalesce(" + document + ", '{}')"
 	}
 	return document
+}
+
+// displaced is a document of what the source's metadata, an object, has where the copy has
+// something of its own: it is kept under the name of its column, as what has no column in
+// the target is. Empty: there is nothing like that.
+func (c carriage) displaced(f resilience.Fill, metadata string, beside bool) string {
+	var some []string
+	which := []string{"key = 'rehome'"}
+	if beside {
+		some = append(some, metadata+" ? 'rehome'")
+	}
+	for _, l := range c.to.m.Locators {
+		if l.Column == f.Column && len(l.Keys) > 0 {
+			over := overwrites(metadata, l.Keys)
+			some = append(some, over)
+			which = append(which, fmt.Sprintf("key = %s AND (%s)", literal(l.Keys[0]), over))
+		}
+	}
+	if len(some) == 0 {
+		return ""
+	}
+	displaced := fmt.Sprintf("jsonb_build_object(%s, (SELECT jsonb_object_agg(key, value) FROM jsonb_each(%s) WHERE %s))", literal(f.From), metadata, strings.Join(which, " OR "))
+	if !beside {
+		displaced = "jsonb_build_object('rehome', " + displaced + ")"
+	}
+	return fmt.Sprintf("CASE WHEN %s THEN %s ELSE '{}' END", strings.Join(some, " OR "), displaced)
+}
+
+// overwrites holds where a path that is put at keys of a document would take the place of
+// something, and not only stand in an object beside it.
+func overwrites(document string, keys []string) string {
+	over := []string{fmt.Sprintf("%s #> %s IS NOT NULL", document, literals(keys))}
+	for i := 1; i < len(keys); i++ {
+		over = append(over, fmt.Sprintf("jsonb_typeof(%s #> %s) <> 'object'", document, literals(keys[:i])))
+	}
+	return strings.Join(over, " OR ")
 }
 
 // mostArguments is what Postgres lets a function have.

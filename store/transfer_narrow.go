@@ -2,9 +2,57 @@ package store
 
 import (
 	"fmt"
+	"strings"
 
 	"rehome/resilience"
 )
+
+// misfit is what a row of the source may have that the target cannot take.
+type misfit struct {
+	what  string // of a chunk that has it
+	when  string // condition on its row t
+	quiet bool   // Postgres would not refuse it
+}
+
+// misfits of the rows of a transfer, by the names of the columns.
+func (c carriage) misfits() (all []misfit) {
+	for _, f := range c.fit.Fills {
+		value := c.from.column(f.From)
+		if cut := cuts(f, value); cut != "" {
+			all = append(all, misfit{fmt.Sprintf("a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cut, true})
+		}
+		if f.NotNull && f.From != "" && f.Means != resilience.MeansDocument {
+			all = append(all, misfit{fmt.Sprintf("no value in %q, which %q must have", f.From, f.Column), value + " IS NULL", false})
+		}
+		if f.Means == resilience.MeansVector && c.fit.Dimension > 0 {
+			other := fmt.Sprintf("cardinality(%s::real[]) <> %d", value, c.fit.Dimension)
+			all = append(all, misfit{fmt.Sprintf("an embedding that is not of %d dimensions, as %q is", c.fit.Dimension, f.Column), other, false})
+		}
+	}
+	for _, column := range c.fit.Homeless {
+		when := c.from.column(column) + " IS NOT NULL"
+		if column == c.from.m.Home() {
+			when = fmt.Sprintf("coalesce(%s, '{}') NOT IN ('{}', 'null')", c.bare(column))
+		}
+		all = append(all, misfit{fmt.Sprintf("a value in %q, for which the target has neither a column nor metadata", column), when, true})
+	}
+	return all
+}
+
+// unfit is what of a row t, which was written to since the plan was made, would be lost
+// without a word if it were copied; NULL: nothing.
+func (c carriage) unfit() string {
+	var cases strings.Builder
+	for _, m := range c.misfits() {
+		if m.quiet {
+			fmt.Fprintf(&cases, " WHEN %s THEN %s", m.when, literal("it has "+m.what))
+		}
+	}
+	if cases.Len() == 0 {
+		return "NULL::text"
+	}
+	return "CASE" + cases.String() + " END"
+}
 
 // cuts says what of a value of the source, an expression, the column of a fill would cut or
 // round: a condition that holds for such values. It is empty where the column is not

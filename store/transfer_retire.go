@@ -121,7 +121,7 @@ func (r *Retirer) step(ctx context.Context, at resilience.Watermark, b Bounds, u
 // tried does a batch, and tries again what an application's writes interrupt.
 func (r *Retirer) tried(ctx context.Context, at resilience.Watermark, b Bounds, undoing bool) (next resilience.Watermark, err error) {
 	for range tries {
-		next, err = r.batch(ctx, at, b, undoing, nil)
+		next, err = r.batch(ctx, at, b, undoing, b.leaving(r.transfer.plan, at, undoing, nil))
 		if !undoing && !r.transfer.back && ofRow(err, false) { // of what comes home a person decides
 			next, err = r.batch(ctx, at, b, undoing, &leaving{plan: r.transfer.plan, most: maxClashes})
 		}
@@ -222,8 +222,8 @@ func (r *Retirer) freshen(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, un
 }
 
 // retire takes every row out of the source whose copy says what it says. A row of
-// which both sides changed, whose change the target refuses, or that is no longer
-// where it was copied from, stays, and is listed. Where the application deleted the
+// which both sides changed, whose change the target refuses or cannot hold, or that is no
+// longer where it was copied from, stays, and is listed. Where the application deleted the
 // source row, the copy goes too. What kept a copy when a plan went back does not keep its
 // chunk at home when that is turned round.
 func (r *Retirer) retire(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs, undoing bool) error {
@@ -273,19 +273,19 @@ func (t *transfer) freshenStatement(undoing bool) string {
 	return t.fragments(undoing).Replace(`
 		WITH ` + strings.ReplaceAll(journalled, "{skipped}", "") + `,
 		now AS MATERIALIZED (
-			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, p.beside, t.ctid IS NOT NULL AS present, {at home} AS here, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
+			SELECT p.ordinal, p.origin, p.noted_at, p.target_id, p.made, p.beside, t.ctid IS NOT NULL AS present, {at home} AS here, {unfit} AS unfit, p.target_id::` + t.to.m.IDType + ` AS f0, {values}
 			FROM planned p LEFT JOIN {source} t ON {is source} WHERE p.held AND NOT EXISTS (SELECT FROM {put away})),
 		state AS MATERIALIZED (
 			SELECT p.*, t.ctid IS NOT NULL AS there, coalesce({written} = p.made, false) AS ours, {written beside} AS more,
 				CASE WHEN p.present THEN {mark expected now} END AS expected
 			FROM now p LEFT JOIN {target} t ON {is target}),
 		changed AS MATERIALIZED (
-			SELECT * FROM state WHERE present AND here AND ours AND {print} <> made),
+			SELECT * FROM state WHERE present AND here AND ours AND unfit IS NULL AND {print} <> made),
 		stayed AS (
 			INSERT INTO rehome.migration_exceptions (plan_id, ordinal, outcome, undoing, detail)
-			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN {print} <> made AND NOT ours THEN 'conflict' ELSE 'edited' END,
-				{undoing}, CASE WHEN present AND there AND here AND (ours OR {print} = made) THEN 'its copy was written to in memory ' || @target::text ELSE '' END
-			FROM state WHERE NOT present OR NOT there OR NOT here OR NOT ours OR more <> ''
+			SELECT @plan, ordinal, CASE WHEN NOT present OR NOT there THEN 'vanished' WHEN NOT here THEN 'drifted' WHEN unfit IS NOT NULL OR {print} <> made AND NOT ours THEN 'conflict' ELSE 'edited' END,
+				{undoing}, CASE WHEN NOT (present AND there AND here) THEN '' WHEN unfit IS NOT NULL THEN unfit WHEN ours OR {print} = made THEN 'its copy was written to in memory ' || @target::text ELSE '' END
+			FROM state WHERE NOT present OR NOT there OR NOT here OR unfit IS NOT NULL OR NOT ours OR more <> ''
 			ON CONFLICT DO NOTHING),
 		updated AS (
 			UPDATE {target} t SET {sets} FROM changed b WHERE ` + t.to.hasID("b.target_id") + ` AND ` + t.targetScope() + `
