@@ -215,3 +215,82 @@ func TestFault26APathThatIsTooLongIsFoundWhenItIsPlanned(t *testing.T) {
 	require.Contains(t, left[0].Detail, "too long")
 	require.Equal(t, 1, m.count(`SELECT count(*) FROM public.docs WHERE source = '/s/a/late.md' AND origin = source`))
 }
+
+// TestFault26ADocumentThatCannotBeReadKeepsNoOtherFromItsFile: the type json takes a NUL, and
+// half of a pair of surrogates, and Postgres takes no text from such a document.
+func TestFault26ADocumentThatCannotBeReadKeepsNoOtherFromItsFile(t *testing.T) {
+	t.Parallel()
+	mapping := resilience.Mapping{
+		Schema: "public", Table: "docs", ID: "id", IDType: "bigint", Content: "body",
+		Locators: []resilience.Locator{{Column: "meta", Keys: []string{"source"}, Type: "json"}},
+	}
+	m := newMigrations(t, mapping)
+	m.exec(`CREATE TABLE public.docs (id bigserial PRIMARY KEY, body text, meta json)`)
+	add := func(notes ...string) {
+		m.exec(`INSERT INTO public.docs (body, meta) SELECT 'text', format('{"source": "a/f.md", "note": "%s"}', note)::json FROM unnest($1::text[]) note`, notes)
+	}
+	poison := []string{`\u0000`, `x\\\u0000y`, `\ud83d`, `\uD83D.`, `\udE00`, `\ude00\ud83d`}
+	add(poison...)
+	whole := []string{``, `\\u0000`, `\\\\u0000`, `\ud83d\ude00`, `\u00e4 \ud83d\ude00\ud83d\ude00`, `\\ud83d`}
+	add(whole...)
+	id, err := m.plan("", rule("a", "b"))
+	require.NoError(t, err)
+	m.apply(id, 1)
+	add(poison...)
+	m.apply(id, -1)
+	m.sweeps(id, 0)
+	require.EqualValues(t, len(whole), m.complete(id).Moved)
+	const at = `SELECT count(*) FROM public.docs WHERE strpos(meta::text, $1) > 0`
+	require.Equal(t, len(whole), m.count(at, `"b/f.md"`))
+	require.Equal(t, 2*len(poison), m.count(at, `"a/f.md"`), "they are of no file")
+
+	// In the target of a transfer they are in nobody's way.
+	m.memory("pages", resilience.BuiltinMapping("pages"))
+	m.put("pages", "b/g.md")
+	m.exec(`ALTER TABLE public.docs ALTER meta DROP NOT NULL`)
+	id, err = m.transfer("pages", "", resilience.TransferOrder{To: "docs"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	require.EqualValues(t, 1, m.finish(id).Moved)
+}
+
+// TestARowThatCannotLeaveAgainIsLeftWhenAPersonSaysSo: the undo of a transfer is turned round,
+// and a row points to a chunk that is home by then.
+func TestARowThatCannotLeaveAgainIsLeftWhenAPersonSaysSo(t *testing.T) {
+	t.Parallel()
+	m, id := copied(t, 10, -1)
+	m.finish(id)
+	undo, err := m.transfer("docs", id, resilience.TransferOrder{})
+	require.NoError(t, err)
+	require.NoError(t, m.store.Queue(t.Context(), undo))
+	require.NoError(t, m.store.Begin(t.Context(), undo))
+	m.retire(undo, -1, false)
+	require.Len(t, m.ids("docs"), 10)
+	_, err = m.store.BeginUndo(t.Context(), undo, "a test", "")
+	require.NoError(t, err)
+	m.exec(`CREATE TABLE public.likes (chunk bigint REFERENCES rehome.chunks); INSERT INTO public.likes VALUES (3)`)
+
+	retirer, err := m.store.Retirer(t.Context(), undo)
+	require.NoError(t, err)
+	at, err := m.store.Retired(t.Context(), undo)
+	require.NoError(t, err)
+	for at.Last > 0 {
+		next, err := retirer.Revert(t.Context(), at, store.Bounds{})
+		if err != nil {
+			require.ErrorContains(t, err, "likes")
+			require.Len(t, m.rows("public.likes"), 1)
+			next, err = retirer.Revert(t.Context(), at, store.Bounds{Leave: &store.Leave{At: at.Last, Reason: "it is known"}})
+			require.NoError(t, err)
+		}
+		require.Less(t, next.Last, at.Last)
+		at = next
+	}
+	require.Equal(t, []string{"3"}, m.ids("docs"))
+	require.Len(t, m.ids("other"), 10)
+	left, err := m.store.Exceptions(t.Context(), undo, 10)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Equal(t, "3", left[0].Chunk)
+	require.True(t, left[0].Undoing)
+	require.Contains(t, left[0].Detail, "it is known (")
+}

@@ -56,6 +56,34 @@ func TestLateRowsAreNeverMergedIntoOthers(t *testing.T) {
 	require.Equal(t, 5, m.at()["d/known.md"])
 }
 
+// TestLateRowsAreNotMergedIntoFilesOfTheirOwnPlan, which nobody planned to: not into one that
+// has moved, and of two that came since, only one goes.
+func TestLateRowsAreNotMergedIntoFilesOfTheirOwnPlan(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(2, "d/a.md", "c.md", "f/a.md")
+	rules := []resilience.RenameRule{rule("d", "e"), rule("c.md", "e/x.md"), rule("f", "e/F")}
+	id, err := m.plan("", rules...)
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.fill(3, "c.md", "d/x.md", "d/X.md", "d/F/b.md", "f/b.md")
+	for range 2 { // an attempt whose answer was lost
+		m.sweeps(id, 6) // c.md, and d/F/b.md as it comes first
+	}
+	m.apply(id, -1)
+	plan := m.complete(id)
+	require.EqualValues(t, 12, plan.Moved)
+	require.EqualValues(t, 3, plan.Conflicts)
+	require.Equal(t, map[string]int{"e/a.md": 2, "e/x.md": 5, "e/F/a.md": 2, "e/F/b.md": 3, "d/x.md": 3, "d/X.md": 3, "f/b.md": 3}, m.at())
+	kinds := map[string]resilience.ConflictKind{}
+	for _, c := range m.conflicts(id) {
+		kinds[c.Source] = c.Kind
+	}
+	require.Equal(t, map[string]resilience.ConflictKind{"d/x.md": resilience.DuplicateTarget, "d/X.md": resilience.Lookalike, "f/b.md": resilience.DuplicateTarget}, kinds)
+	undo := m.migrate(id)
+	require.EqualValues(t, 12, undo.Moved)
+}
+
 // TestALateRowGoesWhenItsTargetIsFreeAgain: each sweep looks anew.
 func TestALateRowGoesWhenItsTargetIsFreeAgain(t *testing.T) {
 	t.Parallel()

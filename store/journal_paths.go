@@ -43,8 +43,11 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 	}
 	slices.Sort(taken)
 	taken = slices.Compact(taken)
-	return taken[:min(3, len(taken))], err
+	return taken[:min(namedPaths, len(taken))], err
 }
+
+// namedPaths is how many of the paths that are in the way of a plan are named to a person.
+const namedPaths = 3
 
 // listRenamed lists the paths that a rename moves. The longest one wins, so that a
 // file can go another way than its directory. What looks like another already may
@@ -253,7 +256,11 @@ func (j *journal) findOwners(ctx context.Context) error {
 			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path AND l.memory = m.memory
 			UNION ALL
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
-			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory),
+			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory
+			UNION ALL -- a whole memory, with what nobody has put into it yet
+			SELECT m.ordinal, m.old_path, m.new_path, p.plan_id, p.workflow_id
+			FROM mine m JOIN rehome.migration_plans p ON p.memory = m.memory JOIN rehome.migration_transfers x ON x.plan_id = p.plan_id
+			WHERE x.prefix = '' AND NOT x.back AND p.plan_id IN (SELECT plan_id FROM live)),
 		owned AS (
 			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
 		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)

@@ -78,10 +78,14 @@ func rule(old, new string) resilience.RenameRule { return resilience.RenameRule{
 
 // plan journals a new plan in batches of 3 and returns its id.
 func (m *migrations) plan(undoes string, rules ...resilience.RenameRule) (string, error) {
+	return m.planIn("docs", undoes, rules...)
+}
+
+func (m *migrations) planIn(memory, undoes string, rules ...resilience.RenameRule) (string, error) {
 	m.made++
 	id := fmt.Sprintf("m-%d", m.made)
 	err := m.store.CreatePlan(m.Context(), store.NewPlan{
-		ID: id, Memory: "docs", Strategy: resilience.Batch, Renames: rules, Undoes: undoes,
+		ID: id, Memory: memory, Strategy: resilience.Batch, Renames: rules, Undoes: undoes,
 		Policy: resilience.Policy{BatchSize: 3}, WorkflowID: "w/" + id, RunID: "r-" + id, Rollback: []string{"undo"},
 	})
 	require.NoError(m, err)

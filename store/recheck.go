@@ -143,6 +143,17 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 	if found.Clashes, err = j.listPaths(ctx); err != nil {
 		return found, err
 	}
+	fold, err := j.folding(ctx)
+	if err != nil {
+		return found, err
+	}
+	own, err := j.find(ctx, twoToOne(fold)) // with a file that came since
+	if err != nil {
+		return found, err
+	}
+	slices.Sort(own)
+	own = slices.Compact(own)
+	found.Clashes = append(found.Clashes, own[:min(namedPaths, len(own))]...)
 	found.InTheWay = j.inTheWay
 	if j.transfer != nil {
 		err := j.checkRows(ctx)

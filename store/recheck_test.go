@@ -141,6 +141,21 @@ func TestRecheckFindsANewClash(t *testing.T) {
 	}
 }
 
+// TestRecheckFindsTwoFilesOfThePlanThatWouldBecomeOne, since one of them came after it.
+func TestRecheckFindsTwoFilesOfThePlanThatWouldBecomeOne(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.fill(200, "d/a.md", "c.md")
+	id, err := m.plan("", rule("d", "e"), rule("c.md", "e/x.md"))
+	require.NoError(t, err)
+	require.Empty(t, m.recheck(id))
+	m.fill(1, "d/x.md")
+	const why = "chunks of c.md came to be where it would move others"
+	require.Equal(t, why, m.recheck(id))
+	m.accept(id, why)
+	require.Empty(t, m.recheck(id), "a person said yes to that")
+}
+
 // TestRecheckOfAnUndo: what came to be at the old place since does not keep the
 // others from coming home.
 func TestRecheckOfAnUndo(t *testing.T) {

@@ -126,7 +126,8 @@ func openWayBack(ctx context.Context, tx pgx.Tx, p NewPlan) error {
 }
 
 // claimPlaces notes the places whose chunks the plan owns while it is live, as
-// those of a rename are: the prefix, or all that stands at the top of the tree.
+// those of a rename are: the prefix, or all that stands at the top of the tree; of its
+// source a whole memory owns what comes there later, too.
 func claimPlaces(ctx context.Context, tx pgx.Tx, p NewPlan, t table) error {
 	if p.Transfer.Prefix != "" {
 		_, err := tx.Exec(ctx, `

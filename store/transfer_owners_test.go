@@ -84,6 +84,36 @@ func TestATransferTakesNoPlaceOfALivePlan(t *testing.T) {
 	}
 }
 
+// TestATransferOfAWholeMemoryOwnsWhatComesToItsTop: nobody plans to move that elsewhere, and
+// it may sweep it. What is at other places of its target is not its own.
+func TestATransferOfAWholeMemoryOwnsWhatComesToItsTop(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.put("docs", "guide/a.md")
+	m.put("other", "there.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.put("docs", "new/x.md")
+	_, err = m.plan("", rule("new", "newer"))
+	m.owned(err, id)
+	_, err = m.planIn("other", "", rule("there.md", "elsewhere.md"))
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.sweeps(id, 1)
+	m.apply(id, -1)
+	require.EqualValues(t, 2, m.finish(id).Moved)
+
+	// While it is undone, what it never had is not its own any more.
+	undo, err := m.transfer("docs", id, resilience.TransferOrder{})
+	require.NoError(t, err)
+	m.put("docs", "newest/x.md")
+	_, err = m.plan("", rule("newest", "oldest"))
+	require.NoError(t, err)
+	_, err = m.plan("", rule("guide", "manual"))
+	m.owned(err, undo)
+}
+
 func TestTwoTransfersShareATargetAtDifferentPlaces(t *testing.T) {
 	t.Parallel()
 	m := newMigrations(t, resilience.BuiltinMapping("docs"))
