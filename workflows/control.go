@@ -216,7 +216,10 @@ func (m *migration) checkAbort(workflow.Context, Order) error {
 	if m.aborted != nil {
 		return rejected("migration %s is being aborted already", m.in.Migration)
 	}
-	if m.phase == completing || m.phase == undoing {
+	switch m.phase {
+	case looking:
+		return rejected("migration %s is %s; try again in a moment", m.in.Migration, m.phase)
+	case completing, undoing:
 		return rejected("migration %s is %s; to undo it when it is completed: `starter migration rollback %s`", m.in.Migration, m.phase, m.in.Migration)
 	}
 	return nil
@@ -252,9 +255,22 @@ func (m *migration) drop(ctx workflow.Context) (Answer, error) {
 	return Answer{resilience.Cancelled}, err
 }
 
-// turn lets everything go back.
+// abortStops is the change by which an abort that Postgres does not hear of in time stops
+// the slice in work, where it waited for the end of it.
+const abortStops = "abort-stops"
+
+// turn lets everything go back. Where Postgres is away, or what is in work keeps it from
+// being told, that ends instead, and the main routine turns the plan round as soon as it can.
 func (m *migration) turn(ctx workflow.Context) (Answer, error) {
-	return Answer{resilience.RollingBack}, write(ctx, wanted("Put everything back", *m.aborted), "BeginUndo", m.named(*m.aborted))
+	err := write(ctx, wanted("Put everything back", *m.aborted), "BeginUndo", m.named(*m.aborted))
+	if err != nil && kind(err) != activities.Conflict && workflow.GetVersion(ctx, abortStops, workflow.DefaultVersion, 1) == 1 {
+		workflow.GetLogger(ctx).Warn("an abort is in force when the slice in work has ended", "migration", m.in.Migration, "error", err)
+		if m.stop != nil {
+			m.stop()
+		}
+		err = nil
+	}
+	return Answer{resilience.RollingBack}, err
 }
 
 // wanted sums an order up: what, for whom, and why.

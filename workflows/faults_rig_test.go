@@ -301,12 +301,15 @@ func (j *journey) departs(otherwise func(in *workflows.MigrateInput)) {
 	j.run = j.start(workflows.MigrateID(j.installation.id, "docs", j.id), workflows.MigrateName(j.way.strategy), in)
 }
 
+// batchOfAJourney is how many rows a batch of it has, where its strategy takes that.
+const batchOfAJourney = 10
+
 func (j *journey) input(id string) workflows.MigrateInput {
 	tuning := quick()
 	tuning.Look = activities.Duration(100 * time.Millisecond)
 	in := workflows.MigrateInput{
 		Origin: activities.Origin{Installation: j.installation.id}, Memory: "docs", Migration: id, Approve: true,
-		Policy: resilience.Policy{BatchSize: 10}, Tuning: tuning,
+		Policy: resilience.Policy{BatchSize: batchOfAJourney}, Tuning: tuning,
 	}
 	if j.way.transfer {
 		soak := resilience.Seconds(0)

@@ -248,6 +248,11 @@ type faultInbound struct {
 
 func (f *faultInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	how, ok := f.faults.next(activity.GetInfo(ctx).ActivityType.Name)
+	if ok && how.meets != nil && how.after {
+		result, err := f.Next.ExecuteActivity(ctx, in)
+		meeting(ctx, func() { how.meets(how.times) })
+		return result, err
+	}
 	if ok && how.meets != nil {
 		how.meets(how.times)
 		return f.Next.ExecuteActivity(ctx, in)
@@ -260,6 +265,22 @@ func (f *faultInbound) ExecuteActivity(ctx context.Context, in *interceptor.Exec
 		return nil, how.err
 	}
 	return result, err
+}
+
+// meeting is what an activity meets that stays alive meanwhile.
+func meeting(ctx context.Context, meets func()) {
+	over := make(chan struct{})
+	go func() { defer close(over); meets() }()
+	beat := time.NewTicker(100 * time.Millisecond)
+	defer beat.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+		}
+	}
 }
 
 const (

@@ -69,6 +69,7 @@ func migrate(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput
 type phase string
 
 const (
+	looking    phase = "being looked at" // by a rollback, which may be of what somebody else carried out
 	planning   phase = "being planned"
 	approving  phase = "awaiting approval"
 	queueing   phase = "queued"
@@ -122,9 +123,10 @@ type migration struct {
 	orders    int                 // to pause or resume, so far
 	next      resilience.Strategy // a person asked to go on by it
 	aborted   *Order
-	switched  bool  // the old paths of a rename lead to the new ones
-	cause     error // why it is undone; nil: that is what was asked for
-	turned    bool  // the plan was turned round
+	stop      workflow.CancelFunc // ends the slice in work; nil: there is none
+	switched  bool                // the old paths of a rename lead to the new ones
+	cause     error               // why it is undone; nil: that is what was asked for
+	turned    bool                // the plan was turned round
 	saga      Saga
 	stuck     *stuck              // a compensation that fails again and again
 	leave     *store.Leave        // what the next batch back may leave where it is
@@ -138,22 +140,32 @@ type migration struct {
 }
 
 func newMigration(ctx workflow.Context, strategy resilience.Strategy, in MigrateInput) (*migration, error) {
-	shown, err := showProgress(ctx, fmt.Sprintf("Migration %s of memory %s", in.Migration, in.Memory))
-	if err != nil {
+	m := &migration{in: in, phase: planning}
+	var err error
+	if m.progress, err = showProgress(ctx, m.title()); err != nil {
 		return nil, err
 	}
-	m := &migration{in: in, strategy: strategy, manner: manners(strategy), phase: planning, progress: shown}
+	m.by(strategy)
 	if in.To != "" {
 		m.carrying = &carrying{}
-	}
-	if p, ok := m.manner.(*phased); ok { // of its groups, whatever the plan waits for
-		shown.beneath = func() string { return decisions(p.groups) }
 	}
 	if in.Resume != nil {
 		m.takeUp(*in.Resume)
 		m.tell(ctx) // the web UI forgot what the run before told it
 	}
 	return m, m.handle(ctx)
+}
+
+func (m *migration) title() string {
+	return fmt.Sprintf("Migration %s of memory %s", m.in.Migration, m.in.Memory)
+}
+
+// by lets the migration go by a strategy.
+func (m *migration) by(strategy resilience.Strategy) {
+	m.strategy, m.manner = strategy, manners(strategy)
+	if p, ok := m.manner.(*phased); ok { // of its groups, whatever the plan waits for
+		m.progress.beneath = func() string { return decisions(p.groups) }
+	}
 }
 
 // run plans the migration, carries it out, and undoes it if that fails.

@@ -51,6 +51,9 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	if m.abandoned() {
 		return m.abortion()
 	}
+	if err := ctx.Err(); err != nil { // a cancel does not reach the next run
+		return err
+	}
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,

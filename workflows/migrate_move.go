@@ -144,8 +144,11 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	if err != nil {
 		return m.failed(ctx, at, err)
 	}
-	// A pause that this run was not told of is from before a reset. One that
-	// was followed by a resume while the slice came back is over.
+	// What this run was not told of is from before a reset. A pause that was followed by
+	// a resume while the slice came back is over.
+	if next.Wish == resilience.WishUndo && m.aborted == nil {
+		return next, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, or before this one was reset; plan it anew", activities.Fenced, nil)
+	}
 	if next.Wish == resilience.WishPause && m.orders == orders && !m.paused {
 		m.paused = true
 		m.hold(ctx, Order{})
@@ -161,9 +164,14 @@ func (m *migration) waitOut(ctx workflow.Context, at resilience.Watermark) (resi
 
 // where reads the watermark.
 func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
+	return m.whereIn(ctx, m.retiring())
+}
+
+// whereIn reads that of the moves, or of a transfer's last step.
+func (m *migration) whereIn(ctx workflow.Context, retiring bool) (resilience.Watermark, error) {
 	var at resilience.Watermark
 	read := database.ReadWatermark
-	if m.retiring() {
+	if retiring {
 		read = database.ReadRetired
 	}
 	err := workflow.ExecuteActivity(brief(ctx, "See how far the plan is"), read, m.named(Order{})).Get(ctx, &at)
@@ -174,6 +182,9 @@ func (m *migration) where(ctx workflow.Context) (resilience.Watermark, error) {
 // everything (it returns the error), or put the group in work back and pause,
 // or only pause.
 func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
+	if m.aborted != nil && temporal.IsCanceledError(cause) && ctx.Err() == nil { // by the abort
+		return from, m.abortion()
+	}
 	if !m.entrusts(ctx, cause) {
 		return from, cause
 	}
@@ -292,6 +303,9 @@ func (m *migration) slice(ctx workflow.Context, summary string, move any, way le
 	options := m.in.Tuning.sliced(ctx, summary)
 	if m.phase == undoing {
 		options = m.undoing(options)
+	} else {
+		options, m.stop = workflow.WithCancel(options)
+		defer func() { m.stop = nil }()
 	}
 	err := workflow.ExecuteActivity(options, move, in).Get(ctx, &at)
 	if err == nil {

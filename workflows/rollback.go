@@ -14,26 +14,29 @@ import (
 // journal turned round; one whose run was terminated, or failed to undo itself,
 // is brought back to its start; one that never began is cancelled.
 func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
-	undo := MigrateInput{
+	m, err := newMigration(ctx, resilience.Batch, MigrateInput{
 		Origin: in.Origin, Memory: in.Memory, Migration: in.Undo, Undoes: in.Migration,
 		Tuning: in.Tuning,
+	})
+	if err != nil {
+		return resilience.Plan{}, err
 	}
+	m.phase = looking // and it answers, however long Postgres is away
+	m.progress.set(ctx, Progress{Phase: "Looking at migration " + in.Migration})
 	var plan resilience.Plan
 	named := activities.PlanInput{Origin: in.Origin, Migration: in.Migration, Author: in.Author, Reason: "rolled back by " + cmp.Or(in.Author, resilience.Somebody)}
-	err := workflow.ExecuteActivity(brief(ctx, "Look at migration "+in.Migration), database.TakeOverMigration, named).Get(ctx, &plan)
+	err = workflow.ExecuteActivity(brief(ctx, "Look at migration "+in.Migration), database.TakeOverMigration, named).Get(ctx, &plan)
 	if err != nil {
 		return resilience.Plan{}, err
 	}
 	switch plan.Status {
 	case resilience.Completed:
-		undo.Policy = plan.Policy.ToUndo(plan.Strategy)
-		undo.Policy.Author = in.Author
+		m.phase = planning
+		m.by(plan.Strategy)
+		m.in.Policy = plan.Policy.ToUndo(plan.Strategy)
+		m.in.Policy.Author = in.Author
 		if in.BatchSize > 0 {
-			undo.Policy.BatchSize, undo.Policy.Sized = in.BatchSize, true
-		}
-		m, err := newMigration(ctx, plan.Strategy, undo)
-		if err != nil {
-			return resilience.Plan{}, err
+			m.in.Policy.BatchSize, m.in.Policy.Sized = in.BatchSize, true
 		}
 		m.carrying = carryingOf(plan).turned()
 		if plan.Transfer != nil {
@@ -47,18 +50,16 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 		err := workflow.ExecuteActivity(brief(ctx, "Read the plan"), database.ReadMigration, named).Get(ctx, &plan)
 		return plan, err
 	case resilience.Executing, resilience.Paused, resilience.RollingBack, resilience.Failed:
-		return finishUndo(ctx, in, plan, named)
+		m.in.Migration, m.in.Undoes = in.Migration, ""
+		return m.finishUndo(ctx, plan, named)
 	default:
 		return plan, rejected("migration %s is %s; there is nothing to undo", plan.ID, plan.Status)
 	}
 }
 
 // finishUndo brings a plan back to its start whose own run did not.
-func finishUndo(ctx workflow.Context, in RollbackInput, plan resilience.Plan, named activities.PlanInput) (resilience.Plan, error) {
-	m, err := newMigration(ctx, resilience.Batch, MigrateInput{Origin: in.Origin, Memory: in.Memory, Migration: in.Migration, Tuning: in.Tuning})
-	if err != nil {
-		return resilience.Plan{}, err
-	}
+func (m *migration) finishUndo(ctx workflow.Context, plan resilience.Plan, named activities.PlanInput) (resilience.Plan, error) {
+	m.progress.title = m.title()
 	m.phase, m.way = undoing, plan.Way
 	// Nobody knows how far the run came, so all is owed; what did not happen is not undone.
 	m.carrying = carryingOf(plan)

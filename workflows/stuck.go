@@ -23,6 +23,10 @@ const (
 	maxStuckWait = 5 * time.Minute
 )
 
+// skipsRows is the change by which the rows that keep the last step of a transfer from being
+// taken back can be left out, where the whole step was.
+const skipsRows = "skips-rows"
+
 // stuck is a compensation that fails again and again.
 type stuck struct {
 	Step  string  `json:"step"`
@@ -108,12 +112,12 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 			m.home.Done, m.unseen = true, false
 			continue
 		}
-		if step != moveBack {
+		if step != moveBack && (step != unretire || workflow.GetVersion(ctx, skipsRows, workflow.DefaultVersion, 1) == workflow.DefaultVersion) {
 			m.stuck = nil
 			m.mark(ctx)
 			return fmt.Errorf("left out by %s: %s (%s)", cmp.Or(said.Author, resilience.Somebody), said.Reason, message(err))
 		}
-		at, err := m.where(ctx)
+		at, err := m.whereIn(ctx, step == unretire)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"rehome/resilience"
+	"rehome/store"
 )
 
 // The compensations of a transfer, besides those that every plan has.
@@ -187,7 +188,7 @@ func (m *migration) switchBack(ctx workflow.Context) error {
 func (m *migration) unretire(ctx workflow.Context) error {
 	m.began, m.beganAt = workflow.Now(ctx), -1
 	for {
-		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{})
+		at, err := m.slice(ctx, "Take back what the last step did", database.UnretireSlice, leg{bounds: store.Bounds{Leave: m.leave}})
 		if err != nil || at.Last == 0 {
 			return err
 		}
