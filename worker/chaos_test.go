@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 
 func silent() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
 
-// chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it.
+// chaosTime is for how long `make chaos` kills, as time.ParseDuration reads it, or in
+// minutes.
 const chaosTime = "REHOME_CHAOS"
 
 // TestChaos moves chunks to and fro, also to another memory, with now and then an
@@ -32,6 +34,9 @@ func TestChaos(t *testing.T) {
 	}
 	if wish := os.Getenv(chaosTime); wish != "" {
 		var err error
+		if _, plain := strconv.Atoi(wish); plain == nil {
+			wish += "m"
+		}
 		long, err = time.ParseDuration(wish)
 		require.NoError(t, err, "%s=%s: want a duration, such as 10m", chaosTime, wish)
 		rows = 20_000
