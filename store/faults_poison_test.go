@@ -19,7 +19,7 @@ type poison struct {
 func poisons(m *migrations) map[string]poison {
 	m.Helper()
 	all := map[string]poison{
-		"a text that is too long":           {`ALTER TABLE public.notes ALTER body TYPE varchar(30)`, `content = 'far longer than the thirty characters that fit'`, `too long for type character varying(30)`},
+		"a text that is too long":           {`ALTER TABLE public.notes ALTER body TYPE varchar(30)`, `content = 'far longer than the thirty characters that fit'`, `which is character varying(30), would cut or round`},
 		"an embedding that is not allowed":  {`ALTER TABLE public.notes ADD CONSTRAINT pairs CHECK (cardinality(vec) = 2)`, `embedding = '{1,2,3}'`, `"pairs"`},
 		"metadata that cannot be generated": {`ALTER TABLE public.notes ADD year int GENERATED ALWAYS AS ((meta ->> 'year')::int) STORED`, `metadata = '{"year": "long ago"}'`, `invalid input syntax for type integer`},
 		"a text that a commit would refuse": {
