@@ -93,7 +93,7 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 				WHERE m.plan = @number AND m.last > @before`)+`,
 		`+alsoGoing(fold)+`
 		SELECT DISTINCT ON (source, path_id) path_id, kind, source, target, other
-		FROM (SELECT * FROM clashes UNION ALL SELECT * FROM met_own) c ORDER BY source, path_id`, j.args(pgx.NamedArgs{"before": before}))
+		FROM (SELECT * FROM clashes UNION ALL SELECT * FROM met_own) c ORDER BY source, path_id, kind, other`, j.args(pgx.NamedArgs{"before": before}))
 	if err != nil {
 		return nil, err
 	}
@@ -114,16 +114,16 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 // alsoGoing finds, of the files g of which the plan had no chunk up to @before, those that
 // would go where another of its files goes: one that it knew already, or that comes first.
 func alsoGoing(fold folder) string {
-	const had = "EXISTS (SELECT FROM rehome.migration_runs m WHERE m.plan = @number AND m.path_id = %s.path_id AND m.first <= @before)"
 	return fmt.Sprintf(`own AS MATERIALIZED (
-			SELECT path_id, old_key, new_key, new_path, %[1]s AS was, %[2]s AS fold, %[3]s AS known
-			FROM rehome.migration_paths k
-			WHERE plan_id = @plan AND EXISTS (SELECT FROM rehome.migration_runs m WHERE m.plan = @number AND m.path_id = k.path_id)),
+			SELECT path_id, old_key, new_key, new_path, %[1]s AS was, %[2]s AS fold, known
+			FROM rehome.migration_paths JOIN (
+				SELECT path_id, min(first) <= @before AS known FROM rehome.migration_runs WHERE plan = @number GROUP BY path_id) r USING (path_id)
+			WHERE plan_id = @plan),
 		met_own AS (
 			SELECT g.path_id, CASE WHEN g.new_path = o.new_path THEN 'duplicate_target' ELSE 'lookalike' END, g.old_key, g.new_key,
 				CASE WHEN g.new_path = o.new_path THEN o.old_key ELSE o.new_key END
 			FROM own g JOIN own o ON o.fold = g.fold AND o.old_key <> g.old_key AND (o.new_key = g.new_key OR o.was <> g.was)
-			WHERE NOT g.known AND (o.known OR o.old_key < g.old_key))`, fold("old_key"), fold("new_key"), fmt.Sprintf(had, "k"))
+			WHERE NOT g.known AND (o.known OR o.old_key < g.old_key))`, fold("old_key"), fold("new_key"))
 }
 
 // lateSettings keep a look that only tells from taking long, or from waiting for others.

@@ -257,10 +257,12 @@ func (j *journal) findOwners(ctx context.Context) error {
 			UNION ALL
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
 			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory
-			UNION ALL -- a whole memory, with what nobody has put into it yet
-			SELECT m.ordinal, m.old_path, m.new_path, p.plan_id, p.workflow_id
-			FROM mine m JOIN rehome.migration_plans p ON p.memory = m.memory JOIN rehome.migration_transfers x ON x.plan_id = p.plan_id
-			WHERE x.prefix = '' AND NOT x.back AND p.plan_id IN (SELECT plan_id FROM live)),
+			UNION ALL -- a whole memory is a plan's with what nobody has put into it yet: that of another, or this one's
+			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
+			FROM mine m JOIN live l ON l.memory = m.memory
+			WHERE EXISTS (
+				SELECT FROM rehome.migration_transfers x JOIN rehome.migration_plans p USING (plan_id)
+				WHERE x.plan_id IN (@plan, l.plan_id) AND x.prefix = '' AND NOT x.back AND p.memory = m.memory)),
 		owned AS (
 			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
 		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)

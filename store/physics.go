@@ -53,11 +53,12 @@ func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, err
 		changing AS (
 			SELECT a.attrelid, a.attnum FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid
 			WHERE a.attname = ANY (@columns) OR a.attgenerated <> '' AND EXISTS (
-				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid AND d.refobjid = a.attrelid
+				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum AND (
+					d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum) -- before Postgres 15
 				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
 				CROSS JOIN LATERAL (SELECT pg_get_expr(g.adbin, g.adrelid) AS is) e
-				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@columns)
-					AND (e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0))))
+				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND (c.attname = ANY (@paths) OR c.attname = ANY (@columns)
+					AND (e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))))
 		SELECT c.relname::text, am.amname::text,
 			NOT (am.amname = 'brin' AND current_setting('server_version_num')::int >= 160000) AND EXISTS (
 				SELECT FROM changing a
@@ -72,7 +73,7 @@ func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, err
 	for i, l := range t.m.Locators {
 		columns[i] = l.Column
 	}
-	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name(), "columns": columns, "keys": t.lastKeys()})
+	rows, err := tx.Query(ctx, query, pgx.NamedArgs{"table": t.name(), "columns": columns, "paths": t.pathColumns(), "keys": t.lastKeys()})
 	if err != nil {
 		return nil, err
 	}

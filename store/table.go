@@ -48,8 +48,9 @@ func (t table) locator(i int) string {
 }
 
 // unreadable is how a NUL, or half of a pair of surrogates, stands in a document of type
-// json, which takes it, but which Postgres then can take no text from.
-const unreadable = `(^|[^\\])(\\\\)*\\u(0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]))|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(?<!\\)(\\\\)*\\u[dD][c-fC-F]`
+// json, which takes it, but which Postgres then can take no text from; without backslashes
+// that stand for themselves.
+const unreadable = `\\u(0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]))|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]`
 
 // readable is what is read from a document, NULL where it cannot be read: the row is of no
 // file then, and keeps no other from its own.
@@ -57,7 +58,8 @@ func readable(typ, document, value string) string {
 	if typ != "json" {
 		return value
 	}
-	return fmt.Sprintf(`CASE WHEN strpos(%[1]s::text, %[2]s) > 0 AND %[1]s::text ~ %[3]s THEN NULL ELSE %[4]s END`, document, literal(`\u`), literal(unreadable), value)
+	return fmt.Sprintf(`CASE WHEN strpos(%[1]s::text, %[2]s) > 0 AND replace(%[1]s::text, %[3]s, ' ') ~ %[4]s THEN NULL ELSE %[5]s END`,
+		document, literal(`\u`), literal(`\\`), literal(unreadable), value)
 }
 
 // locatorsAre holds where every locator says the same as a text expression.

@@ -11,7 +11,7 @@ import (
 type misfit struct {
 	what  string // of a chunk that has it
 	when  string // condition on its row t
-	quiet bool   // Postgres would not refuse it
+	quiet bool   // Postgres would not refuse it, and it is more than how often the chunk was used
 }
 
 // misfits of the rows of a transfer, by the names of the columns.
@@ -34,7 +34,7 @@ func (c carriage) misfits() (all []misfit) {
 		if column == c.from.m.Home() {
 			when = fmt.Sprintf("coalesce(%s, '{}') NOT IN ('{}', 'null')", c.bare(column))
 		}
-		all = append(all, misfit{fmt.Sprintf("a value in %q, for which the target has neither a column nor metadata", column), when, true})
+		all = append(all, misfit{fmt.Sprintf("a value in %q, for which the target has neither a column nor metadata", column), when, column != c.from.m.Accessed && column != c.from.m.AccessCount})
 	}
 	return all
 }

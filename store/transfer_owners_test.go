@@ -104,6 +104,16 @@ func TestATransferOfAWholeMemoryOwnsWhatComesToItsTop(t *testing.T) {
 	m.apply(id, -1)
 	require.EqualValues(t, 2, m.finish(id).Moved)
 
+	// Nor does it take what another is to put there.
+	m.memory("third", resilience.BuiltinMapping("third"))
+	m.put("third", "yet/to/come.md")
+	first, err := m.transfer("third", "", resilience.TransferOrder{To: "docs", Prefix: "yet"})
+	require.NoError(t, err)
+	m.put("docs", "here.md")
+	_, err = m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	m.owned(err, first)
+	require.NoError(t, m.store.CancelPlan(t.Context(), first, "", "a test"))
+
 	// While it is undone, what it never had is not its own any more.
 	undo, err := m.transfer("docs", id, resilience.TransferOrder{})
 	require.NoError(t, err)
