@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"time"
 
@@ -252,25 +253,32 @@ func (m *migration) drop(ctx workflow.Context) (Answer, error) {
 	if kind(err) == activities.Conflict {
 		return m.turn(ctx)
 	}
-	return Answer{resilience.Cancelled}, err
+	return Answer{resilience.Cancelled}, m.untold(ctx, err)
 }
 
 // abortStops is the change by which an abort that Postgres does not hear of in time stops
 // the slice in work, where it waited for the end of it.
 const abortStops = "abort-stops"
 
-// turn lets everything go back. Where Postgres is away, or what is in work keeps it from
-// being told, that ends instead, and the main routine turns the plan round as soon as it can.
+// turn lets everything go back.
 func (m *migration) turn(ctx workflow.Context) (Answer, error) {
 	err := write(ctx, wanted("Put everything back", *m.aborted), "BeginUndo", m.named(*m.aborted))
-	if err != nil && kind(err) != activities.Conflict && workflow.GetVersion(ctx, abortStops, workflow.DefaultVersion, 1) == 1 {
-		workflow.GetLogger(ctx).Warn("an abort is in force when the slice in work has ended", "migration", m.in.Migration, "error", err)
-		if m.stop != nil {
-			m.stop()
-		}
-		err = nil
+	return Answer{resilience.RollingBack}, m.untold(ctx, err)
+}
+
+// untold is what an abort comes to that Postgres was not told of: where that may pass, since
+// it is away or the slice in work locks what is to be written, that slice ends instead, and
+// the main routine tells Postgres as soon as it can.
+func (m *migration) untold(ctx workflow.Context, err error) error {
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	if err == nil || ok && app.NonRetryable() || workflow.GetVersion(ctx, abortStops, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return err
 	}
-	return Answer{resilience.RollingBack}, err
+	workflow.GetLogger(ctx).Warn("an abort is in force when what is in work has ended", "migration", m.in.Migration, "error", err)
+	if m.stop != nil {
+		m.stop()
+	}
+	return nil
 }
 
 // wanted sums an order up: what, for whom, and why.

@@ -127,6 +127,7 @@ type migration struct {
 	switched  bool                // the old paths of a rename lead to the new ones
 	cause     error               // why it is undone; nil: that is what was asked for
 	turned    bool                // the plan was turned round
+	elsewhere bool                // and not by this run, which has nothing to undo
 	saga      Saga
 	stuck     *stuck              // a compensation that fails again and again
 	leave     *store.Leave        // what the next batch back may leave where it is
@@ -187,7 +188,7 @@ func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
 		err = m.carryOut(ctx)
 	}
 	switch {
-	case workflow.IsContinueAsNewError(err):
+	case workflow.IsContinueAsNewError(err), m.elsewhere:
 		return resilience.Plan{}, err
 	case err != nil:
 		return m.undo(ctx, err)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"fmt"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -139,6 +140,9 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	if way.stop {
 		return at, nil
 	}
+	if m.aborted != nil && workflow.GetVersion(ctx, abortStops, workflow.DefaultVersion, 1) == 1 { // meanwhile
+		return at, m.abortion()
+	}
 	m.waitFor(ctx, "") // not any more
 	next, err := m.slice(ctx, cmp.Or(way.summary, "Move chunks to their new paths"), move, way)
 	if err != nil {
@@ -146,8 +150,9 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	}
 	// What this run was not told of is from before a reset. A pause that was followed by
 	// a resume while the slice came back is over.
-	if next.Wish == resilience.WishUndo && m.aborted == nil {
-		return next, temporal.NewNonRetryableApplicationError("the plan was turned round by another run, or before this one was reset; plan it anew", activities.Fenced, nil)
+	if next.Wish == resilience.WishUndo && m.aborted == nil && workflow.GetVersion(ctx, turnedElsewhere, workflow.DefaultVersion, 1) == 1 {
+		m.elsewhere = true
+		return next, temporal.NewNonRetryableApplicationError(fmt.Sprintf("migration %[1]s was turned round by another run, or before this one was reset; see `starter migration show %[1]s`, and if it is not rolled back, `starter migration rollback %[1]s`", m.in.Migration), activities.Fenced, nil)
 	}
 	if next.Wish == resilience.WishPause && m.orders == orders && !m.paused {
 		m.paused = true
@@ -155,6 +160,10 @@ func (m *migration) moveSlice(ctx workflow.Context, at resilience.Watermark) (re
 	}
 	return next, nil
 }
+
+// turnedElsewhere is the change by which a run ends whose plan another has turned round: it
+// ordered slices for ever that moved nothing.
+const turnedElsewhere = "turned-elsewhere"
 
 // waitOut waits until a pause ends.
 func (m *migration) waitOut(ctx workflow.Context, at resilience.Watermark) (resilience.Watermark, error) {
@@ -182,7 +191,7 @@ func (m *migration) whereIn(ctx workflow.Context, retiring bool) (resilience.Wat
 // everything (it returns the error), or put the group in work back and pause,
 // or only pause.
 func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
-	if m.aborted != nil && temporal.IsCanceledError(cause) && ctx.Err() == nil { // by the abort
+	if m.aborted != nil && ctx.Err() == nil { // which may have stopped it
 		return from, m.abortion()
 	}
 	if !m.entrusts(ctx, cause) {
@@ -268,11 +277,11 @@ func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark
 	back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
 	for {
 		at, err := m.slice(ctx, "Put the group in work back", database.RevertSlice, back)
-		if err != nil {
-			return err
-		}
 		if m.aborted != nil {
 			return m.abortion()
+		}
+		if err != nil {
+			return err
 		}
 		if latest && at.Wish == resilience.WishRun {
 			m.release(ctx)
@@ -305,7 +314,7 @@ func (m *migration) slice(ctx workflow.Context, summary string, move any, way le
 		options = m.undoing(options)
 	} else {
 		options, m.stop = workflow.WithCancel(options)
-		defer func() { m.stop = nil }()
+		defer func() { m.stop(); m.stop = nil }()
 	}
 	err := workflow.ExecuteActivity(options, move, in).Get(ctx, &at)
 	if err == nil {

@@ -39,7 +39,10 @@ func (d *deaf) MoveSlice(ctx context.Context, _ activities.SliceInput) (resilien
 
 func (d *deaf) BeginUndo(ctx context.Context, in activities.PlanInput) (resilience.Watermark, error) {
 	if count(d.did(), "BeginUndo") == 0 {
-		return resilience.Watermark{}, errors.Join(d.do("BeginUndo"), errInjected)
+		if err := d.do("BeginUndo"); err != nil {
+			return resilience.Watermark{}, err
+		}
+		return resilience.Watermark{}, temporal.NewTimeoutError(enums.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, nil)
 	}
 	return d.actor.BeginUndo(ctx, in)
 }
@@ -79,7 +82,9 @@ func TestARunThatIsResetAfterItsUndoEnds(t *testing.T) {
 	a.at.Wish = resilience.WishUndo
 	env.ExecuteWorkflow(batch(), planned())
 	require.ErrorContains(t, env.GetWorkflowError(), "turned round by another run, or before this one was reset")
-	require.Equal(t, 1, count(a.did(), "MoveSlice"))
+	ran := a.did()
+	require.Equal(t, "MoveSlice", ran[len(ran)-1], "there is nothing for it to undo")
+	require.Equal(t, 1, count(ran, "MoveSlice"))
 }
 
 // TestACancelThatASliceDoesNotHearOfIsNotLost where the history is full, too, when the slice

@@ -112,7 +112,7 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 			m.home.Done, m.unseen = true, false
 			continue
 		}
-		if step != moveBack && (step != unretire || workflow.GetVersion(ctx, skipsRows, workflow.DefaultVersion, 1) == workflow.DefaultVersion) {
+		if !m.rowByRow(ctx, step, err) {
 			m.stuck = nil
 			m.mark(ctx)
 			return fmt.Errorf("left out by %s: %s (%s)", cmp.Or(said.Author, resilience.Somebody), said.Reason, message(err))
@@ -123,6 +123,13 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 		}
 		m.leave = &store.Leave{At: at.Last, Reason: said.Reason}
 	}
+}
+
+// rowByRow says whether the rows that keep a step from being done can be left out alone: what
+// comes home from quarantine does so or is listed, and nothing goes from a changed table.
+func (m *migration) rowByRow(ctx workflow.Context, step string, cause error) bool {
+	return step == moveBack || step == unretire && m.carrying.Back && kind(cause) != activities.Changed &&
+		workflow.GetVersion(ctx, skipsRows, workflow.DefaultVersion, 1) == 1
 }
 
 // helped tells people that a step is stuck and waits for what they say, or for

@@ -192,6 +192,11 @@ func (m *migration) unretire(ctx workflow.Context) error {
 		if err != nil || at.Last == 0 {
 			return err
 		}
+		if m.stuck != nil && workflow.GetVersion(ctx, skipsRows, workflow.DefaultVersion, 1) == 1 {
+			if err := m.goesOn(ctx); err != nil { // what else is to be left out, a person says anew
+				return err
+			}
+		}
 		if err := m.afresh(ctx); err != nil {
 			return err
 		}
