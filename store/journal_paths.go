@@ -257,14 +257,15 @@ func (j *journal) findOwners(ctx context.Context) error {
 			UNION ALL
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
 			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory
-			UNION ALL -- a whole memory is a plan's with what nobody has put into it yet: that of another, or this one's
+			UNION ALL -- another has the whole memory, with what nobody has put into it yet
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
-			FROM mine m JOIN live l ON l.memory = m.memory
-			WHERE EXISTS (
-				SELECT FROM rehome.migration_transfers x JOIN rehome.migration_plans p USING (plan_id)
-				WHERE x.plan_id IN (@plan, l.plan_id) AND x.prefix = '' AND NOT x.back AND p.memory = m.memory)),
+			FROM mine m JOIN live l ON l.memory = m.memory WHERE `+wholeMemory("l.plan_id", "m.memory")+`),
+		unmet AS ( -- this one has, and another is to put something into it
+			SELECT m.ordinal, l.path, l.path AS new_path, l.plan_id, l.workflow_id
+			FROM mine m JOIN live l ON l.memory = m.memory WHERE `+wholeMemory("@plan", "m.memory")+` AND l.plan_id NOT IN (SELECT plan_id FROM met)),
 		owned AS (
-			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner FROM met ORDER BY ordinal, plan_id)
+			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner
+			FROM (SELECT * FROM met UNION ALL (SELECT * FROM unmet ORDER BY ordinal, path LIMIT 1)) m ORDER BY ordinal, plan_id)
 		SELECT 'other_plan', old_path, new_path, owner, count(*) OVER () FROM owned ORDER BY ordinal LIMIT @kept`)
 	if err != nil {
 		return err
@@ -276,6 +277,13 @@ func (j *journal) findOwners(ctx context.Context) error {
 		FROM live l WHERE EXISTS (SELECT FROM mine m WHERE m.memory <> l.memory AND `+shareRows("m.mapping", "l.mapping")+`)
 		ORDER BY l.plan_id LIMIT @kept`)
 	return err
+}
+
+// wholeMemory holds where a plan takes all that is in a memory, and what comes there.
+func wholeMemory(plan, memory string) string {
+	return `EXISTS (
+				SELECT FROM rehome.migration_transfers x JOIN rehome.migration_plans p USING (plan_id)
+				WHERE x.plan_id = ` + plan + ` AND x.prefix = '' AND NOT x.back AND p.memory = ` + memory + `)`
 }
 
 // owning are the memories of plans p, with their tables. Where another memory is over one
