@@ -26,9 +26,7 @@ func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	rows, err := j.tx.Query(ctx, parts+`,
 		attributes AS (
 			SELECT a.attrelid, a.attnum, a.attname, a.attname = ANY (@documents) OR a.attgenerated <> '' AND EXISTS (
-				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum AND (
-					d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum) -- before Postgres 15
-				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+				SELECT FROM `+madeOf+`
 				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@paths::text[] || @documents::text[])) AS made
 			FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid)
 		SELECT k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,

@@ -41,13 +41,15 @@ func (j *journal) listPaths(ctx context.Context) (taken []string, err error) {
 	} else {
 		taken, err = j.listRenamed(ctx, fold)
 	}
-	slices.Sort(taken)
-	taken = slices.Compact(taken)
-	return taken[:min(namedPaths, len(taken))], err
+	return firstPaths(taken), err
 }
 
-// namedPaths is how many of the paths that are in the way of a plan are named to a person.
-const namedPaths = 3
+// firstPaths are the first three of what is in the way of a plan, which a person is told.
+func firstPaths(all []string) []string {
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return all[:min(3, len(all))]
+}
 
 // listRenamed lists the paths that a rename moves. The longest one wins, so that a
 // file can go another way than its directory. What looks like another already may

@@ -53,9 +53,7 @@ func indexesOf(ctx context.Context, tx pgx.Tx, t table) ([]resilience.Index, err
 		changing AS (
 			SELECT a.attrelid, a.attnum FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid
 			WHERE a.attname = ANY (@columns) OR a.attgenerated <> '' AND EXISTS (
-				SELECT FROM pg_attrdef g JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum AND (
-					d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum) -- before Postgres 15
-				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+				SELECT FROM ` + madeOf + `
 				CROSS JOIN LATERAL (SELECT pg_get_expr(g.adbin, g.adrelid) AS is) e
 				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND (c.attname = ANY (@paths) OR c.attname = ANY (@columns)
 					AND (e.is !~ '->|#>' OR EXISTS (SELECT FROM unnest(@keys::text[]) key WHERE position(key IN e.is) > 0)))))
@@ -86,6 +84,13 @@ const parts = `
 		WITH parts AS (
 			SELECT @table::regclass AS relid UNION SELECT relid FROM pg_partition_tree(@table::regclass))
 		`
+
+// madeOf joins the expression g of a generated column a to the columns c that it is made of.
+// An expression depends on these itself from Postgres 15 on, and its column before.
+const madeOf = `pg_attrdef g
+				JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum AND (
+					d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum)
+				JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid`
 
 // body is a table as the server stores it. Its largest part stands for all.
 type body struct {

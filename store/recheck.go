@@ -151,9 +151,7 @@ func (j *journal) surprises(ctx context.Context) (found surprises, err error) {
 	if err != nil {
 		return found, err
 	}
-	slices.Sort(own)
-	own = slices.Compact(own)
-	found.Clashes = append(found.Clashes, own[:min(namedPaths, len(own))]...)
+	found.Clashes = append(found.Clashes, firstPaths(own)...)
 	found.InTheWay = j.inTheWay
 	if j.transfer != nil {
 		err := j.checkRows(ctx)

@@ -220,17 +220,6 @@ func TestFault28CancelAnywhere(t *testing.T) {
 	})
 }
 
-// stuckAt waits until a session waits for the lock of a table.
-func (j *journey) stuckAt(table string) (pid int) {
-	j.Helper()
-	require.Eventually(j, func() bool {
-		err := j.pool.QueryRow(j.Context(), `SELECT pid FROM pg_locks WHERE NOT granted AND relation = $1::regclass
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, table).Scan(&pid)
-		return err == nil
-	}, patience, tick)
-	return pid
-}
-
 // TestFault29AThrottleExpires: a pace at which it would take for ever ends when
 // it was said to. What moves at once has none.
 func TestFault29AThrottleExpires(t *testing.T) {

@@ -267,17 +267,6 @@ func (j *journey) stopped(do func(g *gate)) {
 	}
 }
 
-// session is an application's own connection, in a transaction.
-func (j *journey) session() pgx.Tx {
-	j.Helper()
-	conn, err := pgx.Connect(j.Context(), j.pool.Config().ConnString())
-	require.NoError(j, err)
-	j.Cleanup(func() { _ = conn.Close(context.Background()) })
-	tx, err := conn.Begin(j.Context())
-	require.NoError(j, err)
-	return tx
-}
-
 // depart starts the run.
 func (j *journey) depart() {
 	j.Helper()

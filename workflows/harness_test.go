@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/serviceerror"
@@ -101,6 +102,28 @@ func (in *installation) count(path string) int {
 	var n int
 	require.NoError(in, in.pool.QueryRow(in.Context(), `SELECT count(*) FROM rehome.chunks WHERE path = $1 OR starts_with(path, $1 || '/')`, path).Scan(&n))
 	return n
+}
+
+// session is an application's own connection, in a transaction.
+func (in *installation) session() pgx.Tx {
+	in.Helper()
+	conn, err := pgx.Connect(in.Context(), in.pool.Config().ConnString())
+	require.NoError(in, err)
+	in.Cleanup(func() { _ = conn.Close(context.Background()) })
+	tx, err := conn.Begin(in.Context())
+	require.NoError(in, err)
+	return tx
+}
+
+// stuckAt waits until a session waits for the lock of a table.
+func (in *installation) stuckAt(table string) (pid int) {
+	in.Helper()
+	require.Eventually(in, func() bool {
+		err := in.pool.QueryRow(in.Context(), `SELECT pid FROM pg_locks WHERE NOT granted AND relation = $1::regclass
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, table).Scan(&pid)
+		return err == nil
+	}, patience, tick)
+	return pid
 }
 
 // quick are timings for tests: slices of a few batches, short heartbeats.

@@ -185,14 +185,11 @@ func (in *installation) inTheSwitch() (id string, run client.WorkflowRun) {
 // fails just then would end the run by its own error.
 func (in *installation) cancelledInTheSwitch(run client.WorkflowRun) {
 	in.Helper()
-	tx, err := in.pool.Begin(in.Context())
-	require.NoError(in, err)
-	_, err = tx.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
+	tx := in.session()
+	_, err := tx.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
 	require.NoError(in, err)
 	in.faults.inject("SwitchAliases", fault{})
-	require.Eventually(in, func() bool {
-		return in.number(`SELECT count(*) FROM pg_locks WHERE relation = 'rehome.version_aliases'::regclass AND NOT granted`) > 0
-	}, wait, tick)
+	in.stuckAt("rehome.version_aliases")
 	require.NoError(in, in.temporal.CancelWorkflow(in.Context(), run.GetID(), ""))
 	require.NoError(in, tx.Rollback(in.Context()))
 }

@@ -43,17 +43,14 @@ func beginScenarios() map[string]scenario {
 func (in *installation) beginning() (run client.WorkflowRun, letGo func()) {
 	in.Helper()
 	in.withVectorIndex()
-	journal, err := in.pool.Begin(in.Context())
-	require.NoError(in, err)
+	journal := in.session()
 	letGo = sync.OnceFunc(func() { require.NoError(in, journal.Rollback(in.Context())) })
 	in.faults.inject("BeginMigration", fault{times: 1, meets: func(int) {
 		_, err := journal.Exec(in.Context(), `LOCK TABLE rehome.migration_runs`)
 		require.NoError(in, err)
 	}})
 	run = in.rebuilding()
-	require.Eventually(in, func() bool {
-		return in.number(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'rehome.migration_runs'::regclass`) > 0
-	}, wait, tick)
+	in.stuckAt("rehome.migration_runs")
 	return run, letGo
 }
 

@@ -165,14 +165,11 @@ func orderScenarios() map[string]scenario {
 // happened, given its id.
 func (in *installation) abortedInThePlanning(until func(id string)) client.WorkflowRun {
 	in.Helper()
-	chunks, err := in.pool.Begin(in.Context())
-	require.NoError(in, err)
-	_, err = chunks.Exec(in.Context(), `LOCK TABLE rehome.chunks`)
+	chunks := in.session()
+	_, err := chunks.Exec(in.Context(), `LOCK TABLE rehome.chunks`)
 	require.NoError(in, err)
 	id, run := in.migrate(resilience.Policy{}, theGuide)
-	require.Eventually(in, func() bool {
-		return in.number(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'rehome.chunks'::regclass`) > 0
-	}, patience, tick)
+	in.stuckAt("rehome.chunks")
 	in.told(run, workflows.AbortUpdate, workflows.Order{Author: "ana"})
 	until(id)
 	require.NoError(in, chunks.Rollback(in.Context()))
@@ -207,9 +204,8 @@ func (in *installation) tries(run client.WorkflowRun) (attempt int32) {
 // happened, given its id.
 func (in *installation) abortedInTheSwitch(until func(id string)) client.WorkflowRun {
 	in.Helper()
-	aliases, err := in.pool.Begin(in.Context())
-	require.NoError(in, err)
-	_, err = aliases.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
+	aliases := in.session()
+	_, err := aliases.Exec(in.Context(), `LOCK TABLE rehome.version_aliases`)
 	require.NoError(in, err)
 	id, run := in.migrate(resilience.Policy{}, theGuide)
 	in.shows(run, "Letting the old paths lead to the new ones")
