@@ -77,21 +77,28 @@ const (
 // order of precedence: what the rules say; aliases that led to a path that
 // moves, or below it; what lay below an alias and moves to elsewhere; and where
 // a rule gives a path a new meaning, the files that its old meaning led to (not
-// where a person, who moves nothing, says an alias anew). An alias at a path that
-// is taken, or that would lead to itself, ends.
+// where a person, who moves nothing, says an alias anew) or a directory comes to
+// an alias. An alias at a path that is taken, or that would lead to itself, ends.
 const planAliases = `
 	INSERT INTO rehome.migration_aliases (plan_id, original_path, current_path, before)
 	WITH rules AS NOT MATERIALIZED (%s),
 	alive AS NOT MATERIALIZED (
 		SELECT original_path, current_path FROM rehome.version_aliases
 		WHERE memory = @memory AND (expires_at IS NULL OR expires_at > now())),
-	taken AS (
-		SELECT new_path AS path FROM rules
-		UNION SELECT new_key FROM rehome.migration_paths WHERE plan_id = @plan
+	arriving AS (
+		SELECT new_key AS path FROM rehome.migration_paths WHERE plan_id = @plan
 		UNION SELECT path FROM rehome.migration_files WHERE plan_id = @plan AND after->>'gone_at' IS NULL),
+	below AS (
+		SELECT DISTINCT a.original_path AS path FROM rules r
+		JOIN alive a ON a.original_path > r.new_path || '/' AND a.original_path < r.new_path || '0'),
+	filled AS (
+		SELECT DISTINCT dir AS path FROM arriving a CROSS JOIN LATERAL unnest(rehome.path_prefixes(a.path)) dir
+		WHERE EXISTS (SELECT FROM below) AND dir <> a.path AND dir IN (SELECT path FROM below)),
+	taken AS (
+		SELECT new_path AS path FROM rules UNION SELECT path FROM arriving UNION SELECT path FROM filled),
 	led AS (
 		SELECT x.path, was, coalesce(m.target, was) AS now
-		FROM (SELECT old_path AS path FROM rules WHERE @moves UNION SELECT new_path FROM rules) x
+		FROM (SELECT old_path AS path FROM rules WHERE @moves UNION SELECT new_path FROM rules UNION SELECT path FROM filled) x
 		CROSS JOIN LATERAL rehome.where_is(@memory, x.path) was
 		LEFT JOIN LATERAL (
 			SELECT r.new_path || substr(was, length(r.old_path) + 1) AS target
@@ -143,6 +150,14 @@ const mendAliases = `
 	WHERE f.path IS NULL AND rehome.where_is(@memory, m.path) <> m.target
 	ON CONFLICT (plan_id, original_path) DO UPDATE SET current_path = excluded.current_path`
 
+// endLost ends the aliases that would lead to another file's old place: what they
+// led to is gone, since an alias ends where a file or a directory arrives.
+const endLost = `
+	UPDATE rehome.migration_aliases m SET current_path = NULL
+	WHERE m.plan_id = @plan AND EXISTS (
+		SELECT FROM rehome.version_aliases a
+		WHERE a.memory = @memory AND a.original_path = m.current_path AND (a.expires_at IS NULL OR a.expires_at > now()))`
+
 const (
 	dropAliases = `
 	DELETE FROM rehome.version_aliases a USING rehome.migration_aliases m
@@ -176,7 +191,7 @@ func (s *Store) switchAliases(ctx context.Context, tx pgx.Tx, plan, memory strin
 	}
 	args := pgx.NamedArgs{"plan": plan, "by": plan, "memory": memory, "moves": true, "keep": settings.MaxVersionHistory}
 	return execAll(ctx, tx, args, interpretPlans, lookAtTables, planFiles, endTaken, takeFiles, putFilesAfter,
-		fmt.Sprintf(planAliases, rulesOfPlan), dropAliases, putAliases, lookAtTables, mendAliases, putAliases)
+		fmt.Sprintf(planAliases, rulesOfPlan), dropAliases, putAliases, lookAtTables, mendAliases, putAliases, endLost, dropAliases)
 }
 
 // What somebody changed since is not the plan's any more, and stays.
