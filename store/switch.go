@@ -89,8 +89,10 @@ const planAliases = `
 		SELECT new_key AS path FROM rehome.migration_paths WHERE plan_id = @plan
 		UNION SELECT path FROM rehome.migration_files WHERE plan_id = @plan AND after->>'gone_at' IS NULL),
 	below AS (
-		SELECT DISTINCT a.original_path AS path FROM rules r
-		JOIN alive a ON a.original_path > r.new_path || '/' AND a.original_path < r.new_path || '0'),
+		SELECT a.original_path AS path FROM rules r
+		JOIN alive a ON a.original_path > r.new_path || '/' AND a.original_path < r.new_path || '0'
+		UNION SELECT o.old_path FROM rules r
+		JOIN rules o ON o.old_path > r.new_path || '/' AND o.old_path < r.new_path || '0'),
 	filled AS (
 		SELECT DISTINCT dir AS path FROM arriving a CROSS JOIN LATERAL unnest(rehome.path_prefixes(a.path)) dir
 		WHERE EXISTS (SELECT FROM below) AND dir <> a.path AND dir IN (SELECT path FROM below)),
@@ -156,7 +158,10 @@ const endLost = `
 	UPDATE rehome.migration_aliases m SET current_path = NULL
 	WHERE m.plan_id = @plan AND EXISTS (
 		SELECT FROM rehome.version_aliases a
-		WHERE a.memory = @memory AND a.original_path = m.current_path AND (a.expires_at IS NULL OR a.expires_at > now()))`
+		WHERE a.memory = @memory AND a.original_path = m.current_path AND (a.expires_at IS NULL OR a.expires_at > now()))
+		AND NOT EXISTS (
+			SELECT FROM rehome.files f WHERE f.memory = @memory AND f.gone_at IS NULL
+				AND (f.path = m.current_path OR f.path > m.current_path || '/' AND f.path < m.current_path || '0'))`
 
 const (
 	dropAliases = `

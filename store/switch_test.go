@@ -200,14 +200,13 @@ func TestSwitchAliasesTellsTheTruth(t *testing.T) {
 func TestAnAliasLeadsToNoOther(t *testing.T) {
 	t.Parallel()
 	pool := devtest.Pool(t)
-	walk := func(t *testing.T, memory string, files ...string) (b *aliasBench, w *tree, rename func(old, new string)) {
+	walk := func(t *testing.T, memory string, files ...string) (b *aliasBench, w *tree, rename func(...resilience.RenameRule)) {
 		b, w = newAliasBench(t, pool, memory), &tree{lives: map[string]int{}, meant: map[string]int{}}
 		for _, path := range files {
 			w.create(path)
 			b.see(t, path)
 		}
-		return b, w, func(old, new string) {
-			rules := []resilience.RenameRule{rule(old, new)}
+		return b, w, func(rules ...resilience.RenameRule) {
 			require.True(t, w.rename(rules))
 			switchBackAndForth(t, b, rules)
 			requireTruth(t, b, w)
@@ -215,20 +214,28 @@ func TestAnAliasLeadsToNoOther(t *testing.T) {
 	}
 	t.Run("a deleted file's place is where another was", func(t *testing.T) {
 		b, w, rename := walk(t, "deleted", "a/b/y", "a/a/y")
-		rename("a/a/y", "a/a/b/y")
+		rename(rule("a/a/y", "a/a/b/y"))
 		delete(w.lives, "a/a/b/y")
 		b.lose(t, "a/a/b/y")
-		rename("a/b/y", "a/a/b/x")
-		rename("a/a/b", "a/b")
+		rename(rule("a/b/y", "a/a/b/x"))
+		rename(rule("a/a/b", "a/b"))
 		require.Equal(t, "a/a/y", b.current(t, "a/a/y"), "it is gone, and the other file is not it")
+	})
+	t.Run("a directory comes along to where another leaves", func(t *testing.T) {
+		b, w, rename := walk(t, "leaves", "a/b/q", "b/a/x")
+		rename(rule("a/b", "a/a"))
+		rename(rule("a", "b"), rule("b/a", "c"))
+		require.Equal(t, "b/a/q", b.current(t, "a/b/q"))
+		require.Equal(t, "c/x", b.current(t, "b/a/x"))
+		require.Len(t, w.lives, 2)
 	})
 	t.Run("a directory comes along to where another was", func(t *testing.T) {
 		b, w, rename := walk(t, "directory", "b/a/x")
-		rename("b/a", "c")
+		rename(rule("b/a", "c"))
 		w.create("a/b/y")
 		b.see(t, "a/b/y")
-		rename("a/b", "a/a")
-		rename("a", "b")
+		rename(rule("a/b", "a/a"))
+		rename(rule("a", "b"))
 		require.Equal(t, "c/x", b.current(t, "b/a/x"))
 		require.Equal(t, "b/a/new", b.current(t, "b/a/new"), "a file of the directory that is there now")
 	})
