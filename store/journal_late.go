@@ -34,6 +34,9 @@ func (j *journal) listLate(ctx context.Context) (listed, error) {
 	if err == nil && found.Moves > 0 {
 		err = j.leaveTaken(ctx, before, &found)
 	}
+	if err == nil && found.Moves > 0 {
+		err = j.claimSwept(ctx, before)
+	}
 	if err == nil && found.Moves > 0 && j.takesBack() {
 		_, err = j.tx.Exec(ctx, putBack("drifted", "SELECT chunk_id FROM rehome.migration_moves WHERE plan = @number AND last > @after"),
 			j.args(pgx.NamedArgs{"after": before}))
@@ -42,6 +45,22 @@ func (j *journal) listLate(ctx context.Context) (listed, error) {
 		err = j.recordConflicts(ctx)
 	}
 	return found, err
+}
+
+// claimSwept notes the places to which a transfer of a whole memory takes what came there
+// since: of its target it owns no others.
+func (j *journal) claimSwept(ctx context.Context, before int64) error {
+	if j.transfer == nil || j.transfer.prefix != "" {
+		return nil
+	}
+	_, err := j.tx.Exec(ctx, `
+		INSERT INTO rehome.migration_renames (plan_id, ordinal, old_path, new_path)
+		SELECT @plan, (SELECT coalesce(max(ordinal), 0) FROM rehome.migration_renames WHERE plan_id = @plan) + row_number() OVER (ORDER BY top), top, top
+		FROM (
+			SELECT DISTINCT split_part(p.new_key, '/', 1) AS top
+			FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id) WHERE m.plan = @number AND m.last > @before) tops
+		ON CONFLICT DO NOTHING`, j.args(pgx.NamedArgs{"before": before}))
+	return err
 }
 
 // leaveTaken takes out of the journal, after a row, what cannot go where it
@@ -91,9 +110,15 @@ func (j *journal) findTaken(ctx context.Context, before int64) (paths []int64, e
 				SELECT DISTINCT p.path_id, p.old_key AS key, p.new_key AS target_key, p.new_path
 				FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id)
 				WHERE m.plan = @number AND m.last > @before`)+`,
-		`+alsoGoing(fold)+`
+		`+alsoGoing(fold)+`,
+		live AS (`+places(otherLive)+`),
+		owned AS ( -- a whole memory may have come to where another plan puts something
+			SELECT g.path_id, 'other_plan', g.old_key, g.new_key, format('%s (%s)', l.plan_id, l.workflow_id)
+			FROM (SELECT *, unnest(rehome.path_prefixes(new_key)) AS way FROM own WHERE NOT known) g
+			JOIN live l ON l.path = g.way AND l.memory = @goal)
 		SELECT DISTINCT ON (source, path_id) path_id, kind, source, target, other
-		FROM (SELECT * FROM clashes UNION ALL SELECT * FROM met_own) c ORDER BY source, path_id, kind, other`, j.args(pgx.NamedArgs{"before": before}))
+		FROM (SELECT * FROM clashes UNION ALL SELECT * FROM met_own UNION ALL SELECT * FROM owned) c ORDER BY source, path_id, kind, other`,
+		j.args(pgx.NamedArgs{"before": before, "live": resilience.LiveStatuses(), "goal": j.memories()[len(j.memories())-1]}))
 	if err != nil {
 		return nil, err
 	}

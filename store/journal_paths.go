@@ -246,25 +246,30 @@ func places(of string) string {
 			WHERE memory = ANY (@memories)`
 }
 
+// otherLive holds for the other live plans. One without a journal owns nothing yet, and
+// will see ours.
+const otherLive = `p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`
+
 // findOwners looks for other live plans that touch a path of a memory, or something
-// above or below it, that this plan touches there too. One without a journal owns
-// nothing yet, and will see ours.
+// above or below it, that this plan touches there too. It has no LATERAL: next to a loop
+// that has no other way, all loops look equally costly to the planner (see bulkSettings).
 func (j *journal) findOwners(ctx context.Context) error {
 	_, err := j.find(ctx, `
-		WITH live AS (`+places(`p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`)+`),
+		WITH live AS (`+places(otherLive)+`),
 		mine AS (`+places(`p.plan_id = @plan AND (SELECT EXISTS (SELECT FROM live))`)+`), -- without others no path is taken apart
 		met AS (
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
-			FROM mine m CROSS JOIN LATERAL unnest(rehome.path_prefixes(m.path)) AS way (path) JOIN live l ON l.path = way.path AND l.memory = m.memory
+			FROM (SELECT *, unnest(rehome.path_prefixes(path)) AS way FROM mine) m JOIN live l ON l.path = m.way AND l.memory = m.memory
 			UNION ALL
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
-			FROM live l CROSS JOIN LATERAL unnest(rehome.path_prefixes(l.path)) AS way (path) JOIN mine m ON m.path = way.path AND m.memory = l.memory
+			FROM (SELECT *, unnest(rehome.path_prefixes(path)) AS way FROM live) l JOIN mine m ON m.path = l.way AND m.memory = l.memory
 			UNION ALL -- another has the whole memory, with what nobody has put into it yet
 			SELECT m.ordinal, m.old_path, m.new_path, l.plan_id, l.workflow_id
-			FROM mine m JOIN live l ON l.memory = m.memory WHERE `+wholeMemory("l.plan_id", "m.memory")+`),
+			FROM (SELECT DISTINCT plan_id, workflow_id, memory FROM live) l JOIN mine m USING (memory) WHERE `+wholeMemory("l.plan_id", "l.memory")+`),
 		unmet AS ( -- this one has, and another is to put something into it
 			SELECT m.ordinal, l.path, l.path AS new_path, l.plan_id, l.workflow_id
-			FROM mine m JOIN live l ON l.memory = m.memory WHERE `+wholeMemory("@plan", "m.memory")+` AND l.plan_id NOT IN (SELECT plan_id FROM met)),
+			FROM (SELECT memory, min(ordinal) AS ordinal FROM mine GROUP BY memory) m JOIN live l USING (memory)
+			WHERE `+wholeMemory("@plan", "l.memory")+` AND NOT EXISTS (SELECT FROM met WHERE met.plan_id = l.plan_id)),
 		owned AS (
 			SELECT DISTINCT ON (ordinal) ordinal, old_path, new_path, format('%s (%s)', plan_id, workflow_id) AS owner
 			FROM (SELECT * FROM met UNION ALL (SELECT * FROM unmet ORDER BY ordinal, path LIMIT 1)) m ORDER BY ordinal, plan_id)
@@ -273,7 +278,7 @@ func (j *journal) findOwners(ctx context.Context) error {
 		return err
 	}
 	_, err = j.find(ctx, `
-		WITH live AS (`+owning(`p.plan_id <> @plan AND p.status = ANY (@live) AND p.plan_id IN (SELECT plan_id FROM rehome.migration_progress)`)+`),
+		WITH live AS (`+owning(otherLive)+`),
 		mine AS (`+owning(`p.plan_id = @plan`)+`)
 		SELECT 'shared_table', l.memory, '', format('%s (%s)', l.plan_id, l.workflow_id), count(*) OVER ()
 		FROM live l WHERE EXISTS (SELECT FROM mine m WHERE m.memory <> l.memory AND `+shareRows("m.mapping", "l.mapping")+`)
@@ -281,11 +286,12 @@ func (j *journal) findOwners(ctx context.Context) error {
 	return err
 }
 
-// wholeMemory holds where a plan takes all that is in a memory, and what comes there.
+// wholeMemory holds where a plan takes all that is in a memory, and what comes there. An
+// undo, also of an undo, takes what the journal of the other has.
 func wholeMemory(plan, memory string) string {
 	return `EXISTS (
 				SELECT FROM rehome.migration_transfers x JOIN rehome.migration_plans p USING (plan_id)
-				WHERE x.plan_id = ` + plan + ` AND x.prefix = '' AND NOT x.back AND p.memory = ` + memory + `)`
+				WHERE x.plan_id = ` + plan + ` AND x.prefix = '' AND p.undoes IS NULL AND p.memory = ` + memory + `)`
 }
 
 // owning are the memories of plans p, with their tables. Where another memory is over one

@@ -109,9 +109,10 @@ func TestATransferOfAWholeMemoryOwnsWhatComesToItsTop(t *testing.T) {
 	m.put("third", "yet/to/come.md")
 	first, err := m.transfer("third", "", resilience.TransferOrder{To: "docs", Prefix: "yet"})
 	require.NoError(t, err)
-	m.put("docs", "here.md")
-	_, err = m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	m.put("docs", "here.md", "too.md")
+	again, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
 	m.owned(err, first)
+	require.Len(t, m.conflicts(again), 1, "and this is said once, not of each place")
 	require.NoError(t, m.store.CancelPlan(t.Context(), first, "", "a test"))
 
 	// While it is undone, what it never had is not its own any more.
@@ -122,6 +123,40 @@ func TestATransferOfAWholeMemoryOwnsWhatComesToItsTop(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.plan("", rule("guide", "manual"))
 	m.owned(err, undo)
+
+	// Nor is it while that is undone.
+	m.apply(undo, -1)
+	m.finish(undo)
+	redo, err := m.transfer("docs", undo, resilience.TransferOrder{})
+	require.NoError(t, err, "though another moves what came since")
+	_, err = m.plan("", rule("guide", "manual"))
+	m.owned(err, redo)
+}
+
+// TestASweepLeavesThePlacesOfOthers: of the target a transfer of a whole memory owns the
+// places that it knew, and then those to which it takes what came later.
+func TestASweepLeavesThePlacesOfOthers(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.memory("third", resilience.BuiltinMapping("third"))
+	m.put("docs", "guide/a.md")
+	m.put("third", "new/x.md")
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	first, err := m.transfer("third", "", resilience.TransferOrder{To: "other", Prefix: "new"})
+	require.NoError(t, err)
+	m.apply(id, -1)
+	m.put("docs", "new/x.md", "late/y.md")
+	m.sweeps(id, 1)
+	_, err = m.planIn("other", "", rule("late", "later"))
+	m.owned(err, id)
+	m.apply(id, -1)
+	m.apply(first, -1)
+	require.EqualValues(t, 2, m.finish(id).Moved)
+	require.EqualValues(t, 1, m.finish(first).Moved)
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'other' AND path = 'new/x.md'`))
+	require.Equal(t, 1, m.count(`SELECT count(*) FROM rehome.chunks WHERE memory = 'docs' AND path = 'new/x.md'`))
 }
 
 func TestTwoTransfersShareATargetAtDifferentPlaces(t *testing.T) {
@@ -254,4 +289,25 @@ func TestMemoriesOverOneTableOwnItTogether(t *testing.T) {
 	require.ErrorContains(t, err, "memories red and all are both over table")
 	_, err = m.transfer("red", "", resilience.TransferOrder{To: "blue", Prefix: "a.md"})
 	require.ErrorIs(t, err, store.ErrConflict, "that plan is all's, too; else nothing would be wrong with it")
+}
+
+// TestWhoOwnsAWholeMemoryIsFoundInItsTime: not by comparing each place with each.
+func TestWhoOwnsAWholeMemoryIsFoundInItsTime(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.memory("other", resilience.BuiltinMapping("other"))
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', i || '.md', 1, 'text' FROM generate_series(1, 5000) i`)
+	id, err := m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	require.NoError(t, err)
+	m.exec(`INSERT INTO rehome.chunks (memory, path, ordinal, content) SELECT 'docs', 'new/' || i || '.md', 1, 'text' FROM generate_series(1, 5000) i`)
+	m.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''20s''', current_database()); END $$`)
+	m.pool.Reset() // so that it holds
+	var rules []resilience.RenameRule
+	for i := range 5000 {
+		rules = append(rules, rule(fmt.Sprintf("new/%d.md", i+1), fmt.Sprintf("newer/%d.md", i+1)))
+	}
+	_, err = m.plan("", rules...)
+	m.owned(err, id)
+	_, err = m.transfer("docs", "", resilience.TransferOrder{To: "other"})
+	m.owned(err, id)
 }
