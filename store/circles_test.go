@@ -34,6 +34,7 @@ func TestFilesThatChangePlaces(t *testing.T) {
 		"Expression":    {`(lower(path), ordinal)`, circles},
 		"Generated":     {`(slug, ordinal)`, circles},
 		"MadeOfThat":    {`(lower(slug), ordinal)`, circles},
+		"BesideAKey":    {`(lower(slug), (metadata ->> 'part'))`, circles},
 		"OfText":        {`(digest)`, "{}"},
 		"Exclusion":     {`EXCLUDE USING btree (path WITH =, ordinal WITH =)`, circles},
 		"Apart":         {`(path, content)`, "{}"}, // the files have no text in common
@@ -47,6 +48,7 @@ func TestFilesThatChangePlaces(t *testing.T) {
 			t.Parallel()
 			m := newMigrations(t, resilience.BuiltinMapping("docs"))
 			m.fill(20, "a/x.md", "b/x.md", "b/y.md", "p/f.md", "q/y.md", "r/f.md", "1.md", "2.md", "3.md", "4.md", "5.md")
+			m.exec(`UPDATE rehome.chunks SET metadata = jsonb_build_object('part', ordinal)`)
 			m.exec(`ALTER TABLE rehome.chunks ADD slug text GENERATED ALWAYS AS (upper(path)) STORED, ADD digest text GENERATED ALWAYS AS (md5(content)) STORED`)
 			if strings.HasPrefix(c.index, "EXCLUDE") {
 				m.exec(`ALTER TABLE rehome.chunks ADD CONSTRAINT one_place ` + c.index)

@@ -25,20 +25,22 @@ type onePlace struct {
 func (j *journal) onePlaces(ctx context.Context) ([]onePlace, error) {
 	rows, err := j.tx.Query(ctx, parts+`,
 		attributes AS (
-			SELECT a.attrelid, a.attnum, a.attname, a.attname = ANY (@documents) OR a.attgenerated <> '' AND EXISTS (
-				SELECT FROM `+madeOf+`
-				WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum AND c.attname = ANY (@paths::text[] || @documents::text[])) AS made
-			FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid)
+			SELECT a.attrelid, a.attnum, a.attname, coalesce(a.attname = ANY (@paths) OR m.path, false) AS path,
+				coalesce(a.attname = ANY (@documents) OR m.path OR m.document, false) AS made
+			FROM parts JOIN pg_attribute a ON a.attrelid = parts.relid
+			CROSS JOIN LATERAL (
+				SELECT bool_or(c.attname = ANY (@paths)) AS path, bool_or(c.attname = ANY (@documents)) AS document
+				FROM `+madeOf+` WHERE a.attgenerated <> '' AND g.adrelid = a.attrelid AND g.adnum = a.attnum) m)
 		SELECT k.beside, k.document OR e.is IS NOT NULL OR i.indisexclusion,
 			coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false), coalesce(pg_get_expr(i.indpred, i.indrelid), 'true')
 		FROM parts JOIN pg_index i ON i.indrelid = parts.relid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(i.indexprs, i.indrelid) AS is) e
 		CROSS JOIN LATERAL (
 			SELECT coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE a.attname <> ALL (@paths)), '{}') AS beside,
-				coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.made), false) AS document
+				coalesce(bool_or(a.path), false) AS path, coalesce(bool_or(a.made), false) AS document
 			FROM attributes a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])) k
 		CROSS JOIN LATERAL ( -- what the expressions are made of stands in pg_depend only
-			SELECT coalesce(bool_or(a.attname = ANY (@paths)), false) AS path, coalesce(bool_or(a.made), false) AS document
+			SELECT coalesce(bool_or(a.path), false) AS path, coalesce(bool_or(a.made), false) AS document
 			FROM pg_depend d JOIN attributes a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 			WHERE e.is IS NOT NULL AND d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) d
 		WHERE (i.indisunique OR i.indisexclusion) AND (k.path OR k.document OR d.path OR d.document AND (

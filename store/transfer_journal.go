@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -81,9 +82,9 @@ func (j *journal) checkRows(ctx context.Context) error {
 
 // unfitValues says which values the target cannot take, by the names of the columns and
 // how many rows there are. It looks at the paths again, in place of the journal: one that
-// came since would be swept.
+// came since would be swept. Of a sealed plan uses do not count: they go up while it waits.
 func (j *journal) unfitValues(ctx context.Context) ([]string, error) {
-	misfits := j.transfer.misfits()
+	misfits := slices.DeleteFunc(j.transfer.misfits(), func(m misfit) bool { return m.use && j.exists })
 	if len(misfits) == 0 {
 		return nil, nil
 	}

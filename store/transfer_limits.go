@@ -84,9 +84,7 @@ func (j *journal) readLimits(ctx context.Context) (*limits, error) {
 			CASE WHEN a.attidentity <> '' THEN 'an identity' WHEN a.attgenerated = '' THEN coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(y.typdefaultbin, 0), '') ELSE '' END,
 			CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) ELSE '' END,
 			ARRAY(
-				SELECT o.attname::text FROM pg_depend p JOIN pg_attribute o ON o.attrelid = p.refobjid AND o.attnum = p.refobjsubid
-				WHERE a.attgenerated <> '' AND p.refobjid = a.attrelid AND o.attnum <> a.attnum AND (
-					p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)) -- before Postgres 15
+				SELECT c.attname::text FROM `+madeOf+` WHERE a.attgenerated <> '' AND g.adrelid = a.attrelid AND g.adnum = a.attnum)
 		FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped`, j.transfer.to.name())
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 type misfit struct {
 	what  string // of a chunk that has it
 	when  string // condition on its row t
-	quiet bool   // Postgres would not refuse it, and it is more than how often the chunk was used
+	quiet bool   // Postgres would not refuse it
+	use   bool   // it is how often the chunk was used, or when: no reason not to begin, or not to copy
 }
 
 // misfits of the rows of a transfer, by the names of the columns.
@@ -19,14 +20,14 @@ func (c carriage) misfits() (all []misfit) {
 	for _, f := range c.fit.Fills {
 		value := c.from.column(f.From)
 		if cut := cuts(f, value); cut != "" {
-			all = append(all, misfit{fmt.Sprintf("a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cut, true})
+			all = append(all, misfit{fmt.Sprintf("a value in %q that %q, which is %s, would cut or round", f.From, f.Column, f.Full), cut, true, false})
 		}
 		if f.NotNull && f.From != "" && f.Means != resilience.MeansDocument {
-			all = append(all, misfit{fmt.Sprintf("no value in %q, which %q must have", f.From, f.Column), value + " IS NULL", false})
+			all = append(all, misfit{fmt.Sprintf("no value in %q, which %q must have", f.From, f.Column), value + " IS NULL", false, false})
 		}
 		if f.Means == resilience.MeansVector && c.fit.Dimension > 0 {
 			other := fmt.Sprintf("cardinality(%s::real[]) <> %d", value, c.fit.Dimension)
-			all = append(all, misfit{fmt.Sprintf("an embedding that is not of %d dimensions, as %q is", c.fit.Dimension, f.Column), other, false})
+			all = append(all, misfit{fmt.Sprintf("an embedding that is not of %d dimensions, as %q is", c.fit.Dimension, f.Column), other, false, false})
 		}
 	}
 	for _, column := range c.fit.Homeless {
@@ -34,7 +35,8 @@ func (c carriage) misfits() (all []misfit) {
 		if column == c.from.m.Home() {
 			when = fmt.Sprintf("coalesce(%s, '{}') NOT IN ('{}', 'null')", c.bare(column))
 		}
-		all = append(all, misfit{fmt.Sprintf("a value in %q, for which the target has neither a column nor metadata", column), when, column != c.from.m.Accessed && column != c.from.m.AccessCount})
+		use := column == c.from.m.Accessed || column == c.from.m.AccessCount
+		all = append(all, misfit{fmt.Sprintf("a value in %q, for which the target has neither a column nor metadata", column), when, !use, use})
 	}
 	return all
 }

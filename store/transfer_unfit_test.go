@@ -105,3 +105,32 @@ func TestMetadataIsNotOverwritten(t *testing.T) {
 		})
 	}
 }
+
+// TestUsesAreNoReasonToAskAgain: where the target has no place for how often a chunk was
+// used that is refused, but a chunk that is used while the plan waits goes all the same.
+func TestUsesAreNoReasonToAskAgain(t *testing.T) {
+	t.Parallel()
+	m := newMigrations(t, resilience.BuiltinMapping("docs"))
+	m.exec(`CREATE TABLE public.pages (id text PRIMARY KEY, path text, body text, hits bigint);
+		CREATE TABLE public.plain (id text PRIMARY KEY, path text, body text)`)
+	m.exec(`INSERT INTO public.pages SELECT i, 'guide/a.md', 'text', CASE i WHEN 1 THEN 7 END FROM generate_series(1, 8) i`)
+	pages := resilience.Mapping{
+		Schema: "public", Table: "pages", ID: "id", IDType: "text", Content: "body", AccessCount: "hits",
+		Locators: []resilience.Locator{{Column: "path", Type: "text"}},
+	}
+	plain := pages
+	plain.Table, plain.AccessCount = "plain", ""
+	m.memory("pages", pages)
+	m.memory("plain", plain)
+	_, err := m.transfer("pages", "", resilience.TransferOrder{To: "plain"})
+	require.ErrorContains(t, err, `1 chunks have a value in "hits", for which the target has neither a column nor metadata`)
+	m.exec(`UPDATE public.pages SET hits = NULL`)
+	id, err := m.transfer("pages", "", resilience.TransferOrder{To: "plain"})
+	require.NoError(t, err)
+	m.exec(`UPDATE public.pages SET hits = 1 WHERE id < '4'`)
+	require.Empty(t, m.recheck(id))
+	m.apply(id, 1)
+	m.exec(`UPDATE public.pages SET hits = 2`)
+	m.apply(id, -1)
+	require.EqualValues(t, 8, m.finish(id).Moved)
+}
