@@ -195,6 +195,14 @@ func (s *Store) EndUndo(ctx context.Context, plan string) error {
 	if w.Last != 0 {
 		return problem(ErrConflict, "migration %s still has %d rows at their new place and is not rolled back; let them go back: `starter migration rollback %s`", plan, w.Last, plan)
 	}
+	var retired int64
+	err = s.pool.QueryRow(ctx, `SELECT coalesce(sum(retired), 0) FROM rehome.migration_transfers WHERE plan_id = $1`, plan).Scan(&retired)
+	if err != nil {
+		return fmt.Errorf("read how far %s is: %w", plan, interpret(err))
+	}
+	if retired != 0 {
+		return problem(ErrConflict, "the last step of migration %s is not taken back for %d rows, and it is not rolled back; let them go back: `starter migration rollback %s`", plan, retired, plan)
+	}
 	if err := s.followAll(ctx, plan, true); err != nil {
 		return err
 	}

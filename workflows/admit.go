@@ -61,8 +61,8 @@ func (m *migration) admit(ctx workflow.Context) error {
 	}
 }
 
-// dropped reports whether a person aborted the plan before its rows move. What became of
-// it is known then: the answer to the order says so.
+// dropped reports whether a person aborted the plan before its rows move. Postgres was told
+// then, unless it was away.
 func (m *migration) dropped(ctx workflow.Context) bool {
 	return m.answered(ctx, beginStopped)
 }

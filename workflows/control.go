@@ -253,7 +253,11 @@ func (m *migration) drop(ctx workflow.Context) (Answer, error) {
 	if kind(err) == activities.Conflict {
 		return m.turn(ctx)
 	}
-	return Answer{resilience.Cancelled}, m.untold(ctx, err)
+	status := resilience.Cancelled
+	if m.stop != nil { // the source rows of a transfer that goes back come home already
+		status = resilience.RollingBack
+	}
+	return Answer{status}, m.untold(ctx, err)
 }
 
 // abortStops is the change by which an abort that Postgres does not hear of in time stops
@@ -267,8 +271,8 @@ func (m *migration) turn(ctx workflow.Context) (Answer, error) {
 }
 
 // untold is what an abort comes to that Postgres was not told of: where that may pass, since
-// it is away or the slice in work locks what is to be written, that slice ends instead, and
-// the main routine tells Postgres as soon as it can.
+// it is away or the slice in work locks what is to be written, the slice, if one is in work,
+// ends instead, and the main routine tells Postgres as soon as it can.
 func (m *migration) untold(ctx workflow.Context, err error) error {
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	if err == nil || ok && app.NonRetryable() || workflow.GetVersion(ctx, abortStops, workflow.DefaultVersion, 1) == workflow.DefaultVersion {

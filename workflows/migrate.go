@@ -127,7 +127,7 @@ type migration struct {
 	switched  bool                // the old paths of a rename lead to the new ones
 	cause     error               // why it is undone; nil: that is what was asked for
 	turned    bool                // the plan was turned round
-	elsewhere bool                // and not by this run, which has nothing to undo
+	elsewhere bool                // and not by this run, which leaves the undo to that
 	saga      Saga
 	stuck     *stuck              // a compensation that fails again and again
 	leave     *store.Leave        // what the next batch back may leave where it is
@@ -191,6 +191,9 @@ func (m *migration) run(ctx workflow.Context) (resilience.Plan, error) {
 	case workflow.IsContinueAsNewError(err), m.elsewhere:
 		return resilience.Plan{}, err
 	case err != nil:
+		if m.aborted != nil && ctx.Err() == nil { // whatever it met with then
+			err = m.abortion()
+		}
 		return m.undo(ctx, err)
 	}
 	return m.result(ctx)

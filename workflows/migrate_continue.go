@@ -54,6 +54,9 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	if err := ctx.Err(); err != nil { // a cancel does not reach the next run
 		return err
 	}
+	if !m.turned { // the next run is not one that was reset
+		m.owePast(ctx)
+	}
 	next := m.in
 	next.Resume = &Resume{
 		Phase: m.phase, Hash: m.hash, Admission: m.admission,

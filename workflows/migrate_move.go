@@ -191,9 +191,6 @@ func (m *migration) whereIn(ctx workflow.Context, retiring bool) (resilience.Wat
 // everything (it returns the error), or put the group in work back and pause,
 // or only pause.
 func (m *migration) failed(ctx workflow.Context, from resilience.Watermark, cause error) (resilience.Watermark, error) {
-	if m.aborted != nil && ctx.Err() == nil { // which may have stopped it
-		return from, m.abortion()
-	}
 	if !m.entrusts(ctx, cause) {
 		return from, cause
 	}
@@ -277,8 +274,8 @@ func (m *migration) putGroupBack(ctx workflow.Context, from resilience.Watermark
 	back := leg{bounds: store.Bounds{Floor: from.Last / size * size, Partial: true}}
 	for {
 		at, err := m.slice(ctx, "Put the group in work back", database.RevertSlice, back)
-		if m.aborted != nil {
-			return m.abortion()
+		if err == nil && m.aborted != nil {
+			err = m.abortion()
 		}
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package workflows
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -66,6 +67,9 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 	defer done()
 	m.phase, m.shown.Hold, m.cause = undoing, nil, cause // what goes back is not paused
 	m.answered(ctx, abortAnswered)
+	if !m.turned {
+		m.owePast(ctx)
+	}
 	err := m.compensate(ctx, m.order(cause))
 	switch {
 	case workflow.IsContinueAsNewError(err):
@@ -78,6 +82,27 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 		return plan, readErr
 	}
 	return plan, err
+}
+
+// resetOwes is the change by which a run that was reset undoes what the run before it did.
+const resetOwes = "reset-owes"
+
+// owePast owes everything in a run that was reset: the run before it may have come further
+// than this one knows.
+func (m *migration) owePast(ctx workflow.Context) {
+	info := workflow.GetInfo(ctx)
+	if info.OriginalRunID == "" || info.OriginalRunID == info.WorkflowExecution.RunID ||
+		workflow.GetVersion(ctx, resetOwes, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return
+	}
+	m.oweEverything()
+}
+
+// oweEverything owes the whole rollback plan, where nobody knows how far it was carried
+// out. What did not happen is not undone.
+func (m *migration) oweEverything() {
+	m.saga.Owed = m.owing(rollbackPlan(m.way))
+	slices.Reverse(m.saga.Owed)
 }
 
 // compensate fences the moves and runs what the saga owes.

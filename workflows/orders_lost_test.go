@@ -157,6 +157,29 @@ func TestRowsThatKeepAStepOfATransferFromBeingTakenBackAreLeftOut(t *testing.T) 
 	require.Zero(t, k.retired)
 }
 
+// TestCopiesThatCannotBeMadeAgainAreLeftOutAtOnce where a table was changed: no row is met
+// that could be left out alone, and the same would be said of the step without end.
+func TestCopiesThatCannotBeMadeAgainAreLeftOutAtOnce(t *testing.T) {
+	t.Parallel()
+	c := named(t, "transfer rollback")
+	env, k := kept(t, c)
+	k.fails["VerifyMigration"] = errInjected
+	k.fails["RevertSlice"] = temporal.NewNonRetryableApplicationError("column body is gone", activities.Changed, nil)
+	skipped := false
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "NoteMigration" && !skipped {
+			skipped = true
+			env.RegisterDelayedCallback(func() {
+				env.UpdateWorkflowNoRejection(workflows.SkipUpdate, "skip", t, workflows.Order{Author: "ana", Reason: "it is known"})
+			}, time.Second) // before it tries by itself
+		}
+	})
+	c.run(env)
+	require.ErrorContains(t, env.GetWorkflowError(), "left out by ana: it is known (column body is gone)")
+	require.Equal(t, 1, count(k.did(), "RevertSlice"))
+	require.Equal(t, resilience.Failed, k.status)
+}
+
 // TestARollbackAnswersWhilePostgresIsAway, before it knows what it undoes.
 func TestARollbackAnswersWhilePostgresIsAway(t *testing.T) {
 	t.Parallel()

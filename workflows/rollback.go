@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"cmp"
-	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -61,10 +60,8 @@ func Rollback(ctx workflow.Context, in RollbackInput) (resilience.Plan, error) {
 func (m *migration) finishUndo(ctx workflow.Context, plan resilience.Plan, named activities.PlanInput) (resilience.Plan, error) {
 	m.progress.title = m.title()
 	m.phase, m.way = undoing, plan.Way
-	// Nobody knows how far the run came, so all is owed; what did not happen is not undone.
 	m.carrying = carryingOf(plan)
-	m.saga = Saga{Owed: m.owing(rollbackPlan(plan.Way))}
-	slices.Reverse(m.saga.Owed)
+	m.oweEverything()
 	detached, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	if err := m.compensate(detached, Order{Author: named.Author, Reason: named.Reason}); err != nil {

@@ -27,6 +27,10 @@ const (
 // taken back can be left out, where the whole step was.
 const skipsRows = "skips-rows"
 
+// skipsChanged is the change by which copies that cannot be made again, since a table was
+// changed, can be left out: no row is met that could be.
+const skipsChanged = "skips-changed"
+
 // stuck is a compensation that fails again and again.
 type stuck struct {
 	Step  string  `json:"step"`
@@ -128,7 +132,11 @@ func (m *migration) insist(ctx workflow.Context, step string, do func(workflow.C
 // rowByRow says whether the rows that keep a step from being done can be left out alone: what
 // comes home from quarantine does so or is listed, and nothing goes from a changed table.
 func (m *migration) rowByRow(ctx workflow.Context, step string, cause error) bool {
-	return step == moveBack || step == unretire && m.carrying.Back && kind(cause) != activities.Changed &&
+	again := m.carrying != nil && m.carrying.Back // copies are made, and source rows leave
+	if step == moveBack {
+		return !again || kind(cause) != activities.Changed || workflow.GetVersion(ctx, skipsChanged, workflow.DefaultVersion, 1) == workflow.DefaultVersion
+	}
+	return step == unretire && again && kind(cause) != activities.Changed &&
 		workflow.GetVersion(ctx, skipsRows, workflow.DefaultVersion, 1) == 1
 }
 
