@@ -88,7 +88,8 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 const resetOwes = "reset-owes"
 
 // owePast owes everything in a run that was reset: the run before it may have come further
-// than this one knows.
+// than this one knows. Such a run is told by its id, so a replay of its history elsewhere
+// has to be given that.
 func (m *migration) owePast(ctx workflow.Context) {
 	info := workflow.GetInfo(ctx)
 	if info.OriginalRunID == "" || info.OriginalRunID == info.WorkflowExecution.RunID ||

@@ -18,7 +18,7 @@ type scenario func(*installation) client.WorkflowRun
 // scenarios are all paths of which a history is kept.
 func scenarios() map[string]scenario {
 	all := strategyScenarios()
-	for _, more := range []map[string]scenario{orderScenarios(), queueScenarios(), beginScenarios(), rebuildScenarios(), failureScenarios(), undoScenarios(), fileScenarios()} {
+	for _, more := range []map[string]scenario{orderScenarios(), queueScenarios(), beginScenarios(), rebuildScenarios(), failureScenarios(), undoScenarios(), lostScenarios(), fileScenarios()} {
 		maps.Copy(all, more)
 	}
 	return all

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
 	"rehome/workflows"
@@ -36,9 +37,12 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			replayer := worker.NewWorkflowReplayer()
-			workflows.Register(replayer)
-			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, file))
+			text, err := os.Open(file)
+			require.NoError(t, err)
+			defer func() { _ = text.Close() }()
+			recorded, err := client.HistoryFromJSON(text, client.HistoryJSONOptions{})
+			require.NoError(t, err)
+			require.NoError(t, replay(recorded))
 		})
 	}
 }
@@ -64,9 +68,7 @@ func TestRecordHistories(t *testing.T) {
 			recorded := in.history(run.GetID(), id)
 			text, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(recorded) // before the replay writes into it
 			require.NoError(t, err)
-			replayer := worker.NewWorkflowReplayer()
-			workflows.Register(replayer)
-			require.NoError(t, replayer.ReplayWorkflowHistory(nil, recorded), "a run of today replays today")
+			require.NoError(t, replay(recorded), "a run of today replays today")
 			if keep {
 				host, err := os.Hostname()
 				require.NoError(t, err)
@@ -75,6 +77,20 @@ func TestRecordHistories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// replay runs today's workflows over a history, as the run that it is of: one that was
+// reset has another id than it began with, and goes by that.
+func replay(h *history.History) error {
+	var options worker.ReplayWorkflowHistoryOptions
+	for _, e := range h.Events {
+		if failed := e.GetWorkflowTaskFailedEventAttributes(); failed.GetCause() == enums.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW {
+			options.OriginalExecution.RunID = failed.NewRunId
+		}
+	}
+	replayer := worker.NewWorkflowReplayer()
+	workflows.Register(replayer)
+	return replayer.ReplayWorkflowHistoryWithOptions(nil, h, options)
 }
 
 func (in *installation) history(workflow, run string) *history.History {

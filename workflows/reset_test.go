@@ -36,49 +36,55 @@ func (in *installation) reset(run client.WorkflowRun, activity string) client.Wo
 	return in.temporal.GetWorkflow(in.Context(), run.GetID(), answer.RunId)
 }
 
+// resetLate is a transfer whose run is reset to its first copies after source rows have
+// left: aborted by then, and stuck in its undo, or to fail in the new run.
+func (in *installation) resetLate(aborted bool) (id string, again client.WorkflowRun) {
+	in.Helper()
+	in.withArchive()
+	all := in.of("docs")
+	var run client.WorkflowRun
+	begun, left, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	in.faults.inject("RetireSlice", fault{after: true, times: 1, meets: func(int) {
+		<-begun
+		if aborted {
+			if _, err := in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"}); err != nil {
+				in.Error(err)
+			}
+		}
+		close(left)
+		if !aborted {
+			<-over // or the run would complete
+		}
+	}})
+	if aborted {
+		in.faults.inject("UnretireSlice", fault{times: 1})
+	}
+	id, run = in.transfer(resilience.Batch, 0)
+	close(begun)
+	<-left
+	require.Less(in, in.of("docs"), all)
+	if aborted {
+		require.Eventually(in, func() bool {
+			return in.number(`SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'stuck'`, id) > 0
+		}, wait, tick)
+	} else {
+		in.faults.inject("SweepMigration", fault{times: 1})
+	}
+	again = in.reset(run, "MoveSlice")
+	close(over)
+	return id, again
+}
+
 // TestARunThatIsResetUndoesWhatTheRunBeforeItDid, though it has not come as far itself.
 func TestARunThatIsResetUndoesWhatTheRunBeforeItDid(t *testing.T) {
 	t.Parallel()
-	for _, aborted := range []bool{true, false} {
-		t.Run(fmt.Sprint("aborted before: ", aborted), func(t *testing.T) {
+	for aborted, want := range map[bool]string{true: workflows.Aborted, false: "Injected"} {
+		t.Run(want, func(t *testing.T) {
 			t.Parallel()
 			in := newInstallation(t)
-			in.withArchive()
 			in.fill("guide/a.md", 40)
 			start := in.checksum()
-			var id string
-			var run client.WorkflowRun
-			begun, retired, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			in.faults.inject("RetireSlice", fault{after: true, times: 1, meets: func(int) {
-				<-begun
-				if aborted {
-					if _, err := in.update(run, workflows.AbortUpdate, workflows.Order{Author: "ana"}); err != nil {
-						t.Error(err)
-					}
-				}
-				close(retired)
-				if !aborted {
-					<-over // or the run would complete
-				}
-			}})
-			if aborted {
-				in.faults.inject("UnretireSlice", fault{times: 1}) // stuck, so that it is not back when it is reset
-			}
-			id, run = in.transfer(resilience.Batch, 0)
-			close(begun)
-			<-retired
-			require.Zero(t, in.of("docs"))
-			want := workflows.Aborted
-			if aborted {
-				require.Eventually(t, func() bool {
-					return in.number(`SELECT count(*) FROM rehome.migration_events WHERE plan_id = $1 AND event = 'stuck'`, id) > 0
-				}, wait, tick)
-			} else {
-				want = "Injected"
-				in.faults.inject("SweepMigration", fault{times: 1})
-			}
-			again := in.reset(run, "MoveSlice")
-			close(over)
+			id, again := in.resetLate(aborted)
 			require.Equal(t, want, ends(t, again, nil))
 			require.Equal(t, resilience.RolledBack, in.plan(id).Status)
 			require.Equal(t, start, in.checksum())
