@@ -55,10 +55,10 @@ func (j *journal) claimSwept(ctx context.Context, before int64) error {
 	}
 	_, err := j.tx.Exec(ctx, `
 		INSERT INTO rehome.migration_renames (plan_id, ordinal, old_path, new_path)
-		SELECT @plan, (SELECT coalesce(max(ordinal), 0) FROM rehome.migration_renames WHERE plan_id = @plan) + row_number() OVER (ORDER BY top), top, top
+		SELECT @plan, (SELECT coalesce(max(ordinal), 0) FROM rehome.migration_renames WHERE plan_id = @plan) + row_number() OVER (ORDER BY place), place, place
 		FROM (
-			SELECT DISTINCT split_part(p.new_key, '/', 1) AS top
-			FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id) WHERE m.plan = @number AND m.last > @before) tops
+			SELECT DISTINCT p.new_key AS place
+			FROM rehome.migration_runs m JOIN rehome.migration_paths p USING (path_id) WHERE m.plan = @number AND m.last > @before) came
 		ON CONFLICT DO NOTHING`, j.args(pgx.NamedArgs{"before": before}))
 	return err
 }

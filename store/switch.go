@@ -88,14 +88,21 @@ const planAliases = `
 	arriving AS (
 		SELECT new_key AS path FROM rehome.migration_paths WHERE plan_id = @plan
 		UNION SELECT path FROM rehome.migration_files WHERE plan_id = @plan AND after->>'gone_at' IS NULL),
+	nested AS (
+		SELECT a.original_path || substr(r.old_path, length(dir) + 1) AS original, r.new_path AS target
+		FROM rules r CROSS JOIN LATERAL unnest(rehome.path_prefixes(r.old_path)) dir
+		JOIN alive a ON a.current_path = dir
+		WHERE dir <> r.old_path AND rehome.where_is(@memory, a.original_path || substr(r.old_path, length(dir) + 1)) = r.old_path),
 	below AS (
 		SELECT a.original_path AS path FROM rules r
 		JOIN alive a ON a.original_path > r.new_path || '/' AND a.original_path < r.new_path || '0'
 		UNION SELECT o.old_path FROM rules r
-		JOIN rules o ON o.old_path > r.new_path || '/' AND o.old_path < r.new_path || '0'),
-	filled AS (
+		JOIN rules o ON o.old_path > r.new_path || '/' AND o.old_path < r.new_path || '0'
+		UNION SELECT original FROM nested),
+	filled AS ( -- where a catalogue tells the files that their aliases led to
 		SELECT DISTINCT dir AS path FROM arriving a CROSS JOIN LATERAL unnest(rehome.path_prefixes(a.path)) dir
-		WHERE EXISTS (SELECT FROM below) AND dir <> a.path AND dir IN (SELECT path FROM below)),
+		WHERE EXISTS (SELECT FROM below) AND dir <> a.path AND dir IN (SELECT path FROM below)
+			AND EXISTS (SELECT FROM rehome.files WHERE memory = @memory)),
 	taken AS (
 		SELECT new_path AS path FROM rules UNION SELECT path FROM arriving UNION SELECT path FROM filled),
 	led AS (
@@ -114,10 +121,7 @@ const planAliases = `
 		FROM rules r JOIN alive a ON a.current_path >= r.old_path AND a.current_path < r.old_path || '0'
 			AND (a.current_path = r.old_path OR starts_with(a.current_path, r.old_path || '/'))
 		UNION ALL
-		SELECT a.original_path || substr(r.old_path, length(dir) + 1), r.new_path, 3, 0
-		FROM rules r CROSS JOIN LATERAL unnest(rehome.path_prefixes(r.old_path)) dir
-		JOIN alive a ON a.current_path = dir
-		WHERE dir <> r.old_path AND rehome.where_is(@memory, a.original_path || substr(r.old_path, length(dir) + 1)) = r.old_path
+		SELECT original, target, 3, 0 FROM nested
 		UNION ALL
 		SELECT l.path || substr(f.path, length(l.now) + 1), f.path, 4, 0
 		FROM led l JOIN rehome.files f ON f.memory = @memory AND f.gone_at IS NULL
@@ -152,16 +156,24 @@ const mendAliases = `
 	WHERE f.path IS NULL AND rehome.where_is(@memory, m.path) <> m.target
 	ON CONFLICT (plan_id, original_path) DO UPDATE SET current_path = excluded.current_path`
 
-// endLost ends the aliases that would lead to another file's old place: what they
-// led to is gone, since an alias ends where a file or a directory arrives.
+// endLost ends the aliases that would lead to another file's old place, and whose own
+// file is gone: nothing came there, and nothing is there.
 const endLost = `
+	WITH lost AS MATERIALIZED (
+		SELECT m.original_path, m.current_path FROM rehome.migration_aliases m
+		JOIN rehome.version_aliases a ON a.memory = @memory AND a.original_path = m.current_path AND (a.expires_at IS NULL OR a.expires_at > now())
+		WHERE m.plan_id = @plan),
+	came AS (
+		SELECT DISTINCT dir AS path
+		FROM rehome.migration_paths p CROSS JOIN LATERAL unnest(rehome.path_prefixes(p.new_key)) dir
+		WHERE p.plan_id = @plan AND EXISTS (SELECT FROM lost) AND dir IN (SELECT current_path FROM lost))
 	UPDATE rehome.migration_aliases m SET current_path = NULL
-	WHERE m.plan_id = @plan AND EXISTS (
-		SELECT FROM rehome.version_aliases a
-		WHERE a.memory = @memory AND a.original_path = m.current_path AND (a.expires_at IS NULL OR a.expires_at > now()))
+	FROM lost l
+	WHERE m.plan_id = @plan AND m.original_path = l.original_path
+		AND NOT EXISTS (SELECT FROM came WHERE came.path = l.current_path)
 		AND NOT EXISTS (
 			SELECT FROM rehome.files f WHERE f.memory = @memory AND f.gone_at IS NULL
-				AND (f.path = m.current_path OR f.path > m.current_path || '/' AND f.path < m.current_path || '0'))`
+				AND (f.path = l.current_path OR f.path > l.current_path || '/' AND f.path < l.current_path || '0'))`
 
 const (
 	dropAliases = `

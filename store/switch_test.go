@@ -229,6 +229,14 @@ func TestAnAliasLeadsToNoOther(t *testing.T) {
 		require.Equal(t, "c/x", b.current(t, "b/a/x"))
 		require.Len(t, w.lives, 2)
 	})
+	t.Run("a directory comes along to where another leaves, by the name that it had before", func(t *testing.T) {
+		b, _, rename := walk(t, "renamed", "b/a/x", "a/b/y")
+		rename(rule("b", "c"))
+		rename(rule("a/b", "a/a"))
+		rename(rule("c/a", "d"), rule("a", "b"))
+		require.Equal(t, "d/x", b.current(t, "b/a/x"))
+		require.Equal(t, "b/a/new", b.current(t, "b/a/new"))
+	})
 	t.Run("a directory comes along to where another was", func(t *testing.T) {
 		b, w, rename := walk(t, "directory", "b/a/x")
 		rename(rule("b/a", "c"))

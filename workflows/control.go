@@ -254,7 +254,7 @@ func (m *migration) drop(ctx workflow.Context) (Answer, error) {
 		return m.turn(ctx)
 	}
 	status := resilience.Cancelled
-	if m.stop != nil { // the source rows of a transfer that goes back come home already
+	if m.retiring() { // the source rows of a transfer that goes back come home already
 		status = resilience.RollingBack
 	}
 	return Answer{status}, m.untold(ctx, err)

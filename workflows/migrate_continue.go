@@ -45,6 +45,9 @@ func (e *ending) err() error {
 
 // continueAsNew goes on in a fresh history, under the same workflow id.
 func (m *migration) continueAsNew(ctx workflow.Context) error {
+	if err := m.owePast(ctx); err != nil { // the next run is not one that was reset
+		return err
+	}
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
 	}
@@ -53,9 +56,6 @@ func (m *migration) continueAsNew(ctx workflow.Context) error {
 	}
 	if err := ctx.Err(); err != nil { // a cancel does not reach the next run
 		return err
-	}
-	if !m.turned { // the next run is not one that was reset
-		m.owePast(ctx)
 	}
 	next := m.in
 	next.Resume = &Resume{

@@ -67,10 +67,10 @@ func (m *migration) undo(ctx workflow.Context, cause error) (resilience.Plan, er
 	defer done()
 	m.phase, m.shown.Hold, m.cause = undoing, nil, cause // what goes back is not paused
 	m.answered(ctx, abortAnswered)
-	if !m.turned {
-		m.owePast(ctx)
+	err := m.owePast(ctx)
+	if err == nil {
+		err = m.compensate(ctx, m.order(cause))
 	}
-	err := m.compensate(ctx, m.order(cause))
 	switch {
 	case workflow.IsContinueAsNewError(err):
 		return resilience.Plan{}, err
@@ -90,13 +90,22 @@ const resetOwes = "reset-owes"
 // owePast owes everything in a run that was reset: the run before it may have come further
 // than this one knows. Such a run is told by its id, so a replay of its history elsewhere
 // has to be given that.
-func (m *migration) owePast(ctx workflow.Context) {
+func (m *migration) owePast(ctx workflow.Context) error {
 	info := workflow.GetInfo(ctx)
-	if info.OriginalRunID == "" || info.OriginalRunID == info.WorkflowExecution.RunID ||
+	if m.turned || info.OriginalRunID == "" || info.OriginalRunID == info.WorkflowExecution.RunID ||
 		workflow.GetVersion(ctx, resetOwes, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return
+		return nil
+	}
+	var plan resilience.Plan
+	if err := workflow.ExecuteActivity(brief(ctx, "Read the plan: the run was reset"), database.ReadMigration, m.named(Order{})).Get(ctx, &plan); err != nil {
+		return err
+	}
+	m.way = plan.Way
+	if m.carrying == nil {
+		m.carrying = carryingOf(plan)
 	}
 	m.oweEverything()
+	return nil
 }
 
 // oweEverything owes the whole rollback plan, where nobody knows how far it was carried

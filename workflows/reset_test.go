@@ -92,3 +92,29 @@ func TestARunThatIsResetUndoesWhatTheRunBeforeItDid(t *testing.T) {
 		})
 	}
 }
+
+// TestARunThatIsResetToItsPlanningKnowsWhatItUndoes, though it does not get to plan: the
+// index that the run before it took away is built again.
+func TestARunThatIsResetToItsPlanningKnowsWhatItUndoes(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	in.fill("guide/a.md", 40)
+	start := in.checksum()
+	in.withVectorIndex()
+	moved, over := make(chan struct{}), make(chan struct{})
+	in.faults.inject("MoveSlice", fault{after: true, times: 1, meets: func(int) {
+		close(moved)
+		<-over
+	}})
+	run := in.rebuilding()
+	<-moved
+	built := `SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('rehome.near')`
+	require.Zero(t, in.number(built))
+	in.faults.inject("PlanMigration", fault{times: 1})
+	again := in.reset(run, "PlanMigration")
+	close(over)
+	require.Equal(t, "Injected", ends(t, again, nil))
+	require.Equal(t, resilience.RolledBack, in.plan("m-1").Status)
+	require.Equal(t, 1, in.number(built))
+	require.Equal(t, start, in.checksum())
+}
