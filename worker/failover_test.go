@@ -130,8 +130,12 @@ func (r *rig) failover(address *proxy, standby *dev.Postgres, plan string) {
 	mover, err := zombie.Mover(ctx, plan)
 	require.NoError(r, err)
 	address.leadTo(nowhere)
-	_, err = heir.Exec(ctx, `SELECT pg_promote()`)
-	require.NoError(r, err)
+	require.Eventually(r, func() bool { // what it replays may cancel the order itself
+		var follows bool
+		_, _ = heir.Exec(ctx, `SELECT pg_promote()`)
+		err := heir.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&follows)
+		return err == nil && !follows
+	}, patience, 10*time.Millisecond)
 	before, err := store.New(heir).Watermark(ctx, plan)
 	require.NoError(r, err)
 	lost, err := zombie.Watermark(ctx, plan)
